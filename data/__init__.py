@@ -1,0 +1,1 @@
+"""Data sets: where they are, how they are checked, and the windows cut from them."""

@@ -1,0 +1,1 @@
+"""Experiments: everything that runs, or reads, runs."""

@@ -1,0 +1,1 @@
+"""The Lipschitz Regularizer and the forecasting models it is built into."""

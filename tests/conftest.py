@@ -1,0 +1,26 @@
+"""Fixtures that find the benchmark files and the golden arrays."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def benchmark() -> Path:
+    """Folder of the benchmark files (ETT/, WTH/, weather/)."""
+    folder = os.environ.get("INFORMER_DATA")
+    if not folder:
+        pytest.skip("INFORMER_DATA is not set: it names the folder of the benchmark CSV files")
+    path = Path(folder).resolve()
+    assert path.is_dir(), f"INFORMER_DATA names {path}, which is not a folder"
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(benchmark: Path) -> Path:
+    """Folder of the full golden arrays, beside the benchmark files."""
+    path = benchmark.parent / "golden"
+    if not path.is_dir():
+        pytest.skip(f"no golden arrays: {path} is not there")
+    return path

@@ -1,0 +1,1 @@
+"""Time features, masks, metrics and statistics: arithmetic without state."""
