@@ -1,0 +1,89 @@
+"""Forecasts that a model has to beat, scored on the same windows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import Ridge
+from torch import Tensor
+
+from data.data_loader import ForecastData
+from exp.config import Config
+from utils.metrics import score
+
+RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly beyond it
+
+Forecaster = Callable[[Tensor], Tensor]
+
+
+def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
+    """Score last value, value one day ago, and ridge regression on all test windows.
+
+    Args:
+        data: the data set.
+        config: lengths and the evaluation batch (for the truncated set).
+
+    Returns:
+        For last, day and ridge: {"all": ..., "truncated": ...} as metrics.json holds them. `day` is
+        None where a day is not a whole number of steps.
+    """
+    methods: dict[str, Forecaster | None] = {
+        "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
+        "day": _day_ago(data, config),
+        "ridge": _ridge(data, config),
+    }
+    return {
+        name: score(_stream(data, config, method), config.eval_batch_size).as_dict()
+        if method
+        else None
+        for name, method in methods.items()
+    }
+
+
+def _stream(
+    data: ForecastData, config: Config, method: Forecaster
+) -> Iterator[tuple[Tensor, Tensor]]:
+    batches = torch.arange(len(data.test), device=data.test.values.device)
+    for index in batches.split(config.eval_batch_size):
+        true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
+        yield method(index).expand_as(true), true
+
+
+def _day_ago(data: ForecastData, config: Config) -> Forecaster | None:
+    """Repeat the last day before the forecast; it may reach back before the window."""
+    day = pd.Timedelta(days=1) / data.step
+    if day < 1 or day != int(day):
+        return None
+    ahead = torch.arange(config.pred_len)
+    back = ahead % int(day) - int(day)  # rows from the first forecast step
+
+    def forecast(index: Tensor) -> Tensor:
+        test = data.test
+        rows = test.start + index[:, None] + config.seq_len + back.to(index.device)
+        return test.values[rows.clamp(min=0)][..., -data.out_width :]  # [B, pred_len, C]
+
+    return forecast
+
+
+def _ridge(data: ForecastData, config: Config) -> Forecaster:
+    """Fit one linear map from a column's window to its future, shared by all output columns."""
+    width = data.out_width
+    stride = max(1, -(-len(data.train) * width // RIDGE_SAMPLES))
+    index = torch.arange(0, len(data.train), stride, device=data.train.values.device)
+    batch = data.train.batch(index)
+    inputs = _columns(batch.x, width)
+    model = Ridge(alpha=1.0).fit(inputs, _columns(batch.y[:, config.label_len :], width))
+
+    def forecast(index: Tensor) -> Tensor:
+        flat = model.predict(_columns(data.test.batch(index).x, width))
+        shaped = torch.from_numpy(np.asarray(flat, dtype=np.float32)).to(index.device)
+        return shaped.reshape(len(index), width, -1).transpose(1, 2)  # [B, pred_len, C]
+
+    return forecast
+
+
+def _columns(values: Tensor, width: int) -> np.ndarray:
+    """Turn the last columns of [B, L, C] into rows of their own: [B * width, L]."""
+    return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()

@@ -1,0 +1,187 @@
+"""The settings that define a run's numbers, and the run's identity."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from utils.errors import UserError
+from utils.files import canonical, sha256_of
+
+RESULTS_VERSION = 1  # raised with every change of the code that moves results: CHANGELOG.md
+
+
+def setting(default: Any, group: str, text: str, **rules: Any) -> Any:
+    """Declare a field that is also a flag.
+
+    Args:
+        default: the flag's default.
+        group: heading in --help.
+        text: meaning and unit.
+        rules: choices; low (inclusive) and high (exclusive) bounds; off (a flag that turns off).
+
+    Returns:
+        The dataclass field.
+    """
+    return dataclasses.field(default=default, metadata={"group": group, "text": text, **rules})
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run: every setting that moves its numbers, checked.
+
+    The regularizer's weight is kept as the signed coefficient `lip_coef` (c) alone:
+    loss = MSE + c * LipReg.
+    """
+
+    model: str = setting("", "model", "informer or informerstack", required=True)
+    data: str = setting("", "data", "name of the data set, or custom", required=True)
+    features: str = setting(
+        "M",
+        "data",
+        "M: all columns; S: the target alone; MS: all in, target out",
+        choices=("M", "S", "MS"),
+    )
+    target: str = setting("OT", "data", "target column of a custom file")
+    cols: tuple[str, ...] | None = setting(None, "data", "columns to use (all)", many=True)
+    freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
+    seq_len: int = setting(96, "data", "encoder input length in steps", low=1)
+    label_len: int = setting(48, "data", "known steps at the decoder's start", low=0)
+    pred_len: int = setting(24, "data", "forecast length in steps", low=1)
+    d_model: int = setting(512, "model", "width of the embedding", low=2)
+    n_heads: int = setting(8, "model", "attention heads", low=1)
+    e_layers: int = setting(2, "model", "encoder layers (informer)", low=1)
+    d_layers: int = setting(1, "model", "decoder layers", low=1)
+    s_layers: tuple[int, ...] = setting(
+        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1
+    )
+    d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1)
+    factor: int = setting(5, "model", "ProbSparse factor c", low=1)
+    padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
+    distil: bool = setting(True, "model", "turns distilling off", off=True)
+    mix: bool = setting(True, "model", "turns mixed decoder attention off", off=True)
+    dropout: float = setting(0.05, "model", "dropout probability", low=0.0, high=1.0)
+    attn: str = setting("prob", "model", "encoder attention", choices=("prob", "full"))
+    embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
+    activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
+    output_attention: bool = setting(False, "model", "keeps the encoder's attention maps")
+    train_epochs: int = setting(6, "training", "epochs at most", low=1)
+    batch_size: int = setting(32, "training", "windows a training step", low=1)
+    patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
+    learning_rate: float = setting(1e-4, "training", "Adam's initial rate", above=0.0)
+    lradj: str = setting(
+        "type1",
+        "training",
+        "type1: halved each epoch from the third on; type2: a fixed table",
+        choices=("type1", "type2"),
+    )
+    loss: str = setting("mse", "training", "forecast loss", choices=("mse",))
+    lip_coef: float = setting(0.0, "regularizer", "c, the signed weight", derived=True)
+    lip_axis: str = setting(
+        "time",
+        "regularizer",
+        "differences along time (the paper) or feature (its released code)",
+        choices=("time", "feature"),
+    )
+    lip_norm: str = setting(
+        "max",
+        "regularizer",
+        "embedding scaled by its max (as published), range (max - min), or none",
+        choices=("max", "range", "none"),
+    )
+    seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
+    eval_batch_size: int = setting(
+        32, "training", "windows an evaluation batch (ProbSparse draws depend on it)", low=1
+    )
+    amp: str = setting(
+        "off", "training", "bf16: mixed precision, fp32 master weights", choices=("off", "bf16")
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_value(field, getattr(self, field.name))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        longest = max(self.seq_len, self.label_len + self.pred_len)
+        stack = self.model == "informerstack"
+        faults = {
+            f"--label_len {self.label_len}: must not exceed --seq_len {self.seq_len}": (
+                self.label_len > self.seq_len
+            ),
+            f"--d_model {self.d_model}: must be even, sines and cosines share it": (
+                self.d_model % 2 == 1
+            ),
+            f"--d_model {self.d_model}: must be divisible by --n_heads {self.n_heads}": (
+                self.d_model % self.n_heads != 0
+            ),
+            f"a length of {longest} steps: the position table has 5000; shorten --seq_len, "
+            "--label_len or --pred_len": longest > 5000,
+            f"--s_layers: encoder {len(self.s_layers)} would read the last seq_len // "
+            f"{2 ** (len(self.s_layers) - 1)} steps; lengthen --seq_len or name fewer": (
+                stack and self.seq_len < 2 ** (len(self.s_layers) - 1)
+            ),
+        }
+        for fault, present in faults.items():
+            if present:
+                raise UserError(fault)
+
+    @property
+    def loss_text(self) -> str:
+        """The loss written out, e.g. `loss = MSE - 2 * LipReg (time axis, max-normalised)`."""
+        if not self.lip_coef:
+            return "loss = MSE (no regularizer)"
+        sign = "-" if self.lip_coef < 0 else "+"
+        norm = "not normalised" if self.lip_norm == "none" else f"{self.lip_norm}-normalised"
+        size = repr(abs(self.lip_coef))
+        return f"loss = MSE {sign} {size} * LipReg ({self.lip_axis} axis, {norm})"
+
+    def identity(self, data_sha256: str) -> dict[str, Any]:
+        """Return what defines the run's numbers, with settings that do not apply set to None.
+
+        Args:
+            data_sha256: checksum of the data file.
+        """
+        settings = dataclasses.asdict(self)
+        settings["s_layers" if self.model == "informer" else "e_layers"] = None
+        if not self.lip_coef:
+            settings["lip_axis"] = None  # without a regularizer both axes are one run
+        for name, value in settings.items():
+            if isinstance(value, tuple):
+                settings[name] = list(value)
+        return {**settings, "data_sha256": data_sha256}
+
+    def run_name(self, data_sha256: str) -> str:
+        """Return the run folder's name: readable settings, then the identity's hash."""
+        whole = {"results_version": RESULTS_VERSION, **self.identity(data_sha256)}
+        coefficient = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
+        readable = (
+            f"{self.model}_{self.data}_{self.features}_{self.seq_len}-{self.label_len}"
+            f"-{self.pred_len}_{coefficient}_s{self.seed}"
+        )
+        return f"{readable}-{sha256_of(canonical(whole).encode())[:8]}"
+
+
+def check_value(field: dataclasses.Field[Any], value: Any) -> None:
+    """Check one value against the rules its field was declared with.
+
+    Raises:
+        UserError: the flag, its value and what is allowed.
+    """
+    rules = field.metadata
+    for item in value if isinstance(value, tuple) else (value,):
+        shown = f"--{field.name} {item}"
+        if isinstance(item, float) and not math.isfinite(item):
+            raise UserError(f"{shown}: must be a finite number")
+        if "low" in rules and item is not None and item < rules["low"]:
+            raise UserError(f"{shown}: must be at least {rules['low']}")
+        if "high" in rules and item is not None and item >= rules["high"]:
+            raise UserError(f"{shown}: must be below {rules['high']}")
+        if "above" in rules and item <= rules["above"]:
+            raise UserError(f"{shown}: must be above {rules['above']}")
+
+
+def plain_word(text: str) -> bool:
+    """Tell whether a text can be part of a file name and cannot leave its folder."""
+    return re.fullmatch(r"[\w+=@%,-][\w+=@%, .-]*", text) is not None and ".." not in text

@@ -1,0 +1,138 @@
+"""What every experiment needs first: a device, seeds, the data and a model."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from data.data_loader import ForecastData, load_data
+from exp.config import Config
+from exp.flags import Options
+from models import MODELS
+from models.model import Informer
+from utils.errors import UserError
+from utils.timefeatures import parse_freq
+
+
+class Exp_Basic:
+    """One run's device, data and freshly seeded model.
+
+    Args:
+        config: the settings that define the run.
+        options: where and how to run.
+
+    Raises:
+        UserError: the device, the file or the settings do not do.
+    """
+
+    def __init__(self, config: Config, options: Options) -> None:
+        self.config, self.options = config, options
+        self.device = pick_device(options)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        if options.deterministic:
+            torch.use_deterministic_algorithms(True)
+        self.data = _load(config, options).to(self.device)
+        torch.manual_seed(config.seed)
+        self.model = _build_model(config, self.data).to(self.device)
+
+    @contextlib.contextmanager
+    def own_draws(self) -> Iterator[None]:
+        """Seed an evaluation pass by itself and leave the training stream as it was."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.config.seed)
+            yield
+
+
+def pick_device(options: Options) -> torch.device:
+    """Return the device asked for; only an explicit request for an absent one fails.
+
+    Raises:
+        UserError: the name is not a device, or that device is not there.
+    """
+    if options.device != "auto":
+        name = options.device
+        asked = f"--device {name}"
+    elif options.use_gpu is False:
+        return torch.device("cpu")
+    elif options.gpu is not None or options.use_gpu:
+        name = f"cuda:{options.gpu or 0}"
+        asked = f"--gpu {options.gpu or 0}"
+    else:
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+        asked = name
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"{asked}: not a device; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"{asked}: not supported; use auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"{asked}: this machine has {count} CUDA devices; use --device cpu")
+    return device
+
+
+def _load(config: Config, options: Options) -> ForecastData:
+    data = load_data(
+        config.data,
+        root_path=options.root_path,
+        data_path=options.data_path,
+        features=config.features,
+        target=config.target,
+        cols=list(config.cols) if config.cols else None,
+        freq=config.freq,
+        embed=config.embed,
+        seq_len=config.seq_len,
+        label_len=config.label_len,
+        pred_len=config.pred_len,
+    )
+    if len(data.train) < config.batch_size:
+        raise UserError(
+            f"--batch_size {config.batch_size}: {data.path.name} has {len(data.train)} training "
+            "windows; lower it or shorten the lengths"
+        )
+    if config.data == "custom":
+        _check_widths(data, options)
+    return data
+
+
+def _check_widths(data: ForecastData, options: Options) -> None:
+    """Refuse explicit column counts that the custom file does not have."""
+    for flag, width in (
+        ("enc_in", data.x_width),
+        ("dec_in", data.x_width),
+        ("c_out", data.out_width),
+    ):
+        asked = getattr(options, flag)
+        if asked is not None and asked != width:
+            raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
+
+
+def _build_model(config: Config, data: ForecastData) -> Informer:
+    return MODELS[config.model](
+        enc_in=data.x_width,
+        dec_in=data.x_width,
+        c_out=data.out_width,
+        seq_len=config.seq_len,
+        label_len=config.label_len,
+        out_len=config.pred_len,
+        factor=config.factor,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        e_layers=config.s_layers if config.model == "informerstack" else config.e_layers,
+        d_layers=config.d_layers,
+        d_ff=config.d_ff,
+        dropout=config.dropout,
+        attn=config.attn,
+        embed=config.embed,
+        freq=parse_freq(config.freq),
+        activation=config.activation,
+        output_attention=config.output_attention,
+        distil=config.distil,
+        mix=config.mix,
+        lip_axis=config.lip_axis,
+        lip_norm=config.lip_norm,
+        amp=config.amp,
+    )

@@ -1,0 +1,238 @@
+"""Command line of main_informer.py: flags -> Config (what) and Options (where and how)."""
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data.registry import DATASETS
+from exp.config import Config, check_value, plain_word, setting
+from models import MODELS
+from utils.errors import UserError, nearest
+from utils.timefeatures import parse_freq
+
+FOLDERS = "where things are"
+RUNNING = "running"
+OUTPUT = "what comes out"
+COMPATIBLE = "kept for commands of the released code"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how to run: recorded beside the numbers, but not part of what defines them."""
+
+    root_path: Path = setting(Path("./data/ETT/"), FOLDERS, "folder searched first for the file")
+    data_path: str = setting("ETTh1.csv", FOLDERS, "file name of a custom data set")
+    results: Path = setting(Path("./results"), FOLDERS, "folder of the runs' folders")
+    checkpoints: Path | None = setting(
+        None, FOLDERS, "another folder for checkpoints (the run's own)"
+    )
+    itr: int = setting(2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1)
+    device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
+    deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower", on=True)
+    threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1)
+    force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside", on=True)
+    dry_run: bool = setting(
+        False, RUNNING, "check everything, try one batch, print the plan, write nothing", on=True
+    )
+    test_only: bool = setting(False, RUNNING, "test the weights of --load, no training", on=True)
+    load: Path | None = setting(None, RUNNING, "weights of this project's or of Informer2020's")
+    do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG", on=True)
+    inverse: bool = setting(False, OUTPUT, "report errors in original units, too", on=True)
+    save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (npz)", on=True)
+    plot_windows: str = setting(
+        "best,median,worst", OUTPUT, "test windows to plot: best, median, worst, numbers from 0"
+    )
+    weights: str = setting(
+        "keep", OUTPUT, "the best weights of a finished run", choices=("keep", "drop")
+    )
+    tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too", on=True)
+    des: str = setting("test", OUTPUT, "a label, recorded")
+    use_gpu: bool | None = setting(None, COMPATIBLE, "True or False (a GPU where there is one)")
+    gpu: int | None = setting(None, COMPATIBLE, "number of the GPU", low=0)
+    use_multi_gpu: bool = setting(
+        False, COMPATIBLE, "spread the repetitions over --devices", on=True
+    )
+    devices: str = setting("0,1,2,3", COMPATIBLE, "GPUs of --use_multi_gpu")
+    num_workers: int = setting(0, COMPATIBLE, "no effect: windows are indexed in place", low=0)
+    enc_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
+    dec_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
+    c_out: int | None = setting(None, COMPATIBLE, "output columns (counted in the file)", low=1)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_value(field, getattr(self, field.name))
+        if not plain_word(self.des):
+            raise UserError(f"--des {self.des}: a label is a plain word, without / or ..")
+        if self.test_only and self.load is None:
+            raise UserError("--test_only: name the weights with --load FILE")
+        if self.load is not None and not self.test_only:
+            raise UserError("--load: only --test_only reads weights; training resumes by itself")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line with the way out."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise UserError(message.replace("argument ", "", 1))
+
+
+def build_parser() -> Parser:
+    """Return the parser made of the fields of Config and Options."""
+    parser = Parser(
+        prog="main_informer.py",
+        description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example: python main_informer.py --model informer --data demo --features S --lam 2",
+    )
+    groups: dict[str, Any] = {}
+    for name in ("data", "model", "regularizer", "training", RUNNING, OUTPUT, FOLDERS, COMPATIBLE):
+        groups[name] = parser.add_argument_group(name)
+    for settings in (Config, Options):
+        hints = typing.get_type_hints(settings)
+        for field in dataclasses.fields(settings):
+            if not field.metadata.get("derived"):
+                _add_flag(groups[field.metadata["group"]], field, hints[field.name])
+    regularizer = groups["regularizer"]
+    regularizer.add_argument(
+        "--lam", type=_number, default=0.0, help="lambda, the weight of LipReg (default: 0.0)"
+    )
+    regularizer.add_argument(
+        "--lip_sign",
+        choices=("minus", "plus"),
+        default="minus",
+        help="minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6) "
+        "(default: minus)",
+    )
+    training = groups["training"]
+    training.add_argument("--use_amp", action="store_true", help="the same as --amp bf16")
+    return parser
+
+
+def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
+    rules, default = field.metadata, field.default
+    text = rules["text"].replace("%", "%%")
+    flag = f"--{field.name}"
+    if rules.get("off"):
+        group.add_argument(flag, action="store_false", help=text)
+    elif rules.get("on") or (hint is bool and default is False):
+        group.add_argument(flag, action="store_true", help=text)
+    else:
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        group.add_argument(
+            flag,
+            type=_converter(hint, many=bool(rules.get("many"))),
+            nargs="+" if rules.get("many") else None,
+            default=default,
+            required=bool(rules.get("required")),
+            choices=rules.get("choices"),
+            metavar=None if rules.get("choices") else "X",
+            help=text if rules.get("required") or shown is None else f"{text} (default: {shown})",
+        )
+
+
+def _converter(hint: Any, *, many: bool) -> Any:
+    """Return the function that reads one word of the command line as the field's type."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    kind = kinds[0] if isinstance(hint, types.UnionType) else hint
+    if many:
+        return str
+    if typing.get_origin(kind) is tuple:
+        return _depths
+    return {bool: _truth, float: _number}.get(kind, kind)
+
+
+def _truth(word: str) -> bool:
+    """Read a boolean word; the released code took every word for true."""
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if word.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{word}: must be True or False")
+    return known[word.lower()]
+
+
+def _number(word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word}: must be a number") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{word}: must be a finite number")
+    return number
+
+
+def _depths(word: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in word.replace(" ", "").split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word}: must be numbers with commas, 3,2,1") from None
+
+
+def signed_coefficient(lam: float, sign: str) -> float:
+    """Return c, for loss = MSE + c * LipReg; lambda 0 is 0.0 whichever sign was asked for."""
+    coefficient = lam if sign == "plus" else -lam
+    return coefficient or 0.0
+
+
+def parse(words: list[str]) -> tuple[Config, Options]:
+    """Turn a command line into checked settings.
+
+    Args:
+        words: the command line without the program's name.
+
+    Returns:
+        The run's settings (of the first repetition) and the options.
+
+    Raises:
+        UserError: the first mistake found, in one line.
+        SystemExit: after --help.
+    """
+    parser = build_parser()
+    asked, unknown = parser.parse_known_args(words)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        flags = [option for action in parser._actions for option in action.option_strings]
+        raise UserError(f"{flag}: unknown{nearest(flag, flags)}; --help lists all flags")
+    if asked.use_amp:
+        asked.amp = "bf16"
+    asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
+    asked.cols = tuple(asked.cols) if asked.cols else None
+    _check_names(asked)
+    _apply_data_set(asked, words)
+    return _fill(Config, asked), _fill(Options, asked)
+
+
+def _fill(settings: Any, asked: argparse.Namespace) -> Any:
+    return settings(
+        **{field.name: getattr(asked, field.name) for field in dataclasses.fields(settings)}
+    )
+
+
+def _check_names(asked: argparse.Namespace) -> None:
+    known = {"model": list(MODELS), "data": [*DATASETS, "custom"]}
+    for flag, names in known.items():
+        word = getattr(asked, flag)
+        if word not in names:
+            raise UserError(
+                f"--{flag} {word}: unknown{nearest(word, names)}; one of {', '.join(names)}"
+            )
+    unit = parse_freq(asked.freq)
+    if asked.embed != "timeF" and unit not in "ht":
+        raise UserError(
+            f"--freq {asked.freq}: --embed {asked.embed} knows hours (h) and minutes (t)"
+        )
+
+
+def _apply_data_set(asked: argparse.Namespace, words: list[str]) -> None:
+    """Let a registered data set say its own target; a custom one keeps what was asked."""
+    if asked.data == "custom":
+        return
+    target = DATASETS[asked.data].target
+    if asked.target != target and "--target" in words:
+        print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
+    asked.target = target

@@ -1,0 +1,53 @@
+"""Progress on a terminal as a bar, elsewhere as plain lines."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_SECONDS = 60.0
+
+
+class Meter:
+    """Shows the steps of one epoch or of one evaluation, with the time left.
+
+    Args:
+        label: what is going on.
+        total: steps in all.
+        done: steps done in an earlier sitting.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self.label, self.total, self.done, self.first = label, total, done, done
+        self.terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=total, initial=done, desc=label, leave=False, disable=not self.terminal
+        )
+        self.begun = self.told = time.monotonic()
+
+    def step(self, note: str = "") -> None:
+        """Count one step; a note is what the numbers now are."""
+        self.done += 1
+        self.bar.update()
+        if note and self.terminal:
+            self.bar.set_postfix_str(note)
+        now = time.monotonic()
+        if not self.terminal and now - self.told >= LINE_SECONDS:
+            self.told = now
+            left = (now - self.begun) / (self.done - self.first) * (self.total - self.done)
+            print(
+                f"{self.label}: {self.done}/{self.total}, {duration(left)} left {note}", flush=True
+            )
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it: 42 s, 3.5 min, 2.1 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,227 @@
+"""One run from flags to record: lock, resume or skip, train, test, write."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from exp import environment
+from exp.checkpoint import fit_weights, load_weights, remove_states, serialise
+from exp.config import Config
+from exp.exp_informer import Exp_Informer
+from exp.flags import Options
+from exp.forecasts import parse_windows
+from exp.interrupt import Stop
+from exp.progress import duration
+from exp.record import Record, set_aside
+from exp.training import RunFailed
+from utils.errors import UserError
+from utils.files import sha256_of, write_atomic, write_npz
+
+
+def run_all(config: Config, options: Options, stop: Stop) -> None:
+    """Run the repetitions one after the other and print their mean.
+
+    Args:
+        config: the settings; repetition i runs with seed + i.
+        options: where and how.
+        stop: tells of signals.
+    """
+    scores = []
+    for i in range(options.itr):
+        stop.check()
+        repetition = dataclasses.replace(config, seed=config.seed + i)
+        metrics = run_one(repetition, options, stop)
+        scores.append([metrics["all"]["mse"], metrics["all"]["mae"]])
+    if options.itr > 1:
+        mean, sd = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1)
+        print(
+            f"{options.itr} repetitions: MSE {mean[0]:.4f} ± {sd[0]:.4f}, "
+            f"MAE {mean[1]:.4f} ± {sd[1]:.4f} (mean ± sd, all test windows)"
+        )
+
+
+def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
+    """Do one run, or what is left of it, and return its metrics.
+
+    Raises:
+        UserError: a mistake in flags or data, or a disk that refuses.
+        RunFailed: the loss stopped being finite, now or when the run was last tried.
+        Interrupted: a signal came.
+    """
+    exp = Exp_Informer(config, options, stop)
+    writer = _tensorboard() if options.tensorboard else None
+    parse_windows(options.plot_windows, len(exp.data.test))
+    if options.test_only:
+        return test_loaded(exp)
+    name = config.run_name(exp.data.sha256)
+    record = Record(options.results / name, config.identity(exp.data.sha256))
+    checkpoints = options.checkpoints / name if options.checkpoints else record.folder
+    with record.hold():
+        if options.force:
+            for folder in {record.folder, checkpoints}:
+                set_aside(folder)
+        metrics = record.metrics()
+        if metrics is None:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            metrics = _run_anew(exp, record, checkpoints, writer)
+        elif metrics["status"] == "failed":
+            raise RunFailed(f"{name}: failed before: {metrics['error']}; --force tries again")
+        else:
+            print(f"{name}: done before, skipped (--force runs it anew)")
+            if options.do_predict and not (record.folder / "prediction.csv").exists():
+                _reload(exp, checkpoints, metrics)
+                _write_prediction(exp, record.folder)
+        report(metrics, exp)
+    return metrics
+
+
+def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
+    """Train from the last checkpoint on, test, and write everything."""
+    config, options = exp.config, exp.options
+    print(f"{record.folder.name}: {config.loss_text}")
+    record.start({**environment.describe(exp.device), **_paths(exp, checkpoints)})
+    if writer:
+        exp.board = writer(str(record.folder / "tensorboard"))
+    progress = exp.train(record, checkpoints)
+    begun = time.monotonic()
+    body, samples, forecasts = exp.test()
+    samples.write(record.folder, options.plot_windows)
+    if forecasts is not None:
+        write_npz(record.folder / "forecasts.npz", {"pred": forecasts})
+    if options.do_predict:
+        _write_prediction(exp, record.folder)
+    weights = serialise(exp.model.state_dict())
+    kept = options.weights == "keep"
+    if kept:
+        write_atomic(checkpoints / "weights.pt", weights)
+    steps = len(exp.data.train) // config.batch_size * progress.epoch
+    metrics = {
+        **body,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "val_mse": progress.best_val,
+        "wall_seconds": progress.seconds + time.monotonic() - begun,
+        "step_seconds": progress.seconds / steps,
+        "peak_memory_mb": environment.peak_memory_mb(exp.device),
+        "weights_sha256": sha256_of(weights) if kept else None,
+    }
+    record.finish("finished", metrics)
+    remove_states(checkpoints)
+    return metrics
+
+
+def _paths(exp: Exp_Informer, checkpoints: Path) -> dict[str, str]:
+    return {
+        "data_file": str(exp.data.path),
+        "checkpoints": str(checkpoints),
+        "des": exp.options.des,
+    }
+
+
+def _reload(exp: Exp_Informer, folder: Path, metrics: dict[str, Any]) -> None:
+    """Bring back the weights of a finished run."""
+    path = folder / "weights.pt"
+    if metrics["weights_sha256"] is None:
+        raise UserError(f"{path}: was not kept (--weights drop); run anew with --force")
+    fit_weights(exp.model, load_weights(path, metrics["weights_sha256"]), path)
+
+
+def _write_prediction(exp: Exp_Informer, folder: Path) -> None:
+    for path in exp.predict().write(folder):
+        print(f"wrote {path}")
+
+
+def test_loaded(exp: Exp_Informer) -> dict[str, Any]:
+    """Test weights from a file: the numbers are printed, and written nowhere."""
+    path = exp.options.load
+    assert path is not None, "Options demands --load with --test_only"
+    fit_weights(exp.model, load_weights(path), path)
+    metrics, _, _ = exp.test()
+    print(f"{path}: weights as loaded, no training; nothing is recorded")
+    report(metrics, exp)
+    if exp.options.do_predict:
+        folder = exp.options.results / f"loaded-{path.stem}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_prediction(exp, folder)
+    return metrics
+
+
+def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
+    """Print a run's scores beside the baselines' on the same windows."""
+    rows = {exp.config.model: metrics}
+    rows |= {name: scores for name, scores in metrics["baselines"].items() if scores}
+    print(f"{'test, scaled data':20s} {'MSE':>8s} {'MAE':>8s}   {'MSE':>8s} {'MAE':>8s}")
+    for name, scores in rows.items():
+        cells = []
+        for part in ("all", "truncated"):
+            found = scores[part]
+            cells += [f"{found[key]:8.4f}" if found else f"{'-':>8s}" for key in ("mse", "mae")]
+        print(f"  {name:18s} {cells[0]} {cells[1]}   {cells[2]} {cells[3]}")
+    full, cut = metrics["all"], metrics["truncated"]
+    counted = f"{cut['windows']} windows" if cut else "none"
+    print(f"  {'':18s} {'all':>8s} {full['windows']:8d}   truncated, {counted}")
+    percentages = ", ".join(
+        f"{name.upper()} {full[name]:.4g}" if full[name] is not None else f"{name.upper()} -"
+        for name in ("rmse", "mape", "mspe")
+    )
+    print(f"  {percentages}; {full['zeros']} zero truths left out of MAPE and MSPE")
+    if exp.options.inverse:
+        units = metrics["original_units"]
+        print(f"  in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
+
+
+def dry_run(config: Config, options: Options) -> None:
+    """Check flags, data and model, run one batch forward and back, print the plan."""
+    exp = Exp_Informer(config, options)
+    parse_windows(options.plot_windows, len(exp.data.test))
+    data = exp.data
+    steps = len(data.train) // config.batch_size
+    seconds = _time_one_step(exp)
+    parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
+    seeds = ", ".join(str(config.seed + i) for i in range(options.itr))
+    lines = {
+        "data": f"{data.path}, {data.x_width} columns in, {data.out_width} out",
+        "windows": f"train {len(data.train)}, val {len(data.val)}, test {len(data.test)}",
+        "model": f"{config.model}, {parameters:,} parameters, {exp.device}, amp {config.amp}",
+        "loss": config.loss_text,
+        "seeds": seeds,
+        "training": f"at most {config.train_epochs} epochs of {steps} steps a seed",
+        "time": f"about {duration(seconds * steps * config.train_epochs)} a seed, "
+        f"from one step of {seconds:.2f} s",
+        "folder": str(options.results / config.run_name(data.sha256)),
+    }
+    for name, text in lines.items():
+        print(text if name == "loss" else f"{name}: {text}")
+    print("dry run: nothing was written")
+
+
+def _time_one_step(exp: Exp_Informer) -> float:
+    batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
+    exp.model.train()
+    begun = time.monotonic()
+    for _ in range(2):  # the first step also warms up
+        begun = time.monotonic()
+        loss, _ = exp.loss(batch)
+        loss.backward()
+        if not torch.isfinite(loss):
+            raise UserError(f"--dry_run: the first loss is {loss.item()}; check data and --lam")
+    return time.monotonic() - begun
+
+
+def _tensorboard() -> Any:
+    """Return TensorBoard's writer class.
+
+    Raises:
+        UserError: the optional package is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
+    except ImportError:
+        raise UserError(
+            "--tensorboard: not installed; pip install -r requirements-tensorboard.txt"
+        ) from None
+    return SummaryWriter

@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: an environment with the requirements, at the project's root.
+# An active virtual or conda environment is used as it is; otherwise .venv is made here.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# setup FILE: install the requirements that FILE lists.
+setup() {
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+        if [ ! -x .venv/bin/python ]; then
+            local python
+            python=$(command -v python3.11 || command -v python3) ||
+                { echo "error: no python3 found; install Python 3.11" >&2; exit 2; }
+            "$python" -m venv .venv
+        fi
+        # shellcheck disable=SC1091
+        source .venv/bin/activate
+    fi
+    python -m pip install --quiet --disable-pip-version-check --requirement "$1"
+}

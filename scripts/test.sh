@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Linter, type checker and tests. INFORMER_DATA=folder of the benchmark files adds the tests on them.
+# shellcheck source=scripts/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+setup requirements-dev.txt
+ruff check .
+ruff format --check .
+pyright
+shellcheck --external-sources scripts/*.sh .ci/run
+python -m pytest "$@"

@@ -1,0 +1,114 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.errors import UserError
+
+TEMPORARY = ".tmp-"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of its bytes.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        _discard(temporary)
+        raise UserError(f"{path}: cannot be written, {advice(error)}") from error
+    except BaseException:
+        _discard(temporary)
+        raise
+
+
+def advice(error: OSError) -> str:
+    """Say in a few words what an operating system's refusal means, and the way out."""
+    known = {
+        errno.ENOSPC: "the disk is full: free some space and give the same command again",
+        errno.EDQUOT: "the disk quota is used up: free some space and give the same command again",
+        errno.EACCES: "permission denied: choose a folder of your own with --results",
+        errno.EROFS: "the file system is read-only: choose another folder with --results",
+        errno.ENOENT: "its folder has vanished: give the same command again",
+    }
+    return known.get(error.errno or 0, f"{error.strerror}: check the disk and try again")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a half-written file; a folder that is read-only or gone holds none."""
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def canonical(body: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path: Path, body: dict[str, Any]) -> None:
+    """Write a JSON object with a checksum of itself, by which damage is noticed later."""
+    whole = {**body, "checksum": sha256_of(canonical(body).encode())[:16]}
+    write_atomic(path, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object written by `write_json`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file is damaged.
+    """
+    try:
+        body = json.loads(path.read_bytes())
+        checksum = body.pop("checksum")
+        sound = checksum == sha256_of(canonical(body).encode())[:16]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        sound, body = False, {}
+    if not sound:
+        raise UserError(
+            f"{path}: damaged (its checksum does not hold); run the experiment with --force, "
+            "which keeps the old folder aside"
+        )
+    return body
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays as one compressed npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomic(path, buffer.getvalue())
