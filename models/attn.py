@@ -1,0 +1,172 @@
+"""ProbSparse and full attention, and the projections around them.
+
+Shapes: B batch, L length, H heads, E = d_model / H. Both attentions map queries, keys and values
+[B, H, L, E] to a context of the queries' shape, and to attention maps where these are asked for.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.dropout import Dropout
+from models.layers import Linear
+
+# Scores held at once while active queries are chosen: 2^22 numbers (16 MB of fp32) stay in a
+# processor's cache, and the whole score matrix, large at long inputs, never exists.
+BLOCK = 2**22
+
+
+def draw_keys(queries: int, keys: int, samples: int) -> Tensor:
+    """Draw each query's sample of keys, on the CPU whatever the device: runs are then repeatable.
+
+    Returns:
+        Key indices [queries, samples], with replacement.
+    """
+    return torch.randint(keys, (queries, samples))
+
+
+@torch.no_grad()
+def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
+    """Measure how far each query's scores stand out: largest sampled score - sum / L_K.
+
+    Args:
+        q: queries [B, H, L_Q, E].
+        k: keys [B, H, L_K, E].
+        samples: key indices [L_Q, U].
+
+    Returns:
+        The measure M of ProbSparse attention, [B, H, L_Q], fp32.
+    """
+    batch, heads, keys = q.shape[0], q.shape[1], k.shape[2]
+    rows = max(1, BLOCK // (batch * heads * keys))
+    blocks = []
+    for queries, index in zip(q.split(rows, dim=2), samples.split(rows), strict=True):
+        scores = queries @ k.transpose(2, 3)  # [B, H, rows, L_K]
+        sampled = scores.gather(3, index.expand(batch, heads, -1, -1)).float()  # [B, H, rows, U]
+        blocks.append(sampled.amax(3) - sampled.sum(3) / keys)
+    return torch.cat(blocks, dim=2)
+
+
+class ProbAttention(nn.Module):
+    """ProbSparse attention: softmax for the most selective queries, a plain mean for the rest.
+
+    Args:
+        masked: hide keys later than the query; needs as many queries as keys.
+        factor: c; min(c * ceil(ln L), L) keys are sampled and as many queries are active.
+        output_attention: return attention maps too.
+    """
+
+    def __init__(self, masked: bool, factor: int, output_attention: bool = False) -> None:
+        super().__init__()
+        self.masked = masked
+        self.factor = factor
+        self.output_attention = output_attention
+
+    def _count(self, length: int) -> int:
+        return max(1, min(self.factor * math.ceil(math.log(length)), length))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Attend; draws one sample of keys from torch's default CPU generator."""
+        queries, keys, width = q.shape[2], k.shape[2], q.shape[3]
+        samples = draw_keys(queries, keys, self._count(keys)).to(q.device, non_blocking=True)
+        active = sparsity(q, k, samples).topk(self._count(queries), sorted=False).indices
+        rows = active[..., None].expand(-1, -1, -1, width)  # [B, H, u, E]
+        visible = None
+        if self.masked:
+            visible = torch.arange(keys, device=q.device) <= active[..., None]  # [B, H, u, L_K]
+            lazy = v.cumsum(dim=2)  # [B, H, L_Q, E]
+        else:
+            lazy = v.mean(dim=2, keepdim=True).expand_as(q)
+        if not self.output_attention:
+            update = F.scaled_dot_product_attention(q.gather(2, rows), k, v, visible)
+            return lazy.scatter(2, rows, update), None
+        weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]
+        maps = weights.new_full((*q.shape[:3], keys), 1 / keys)
+        maps = maps.scatter(2, active[..., None].expand_as(weights), weights)
+        return lazy.scatter(2, rows, weights @ v), maps
+
+
+class FullAttention(nn.Module):
+    """Softmax attention with dropout on its weights.
+
+    Args:
+        masked: hide keys later than the query.
+        dropout: probability of dropping a weight.
+        output_attention: return attention maps too, as they are after dropout.
+    """
+
+    def __init__(self, masked: bool, dropout: float = 0.1, output_attention: bool = False) -> None:
+        super().__init__()
+        self.masked = masked
+        self.output_attention = output_attention
+        self.dropout = Dropout(dropout)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Attend."""
+        visible = None
+        if self.masked:
+            visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        if not self.output_attention and not (self.training and self.dropout.p):
+            return F.scaled_dot_product_attention(q, k, v, visible), None
+        weights = self.dropout(_weights(q, k, visible))  # [B, H, L_Q, L_K]
+        return weights @ v, weights if self.output_attention else None
+
+
+def _weights(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor:
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+    if visible is not None:
+        scores = scores.masked_fill(~visible, -math.inf)
+    return scores.softmax(dim=3)
+
+
+class AttentionLayer(nn.Module):
+    """Query, key, value and output projections around an attention.
+
+    Args:
+        attention: ProbAttention or FullAttention.
+        d_model: channels.
+        n_heads: number of heads.
+        mix: read the context [B, H, L, E] as [B, L, d_model] without moving heads back.
+
+    Raises:
+        ValueError: d_model is no multiple of n_heads.
+    """
+
+    def __init__(self, attention: nn.Module, d_model: int, n_heads: int, mix: bool = False) -> None:
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(f"d_model {d_model} is no multiple of n_heads {n_heads}")
+        self.inner_attention = attention
+        self.query_projection = Linear(d_model, d_model)
+        self.key_projection = Linear(d_model, d_model)
+        self.value_projection = Linear(d_model, d_model)
+        self.out_projection = Linear(d_model, d_model)
+        self.n_heads = n_heads
+        self.mix = mix
+
+    def forward(
+        self, x: Tensor, memory: Tensor, last: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from x [B, L, d_model] to memory [B, L_K, d_model].
+
+        Args:
+            x: where the queries come from.
+            memory: where keys and values come from.
+            last: give the last steps only; None gives all.
+
+        Returns:
+            [B, last or L, d_model], and attention maps [B, H, L, L_K] or None.
+        """
+        q = self._heads(self.query_projection(x))
+        k = self._heads(self.key_projection(memory))
+        v = self._heads(self.value_projection(memory))
+        context, maps = self.inner_attention(q, k, v)  # [B, H, L, E]
+        if not self.mix:
+            context = context.transpose(1, 2)  # [B, L, H, E]
+        context = context.reshape(x.shape)
+        return self.out_projection(context[:, -(last or x.shape[1]) :]), maps
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.n_heads, -1)).transpose(1, 2)  # [B, H, L, E]

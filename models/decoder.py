@@ -1,0 +1,64 @@
+"""Informer's decoder: one pass gives all forecast steps."""
+
+from torch import Tensor, nn
+
+from models.attn import AttentionLayer
+from models.encoder import FeedForward
+from models.layers import LayerNorm
+
+
+class DecoderLayer(FeedForward):
+    """Masked self-attention, cross-attention and feed-forward, each added and normalised.
+
+    Args:
+        self_attention: masked attention over the decoder's own steps.
+        cross_attention: attention to the encoder's output.
+        d_model: channels.
+        d_ff: channels between the two pointwise convolutions.
+        dropout: probability, in [0, 1).
+        activation: "gelu" (exact) or "relu".
+    """
+
+    def __init__(
+        self,
+        self_attention: AttentionLayer,
+        cross_attention: AttentionLayer,
+        d_model: int,
+        *,
+        d_ff: int,
+        dropout: float,
+        activation: str,
+    ) -> None:
+        super().__init__(d_model, d_ff, dropout, activation)
+        self.self_attention = self_attention
+        self.cross_attention = cross_attention
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+        self.norm3 = LayerNorm(d_model)
+
+    def forward(self, x: Tensor, memory: Tensor, last: int) -> Tensor:
+        """Map [B, L, d_model] to its last steps [B, last, d_model], given the encoder's output."""
+        attended, _ = self.self_attention(x, x, last)
+        x = self.norm1(x[:, -last:] + self.dropout(attended))
+        attended, _ = self.cross_attention(x, memory)
+        x = self.norm2(x + self.dropout(attended))
+        return self.norm3(x + self.feed_forward(x))
+
+
+class Decoder(nn.Module):
+    """Decoder layers and a final LayerNorm."""
+
+    def __init__(self, layers: list[DecoderLayer], d_model: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.norm = LayerNorm(d_model)
+
+    def forward(self, x: Tensor, memory: Tensor, out_len: int) -> Tensor:
+        """Map [B, label_len + out_len, d_model] to the forecast steps [B, out_len, d_model].
+
+        After the last self-attention no step looks at another one, so from there on only the
+        forecast steps are computed: same result, and the label steps' share of the work saved.
+        """
+        for layer in self.layers[:-1]:
+            x = layer(x, memory, x.shape[1])
+        return self.norm(self.layers[-1](x, memory, out_len))

@@ -1,0 +1,166 @@
+"""From numbers and dates to the embedded input, and the regularizer's value on it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.dropout import Dropout
+from models.layers import CircularConv, Linear
+from models.lipreg import LipReg
+from utils.timefeatures import FEATURE_WIDTH, parse_freq
+
+MAX_LENGTH = 5000
+LIP_AXES = ("time", "feature")
+CALENDAR = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}  # column order
+
+
+def sinusoids(length: int, d_model: int) -> Tensor:
+    """Tabulate sine (even channels) and cosine (odd) of wavelengths 2 pi to 10,000 * 2 pi.
+
+    Args:
+        length: number of positions.
+        d_model: number of channels, even.
+
+    Returns:
+        [length, d_model], fp32.
+    """
+    rates = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10000.0) / d_model))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class TokenEmbedding(nn.Module):
+    """Value embedding: a kernel-3 circular convolution over time."""
+
+    def __init__(self, c_in: int, d_model: int) -> None:
+        super().__init__()
+        self.tokenConv = CircularConv(c_in, d_model)
+        nn.init.kaiming_normal_(self.tokenConv.weight, nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map values [B, L, c_in] to [B, L, d_model]."""
+        return self.tokenConv(x)
+
+
+class PositionalEmbedding(nn.Module):
+    """The fixed table of positions, part of the state as in Informer2020's checkpoints."""
+
+    pe: Tensor
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.register_buffer("pe", sinusoids(MAX_LENGTH, d_model)[None])
+
+    def forward(self, length: int) -> Tensor:
+        """Give the first rows, [1, length, d_model]."""
+        if length > MAX_LENGTH:
+            raise ValueError(f"{length} steps: the position table ends at {MAX_LENGTH}")
+        return self.pe[:, :length]
+
+
+class FixedEmbedding(nn.Module):
+    """A frozen sinusoid table, looked up by integers."""
+
+    def __init__(self, size: int, d_model: int) -> None:
+        super().__init__()
+        self.emb = nn.Embedding.from_pretrained(sinusoids(size, d_model), freeze=True)
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Map integers [B, L] to [B, L, d_model]."""
+        return self.emb(index)
+
+
+class CalendarEmbedding(nn.Module):
+    """Sum of one lookup table per calendar column: frozen ("fixed") or trained ("learned")."""
+
+    def __init__(self, d_model: int, embed: str, freq: str) -> None:
+        super().__init__()
+        table = FixedEmbedding if embed == "fixed" else nn.Embedding
+        self.columns = [f"{name}_embed" for name in CALENDAR if name != "minute" or freq == "t"]
+        for name, size in CALENDAR.items():
+            if f"{name}_embed" in self.columns:
+                self.add_module(f"{name}_embed", table(size, d_model))
+
+    def forward(self, x_mark: Tensor) -> Tensor:
+        """Map integer columns [B, L, T] to [B, L, d_model]."""
+        tables = zip(self.columns, x_mark.long().unbind(-1), strict=True)
+        return torch.stack([self.get_submodule(name)(column) for name, column in tables]).sum(0)
+
+
+class TimeFeatureEmbedding(nn.Module):
+    """A linear layer on real-valued time features."""
+
+    def __init__(self, d_model: int, freq: str) -> None:
+        super().__init__()
+        self.embed = Linear(FEATURE_WIDTH[freq], d_model)
+
+    def forward(self, x_mark: Tensor) -> Tensor:
+        """Map features [B, L, T] to [B, L, d_model]."""
+        return self.embed(x_mark)
+
+
+class DataEmbedding(nn.Module):
+    """Value + position + time embedding with dropout, and the regularizer on the result.
+
+    Args:
+        c_in: number of input series.
+        d_model: channels of the embedding, even.
+        embed: "timeF", "fixed" or "learned" time embedding.
+        freq: spacing of the time features, "h", "t", "15min", ...; fixed and learned know h and t.
+        dropout: probability, in [0, 1).
+        lip_axis: differences of LipReg along "time" (the definition) or "feature" (the released
+            experiment); None computes no regularizer.
+        lip_norm: a normalisation of `models.lipreg.normalise`.
+
+    Raises:
+        ValueError: an unknown embed, freq or lip_axis, or an odd d_model.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        d_model: int,
+        *,
+        embed: str = "fixed",
+        freq: str = "h",
+        dropout: float = 0.1,
+        lip_axis: str | None = None,
+        lip_norm: str = "max",
+    ) -> None:
+        super().__init__()
+        freq = parse_freq(freq)
+        if embed not in ("timeF", "fixed", "learned"):
+            raise ValueError(f"unknown embed {embed!r}: choose timeF, fixed or learned")
+        if embed != "timeF" and freq not in ("h", "t"):
+            raise ValueError(f"embed {embed} knows freq h and t, not {freq!r}: choose timeF")
+        if lip_axis not in (None, *LIP_AXES):
+            raise ValueError(f"unknown lip_axis {lip_axis!r}: choose {' or '.join(LIP_AXES)}")
+        if d_model % 2:
+            raise ValueError(f"d_model must be even for sine and cosine pairs, got {d_model}")
+        self.value_embedding = TokenEmbedding(c_in, d_model)
+        self.position_embedding = PositionalEmbedding(d_model)
+        self.temporal_embedding = (
+            TimeFeatureEmbedding(d_model, freq)
+            if embed == "timeF"
+            else CalendarEmbedding(d_model, embed, freq)
+        )
+        self.dropout = Dropout(dropout)
+        self.lip_axis = lip_axis
+        self.lip_norm = lip_norm
+
+    def forward(self, x: Tensor, x_mark: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed a batch of windows.
+
+        Args:
+            x: scaled values [B, L, c_in].
+            x_mark: time features [B, L, T].
+
+        Returns:
+            h [B, L, d_model] after dropout, and LipReg(h), a scalar (None without lip_axis).
+        """
+        h = self.value_embedding(x) + self.temporal_embedding(x_mark)
+        h = self.dropout(h + self.position_embedding(x.shape[1]))
+        if self.lip_axis is None:
+            return h, None
+        return h, LipReg(h, transpose=self.lip_axis == "feature", normalize=self.lip_norm)

@@ -1,0 +1,115 @@
+"""Informer's encoder: attention layers with distilling between them."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.attn import AttentionLayer
+from models.dropout import Dropout
+from models.layers import CircularConv, LayerNorm, PointwiseConv
+
+
+class FeedForward(nn.Module):
+    """Base of both layers: two pointwise convolutions after the attention."""
+
+    def __init__(self, d_model: int, d_ff: int, dropout: float, activation: str) -> None:
+        super().__init__()
+        self.conv1 = PointwiseConv(d_model, d_ff)
+        self.conv2 = PointwiseConv(d_ff, d_model)
+        self.dropout = Dropout(dropout)
+        self.activation: Callable[[Tensor], Tensor] = {"gelu": F.gelu, "relu": F.relu}[activation]
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Map [B, L, d_model] through d_ff channels and back."""
+        y = self.dropout(self.activation(self.conv1(x)))  # [B, L, d_ff]
+        return self.dropout(self.conv2(y))
+
+
+class EncoderLayer(FeedForward):
+    """Self-attention and feed-forward, each added to its input and normalised.
+
+    Args:
+        attention: the self-attention with its projections.
+        d_model: channels.
+        d_ff: channels between the two pointwise convolutions.
+        dropout: probability, in [0, 1).
+        activation: "gelu" (exact) or "relu".
+    """
+
+    def __init__(
+        self, attention: AttentionLayer, d_model: int, d_ff: int, dropout: float, activation: str
+    ) -> None:
+        super().__init__(d_model, d_ff, dropout, activation)
+        self.attention = attention
+        self.norm1 = LayerNorm(d_model)
+        self.norm2 = LayerNorm(d_model)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Map [B, L, d_model] to the same shape, and attention maps or None."""
+        attended, maps = self.attention(x, x)
+        x = self.norm1(x + self.dropout(attended))
+        return self.norm2(x + self.feed_forward(x)), maps
+
+
+class ConvLayer(nn.Module):
+    """Distilling: convolution, batch norm, ELU and max-pooling halve the length."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.downConv = CircularConv(d_model, d_model)
+        self.norm = nn.BatchNorm2d(d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, L, d_model] to [B, ceil(L / 2), d_model]."""
+        x = self.downConv(x)
+        # A view with channels second in shape and last in memory spares torch two copies.
+        x = self.norm(x.transpose(1, 2).unsqueeze(3))  # [B, d_model, L, 1]
+        # ELU rises everywhere, so pooling first gives the same values with half the ELUs.
+        x = F.elu(F.max_pool2d(x, (3, 1), stride=(2, 1), padding=(1, 0)))
+        return x.squeeze(3).transpose(1, 2)
+
+
+class Encoder(nn.Module):
+    """Attention layers, distilled in between, and a final LayerNorm.
+
+    Args:
+        layers: the attention layers.
+        d_model: channels.
+        distil: halve the length after every layer but the last.
+    """
+
+    def __init__(self, layers: list[EncoderLayer], d_model: int, distil: bool) -> None:
+        super().__init__()
+        self.attn_layers = nn.ModuleList(layers)
+        halvings = len(layers) - 1 if distil else 0
+        self.conv_layers = nn.ModuleList(ConvLayer(d_model) for _ in range(halvings))
+        self.norm = LayerNorm(d_model)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Map [B, L, d_model] to [B, L', d_model], and the maps of each layer (or Nones)."""
+        maps = []
+        for i, layer in enumerate(self.attn_layers):
+            x, attention = layer(x)
+            maps.append(attention)
+            if i < len(self.conv_layers):
+                x = self.conv_layers[i](x)
+        return self.norm(x), maps
+
+
+class EncoderStack(nn.Module):
+    """InformerStack's encoders: the i-th, from 0, reads the last L // 2^i steps."""
+
+    def __init__(self, encoders: list[Encoder]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """Map [B, L, d_model] to the outputs joined along time, and the maps of all layers."""
+        outputs, maps = [], []
+        for i, encoder in enumerate(self.encoders):
+            y, attentions = encoder(x[:, -(x.shape[1] // 2**i) :])
+            outputs.append(y)
+            maps.extend(attentions)
+        return torch.cat(outputs, dim=1), maps

@@ -1,0 +1,168 @@
+"""Informer and InformerStack, with the Lipschitz Regularizer on the encoder's embedding."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.attn import AttentionLayer, FullAttention, ProbAttention
+from models.decoder import Decoder, DecoderLayer
+from models.embed import DataEmbedding
+from models.encoder import Encoder, EncoderLayer, EncoderStack
+from models.layers import Linear
+
+
+class Forecast(NamedTuple):
+    """What every model's forward pass gives.
+
+    Attributes:
+        pred: forecast of the scaled series [B, out_len, c_out], fp32.
+        lip: LipReg of the encoder's embedding, an fp32 scalar.
+        attns: maps [B, H, L, L] of each encoder layer, or None unless output_attention.
+    """
+
+    pred: Tensor
+    lip: Tensor
+    attns: list[Tensor] | None
+
+
+class Informer(nn.Module):
+    """Informer (Zhou et al., AAAI 2021). State keys and shapes are those of Informer2020.
+
+    Args:
+        enc_in: number of series the encoder reads.
+        dec_in: number of series the decoder reads.
+        c_out: number of series forecast.
+        seq_len: input steps, for the record: no weight depends on them.
+        label_len: observed steps the decoder starts from, for the record as well.
+        out_len: forecast steps.
+        factor: ProbSparse sampling factor c.
+        d_model: channels.
+        n_heads: attention heads.
+        e_layers: encoder layers.
+        d_layers: decoder layers.
+        d_ff: channels inside the feed-forward part.
+        dropout: probability, in [0, 1).
+        attn: self-attention, "prob" or "full".
+        embed: time embedding, "timeF", "fixed" or "learned".
+        freq: spacing of the time features.
+        activation: "gelu" or "relu".
+        output_attention: return the encoder's attention maps.
+        distil: halve the length between encoder layers.
+        mix: the decoder's self-attention mixes heads and steps.
+        lip_axis: LipReg differences along "time" or "feature".
+        lip_norm: normalisation of LipReg, "max", "range" or "none".
+        amp: "bf16" runs encoder and decoder in bfloat16 on fp32 weights; "off" all in fp32.
+
+    Raises:
+        ValueError: sizes that do not fit together, or an unknown name.
+    """
+
+    def __init__(  # noqa: PLR0917 - Informer2020's order
+        self,
+        enc_in: int,
+        dec_in: int,
+        c_out: int,
+        seq_len: int,
+        label_len: int,
+        out_len: int,
+        factor: int = 5,
+        d_model: int = 512,
+        n_heads: int = 8,
+        e_layers: int | Sequence[int] = 3,
+        d_layers: int = 2,
+        d_ff: int = 512,
+        dropout: float = 0.0,
+        attn: str = "prob",
+        embed: str = "fixed",
+        freq: str = "h",
+        activation: str = "gelu",
+        output_attention: bool = False,
+        distil: bool = True,
+        mix: bool = True,
+        *,
+        lip_axis: str = "time",
+        lip_norm: str = "max",
+        amp: str = "off",
+    ) -> None:
+        super().__init__()
+        for name, value, known in (
+            ("attn", attn, ("prob", "full")),
+            ("activation", activation, ("gelu", "relu")),
+            ("amp", amp, ("off", "bf16")),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}: choose {' or '.join(known)}")
+        self.out_len = out_len
+        self.output_attention = output_attention
+        self.amp = amp
+        time: dict[str, Any] = {"embed": embed, "freq": freq, "dropout": dropout}
+        self.enc_embedding = DataEmbedding(
+            enc_in, d_model, lip_axis=lip_axis, lip_norm=lip_norm, **time
+        )
+        self.dec_embedding = DataEmbedding(dec_in, d_model, **time)
+
+        layer: dict[str, Any] = {"d_ff": d_ff, "dropout": dropout, "activation": activation}
+
+        def self_attention(masked: bool, maps: bool, mix: bool) -> AttentionLayer:
+            attention = (
+                ProbAttention(masked, factor, maps)
+                if attn == "prob"
+                else FullAttention(masked, dropout, maps)
+            )
+            return AttentionLayer(attention, d_model, n_heads, mix)
+
+        def encoder(depth: int) -> Encoder:
+            attentions = [self_attention(False, output_attention, False) for _ in range(depth)]
+            return Encoder([EncoderLayer(a, d_model, **layer) for a in attentions], d_model, distil)
+
+        def decoder_layer() -> DecoderLayer:
+            cross_attention = AttentionLayer(FullAttention(False, dropout), d_model, n_heads)
+            return DecoderLayer(self_attention(True, False, mix), cross_attention, d_model, **layer)
+
+        self.encoder = (
+            encoder(e_layers)
+            if isinstance(e_layers, int)
+            else EncoderStack([encoder(depth) for depth in e_layers])
+        )
+        self.decoder = Decoder([decoder_layer() for _ in range(d_layers)], d_model)
+        self.projection = Linear(d_model, c_out)
+
+    def forward(
+        self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor
+    ) -> Forecast:
+        """Forecast a batch of windows.
+
+        Args:
+            x_enc: scaled input [B, seq_len, enc_in].
+            x_mark_enc: its time features [B, seq_len, T].
+            x_dec: last label_len observed steps, then padding [B, label_len + out_len, dec_in].
+            x_mark_dec: their time features [B, label_len + out_len, T].
+
+        Returns:
+            Forecast of out_len steps.
+        """
+        h_enc, lip = self.enc_embedding(x_enc, x_mark_enc)
+        h_dec, _ = self.dec_embedding(x_dec, x_mark_dec)
+        dtype = torch.bfloat16 if self.amp == "bf16" else h_enc.dtype
+        memory, attns = self.encoder(h_enc.to(dtype))
+        h = self.decoder(h_dec.to(dtype), memory, self.out_len)
+        pred = self.projection(h.to(h_enc.dtype))  # [B, out_len, c_out]
+        return Forecast(pred, lip, attns if self.output_attention else None)
+
+
+class InformerStack(Informer):
+    """Informer with several encoders; takes Informer's arguments, e_layers by keyword.
+
+    Args:
+        e_layers: depth of each encoder; the i-th, from 0, reads the last seq_len // 2^i steps.
+    """
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        e_layers: Sequence[int] = (3, 2, 1),
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(*args, e_layers=tuple(e_layers), **kwargs)
