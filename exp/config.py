@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 
 RESULTS_VERSION = 1  # raised with every change of the code that moves results: CHANGELOG.md
@@ -65,7 +66,7 @@ class Config:
     attn: str = setting("prob", "model", "encoder attention", choices=("prob", "full"))
     embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
     activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
-    output_attention: bool = setting(False, "model", "keeps the encoder's attention maps")
+    output_attention: bool = setting(False, "model", "--do_predict keeps attention maps, too (npz)")
     train_epochs: int = setting(6, "training", "epochs at most", low=1)
     batch_size: int = setting(32, "training", "windows a training step", low=1)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
@@ -172,6 +173,8 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
     rules = field.metadata
     for item in value if isinstance(value, tuple) else (value,):
         shown = f"--{field.name} {item}"
+        if "choices" in rules:
+            check_choice(field.name, item, rules["choices"])
         if isinstance(item, float) and not math.isfinite(item):
             raise UserError(f"{shown}: must be a finite number")
         if "low" in rules and item is not None and item < rules["low"]:
@@ -180,6 +183,18 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
             raise UserError(f"{shown}: must be below {rules['high']}")
         if "above" in rules and item <= rules["above"]:
             raise UserError(f"{shown}: must be above {rules['above']}")
+
+
+def check_choice(flag: str, word: Any, choices: Sequence[Any]) -> None:
+    """Check that a word is one of a flag's choices.
+
+    Raises:
+        UserError: it is not; the nearest and all others are named.
+    """
+    if word not in choices:
+        names = [str(choice) for choice in choices]
+        hint = nearest(str(word), names)
+        raise UserError(f"--{flag} {word}: unknown{hint}; one of {', '.join(names)}")
 
 
 def plain_word(text: str) -> bool:

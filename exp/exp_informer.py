@@ -20,6 +20,7 @@ from exp.interrupt import Stop
 from exp.progress import Meter
 from exp.record import Record
 from exp.training import Training, continuity
+from models.model import Forecast
 from utils.metrics import ErrorSums, score
 
 
@@ -37,26 +38,21 @@ class Exp_Informer(Exp_Basic):
         self.stop = stop or Stop()
         self.board: Any = None  # a TensorBoard writer, where one was asked for
 
-    def _process_one_batch(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Forecast one batch.
-
-        Returns:
-            The forecast and the truth [B, pred_len, c_out], and LipReg of the embedded input.
-        """
+    def _process_one_batch(self, batch: Batch) -> tuple[Forecast, Tensor]:
+        """Forecast one batch, and give the truth [B, pred_len, c_out] beside it."""
         config = self.config
         known = batch.y[:, : config.label_len]
         blank = torch.full_like(batch.y[:, config.label_len :], float(config.padding))
         x_dec = torch.cat([known, blank], dim=1)  # [B, label_len + pred_len, C]
-        pred, lip, _ = self.model(batch.x, batch.x_mark, x_dec, batch.y_mark)
-        true = batch.y[:, config.label_len :, -self.data.out_width :]
-        return pred, true, lip
+        forecast = self.model(batch.x, batch.x_mark, x_dec, batch.y_mark)
+        return forecast, batch.y[:, config.label_len :, -self.data.out_width :]
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the training loss MSE + c * LipReg of one batch, and the MSE alone."""
-        pred, true, lip = self._process_one_batch(batch)
-        mse = torch.nn.functional.mse_loss(pred, true)
+        forecast, true = self._process_one_batch(batch)
+        mse = torch.nn.functional.mse_loss(forecast.pred, true)
         coefficient = self.config.lip_coef
-        return (mse + coefficient * lip if coefficient else mse), mse
+        return (mse + coefficient * forecast.lip if coefficient else mse), mse
 
     def train(self, record: Record, checkpoints: Path) -> Progress:
         """Train from the last checkpoint on; the model ends with the best weights.
@@ -75,8 +71,8 @@ class Exp_Informer(Exp_Basic):
         with torch.inference_mode(), self.own_draws():
             for index in batches:
                 self.stop.check()
-                pred, true, _ = self._process_one_batch(windows.batch(index))
-                yield pred, true
+                forecast, true = self._process_one_batch(windows.batch(index))
+                yield forecast.pred, true
                 meter.step()
         meter.close()
 
@@ -133,12 +129,17 @@ class Exp_Informer(Exp_Basic):
         batch, dates = self.data.future()
         self.model.eval()
         with torch.inference_mode(), self.own_draws():
-            pred, _, _ = self._process_one_batch(batch)
+            forecast, _ = self._process_one_batch(batch)
         names = self.data.columns[-self.data.out_width :]
         history = self._unscale(batch.x[..., -self.data.out_width :])
         past = self.data.dates[-self.config.seq_len :]
         return Prediction(
-            names, past, history[0].cpu().numpy(), dates, self._unscale(pred)[0].cpu().numpy()
+            names=names,
+            past=past,
+            history=history[0].cpu().numpy(),
+            dates=dates,
+            values=self._unscale(forecast.pred)[0].cpu().numpy(),
+            attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
         )
 
     def _unscale(self, values: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data.registry import DATASETS
-from exp.config import Config, check_value, plain_word, setting
+from exp.config import Config, check_choice, check_value, plain_word, setting
 from models import MODELS
 from utils.errors import UserError, nearest
 from utils.timefeatures import parse_freq
@@ -101,12 +101,16 @@ def build_parser() -> Parser:
                 _add_flag(groups[field.metadata["group"]], field, hints[field.name])
     regularizer = groups["regularizer"]
     regularizer.add_argument(
-        "--lam", type=_number, default=0.0, help="lambda, the weight of LipReg (default: 0.0)"
+        "--lam",
+        type=_number,
+        default=0.0,
+        metavar="X",
+        help="lambda, the weight of LipReg (default: 0.0)",
     )
     regularizer.add_argument(
         "--lip_sign",
-        choices=("minus", "plus"),
         default="minus",
+        metavar="minus|plus",
         help="minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6) "
         "(default: minus)",
     )
@@ -131,8 +135,7 @@ def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
             nargs="+" if rules.get("many") else None,
             default=default,
             required=bool(rules.get("required")),
-            choices=rules.get("choices"),
-            metavar=None if rules.get("choices") else "X",
+            metavar="|".join(map(str, rules["choices"])) if "choices" in rules else "X",
             help=text if rules.get("required") or shown is None else f"{text} (default: {shown})",
         )
 
@@ -214,13 +217,9 @@ def _fill(settings: Any, asked: argparse.Namespace) -> Any:
 
 
 def _check_names(asked: argparse.Namespace) -> None:
-    known = {"model": list(MODELS), "data": [*DATASETS, "custom"]}
-    for flag, names in known.items():
-        word = getattr(asked, flag)
-        if word not in names:
-            raise UserError(
-                f"--{flag} {word}: unknown{nearest(word, names)}; one of {', '.join(names)}"
-            )
+    check_choice("model", asked.model, list(MODELS))
+    check_choice("data", asked.data, [*DATASETS, "custom"])
+    check_choice("lip_sign", asked.lip_sign, ["minus", "plus"])
     unit = parse_freq(asked.freq)
     if asked.embed != "timeF" and unit not in "ht":
         raise UserError(

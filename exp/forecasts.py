@@ -30,6 +30,7 @@ class Prediction:
         history: its values [seq_len, C], original units.
         dates: dates of the forecast [pred_len], at the data's own step.
         values: the forecast [pred_len, C], original units.
+        attention: the encoder layers' maps [H, L, L], where --output_attention keeps them.
     """
 
     names: list[str]
@@ -37,9 +38,10 @@ class Prediction:
     history: np.ndarray
     dates: pd.DatetimeIndex
     values: np.ndarray
+    attention: list[np.ndarray]
 
     def write(self, folder: Path) -> list[Path]:
-        """Write prediction.csv and prediction.png, and return their places."""
+        """Write prediction.csv and .png (and attention.npz), and return their places."""
         table = pd.DataFrame(self.values, columns=self.names, index=self.dates)
         paths = [folder / "prediction.csv", folder / "prediction.png"]
         text = table.to_csv(index_label="date", float_format="%.6g")
@@ -58,6 +60,9 @@ class Prediction:
         axes[-1, 0].set_xlabel("date")
         figure.autofmt_xdate()
         _save(figure, paths[1])
+        if self.attention:
+            paths.append(folder / "attention.npz")
+            write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
         return paths
 
 

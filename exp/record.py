@@ -163,7 +163,8 @@ def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: _number(metrics.get(name)) for name in names}
     row |= {"status": metrics["status"], "error": metrics.get("error")}
     methods = {"": metrics, **{f"{k}_": v for k, v in metrics.get("baselines", {}).items()}}
-    for prefix, scores in methods.items():
+    for prefix, found in methods.items():
+        scores = found or {}
         for suffix, part in (("", "all"), ("_trunc", "truncated")):
             for score in SCORES:
                 row[f"{prefix}{score}{suffix}"] = _number((scores.get(part) or {}).get(score))

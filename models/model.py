@@ -161,8 +161,8 @@ class InformerStack(Informer):
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401
+        *args: Any,
         e_layers: Sequence[int] = (3, 2, 1),
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, e_layers=tuple(e_layers), **kwargs)

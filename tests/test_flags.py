@@ -1,0 +1,184 @@
+"""The command line: defaults, the released form, and every mistake in one line."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from exp.config import Config
+from exp.flags import build_parser, parse
+from main_informer import main
+from tests.runs import ROOT, TINY
+from utils.errors import UserError
+
+SETTINGS = pd.read_csv(ROOT / "paper" / "informer_settings.csv")
+DEMO = ["--model", "informer", "--data", "demo"]
+
+
+def test_defaults_are_the_released_ones():
+    config, options = parse(["--model", "informer", "--data", "ETTh1"])
+    released = {
+        "features": "M", "target": "OT", "freq": "h", "seq_len": 96, "label_len": 48,
+        "pred_len": 24, "d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1,
+        "s_layers": (3, 2, 1), "d_ff": 2048, "factor": 5, "padding": 0, "distil": True,
+        "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
+        "output_attention": False, "mix": True, "cols": None, "train_epochs": 6,
+        "batch_size": 32, "patience": 3, "learning_rate": 1e-4, "loss": "mse",
+        "lradj": "type1", "lip_coef": 0.0, "lip_axis": "time", "lip_norm": "max", "amp": "off",
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in released} == released
+    assert (options.itr, options.des, options.num_workers) == (2, "test", 0)
+    assert (options.root_path, options.data_path) == (Path("./data/ETT/"), "ETTh1.csv")
+    assert options.use_gpu is None and not options.do_predict and not options.inverse
+
+
+@pytest.mark.parametrize(
+    "row", SETTINGS.to_dict("records"), ids=lambda row: "-".join(map(str, row.values()))
+)
+def test_the_commands_of_the_paper_are_understood(row):
+    words = (
+        f"--model informer --data {row['dataset']} --features {row['features']} "
+        f"--seq_len {row['seq_len']} --label_len {row['label_len']} --pred_len {row['pred_len']} "
+        f"--e_layers {row['e_layers']} --d_layers {row['d_layers']} --attn prob "
+        f"--factor {row['factor']} --des Exp --itr {row['itr']} --lam {row['lam']}"
+    ).split()
+    config, options = parse(words)
+    assert config.lip_coef == -row["lam"]
+    assert config.loss_text == f"loss = MSE - {row['lam']}.0 * LipReg (time axis, max-normalised)"
+    for name in ("seq_len", "label_len", "pred_len", "e_layers", "d_layers", "factor"):
+        assert getattr(config, name) == row[name]
+    assert options.itr == row["itr"]
+
+
+@pytest.mark.parametrize(
+    ("words", "coefficient", "text"),
+    [
+        ("--lam 2", -2.0, "loss = MSE - 2.0 * LipReg (time axis, max-normalised)"),
+        ("--lam 2 --lip_sign plus", 2.0, "loss = MSE + 2.0 * LipReg (time axis, max-normalised)"),
+        ("--lam -2", 2.0, "loss = MSE + 2.0 * LipReg (time axis, max-normalised)"),
+        ("--lam -2 --lip_sign plus", -2.0, "loss = MSE - 2.0 * LipReg (time axis, max-normalised)"),
+        (
+            "--lam 0.5 --lip_axis feature --lip_norm none",
+            -0.5,
+            "loss = MSE - 0.5 * LipReg (feature axis, not normalised)",
+        ),
+        ("--lam 0 --lip_sign minus", 0.0, "loss = MSE (no regularizer)"),
+    ],
+)
+def test_lambda_and_sign_are_one_coefficient(words, coefficient, text):
+    config, _ = parse([*DEMO, *words.split()])
+    assert config.lip_coef == coefficient and str(config.lip_coef) != "-0.0"
+    assert config.loss_text == text
+
+
+def test_identity_is_intent():
+    def name(words: str) -> str:
+        return parse([*DEMO, *words.split()])[0].run_name("0" * 64)
+
+    same = ["--results a", "--threads 1", "--des x", "--device cpu", "--itr 5", "--s_layers 2,1"]
+    assert {name(words) for words in same} == {name("")}
+    assert name("--lam 2 --lip_sign plus") == name("--lam -2")
+    assert name("--lam 0 --lip_axis feature") == name("--lam -0 --lip_sign plus")
+    other = ["--lam 1", "--lam 1 --lip_axis feature", "--lam 1 --lip_norm range", "--seed 1",
+             "--learning_rate 2e-4", "--batch_size 16", "--eval_batch_size 64", "--use_amp",
+             "--features S", "--mix", "--distil"]  # fmt: skip
+    assert len({name(words) for words in [*other, ""]}) == len(other) + 1
+    config = parse(DEMO)[0]
+    assert config.run_name("0" * 64) != config.run_name("1" * 64)
+    assert dataclasses.replace(config, seed=3).run_name("0" * 64).rsplit("-", 1)[0].endswith("s3")
+
+
+def test_booleans_work():
+    assert parse([*DEMO, "--use_gpu", "False"])[1].use_gpu is False
+    assert parse([*DEMO, "--use_gpu", "true"])[1].use_gpu is True
+    config, options = parse([*DEMO, "--distil", "--mix", "--inverse", "--use_amp"])
+    assert not config.distil and not config.mix and options.inverse and config.amp == "bf16"
+
+
+def test_help_names_every_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for action in build_parser()._actions:
+        assert action.option_strings[-1] in text and action.help
+    for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
+        assert phrase in text
+
+
+MISTAKES = {
+    "--label_len 30 --seq_len 24": "--label_len 30: must not exceed --seq_len 24",
+    "--d_model 15 --n_heads 1": "--d_model 15: must be even, sines and cosines share it",
+    "--d_model 16 --n_heads 3": "--d_model 16: must be divisible by --n_heads 3",
+    "--seq_len 0": "--seq_len 0: must be at least 1",
+    "--seq_len -4": "--seq_len -4: must be at least 1",
+    "--pred_len 0": "--pred_len 0: must be at least 1",
+    "--batch_size 0": "--batch_size 0: must be at least 1",
+    "--itr 0": "--itr 0: must be at least 1",
+    "--s_layers 3,0": "--s_layers 0: must be at least 1",
+    "--s_layers a": "--s_layers: a: must be numbers with commas, 3,2,1",
+    "--seq_len 6000": "a length of 6000 steps: the position table has 5000; "
+    "shorten --seq_len, --label_len or --pred_len",
+    "--seq_len ten": "--seq_len: invalid int value: 'ten'",
+    "--lam nan": "--lam: nan: must be a finite number",
+    "--lam inf": "--lam: inf: must be a finite number",
+    "--learning_rate nan": "--learning_rate: nan: must be a finite number",
+    "--learning_rate 0": "--learning_rate 0.0: must be above 0.0",
+    "--dropout 1": "--dropout 1.0: must be below 1.0",
+    "--dropout -0.1": "--dropout -0.1: must be at least 0.0",
+    "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh1?); one of ETTh1, ETTh2, ETTm1, "
+    "ETTm2, WTH, weather, ECL, demo, custom",
+    "--model infomer": "--model infomer: unknown (did you mean informer?); "
+    "one of informer, informerstack",
+    "--lamda 2": "--lamda: unknown (did you mean --lam?); --help lists all flags",
+    "--features X": "--features X: unknown; one of M, S, MS",
+    "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",
+    "--lip_axis features": "--lip_axis features: unknown (did you mean feature?); "
+    "one of time, feature",
+    "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
+    "--padding 2": "--padding 2: unknown; one of 0, 1",
+    "--use_gpu maybe": "--use_gpu: maybe: must be True or False",
+    "--des ../../x": "--des ../../x: a label is a plain word, without / or ..",
+    "--device cuda": "--device cuda: this machine has 0 CUDA devices; use --device cpu",
+    "--gpu 1": "--gpu 1: this machine has 0 CUDA devices; use --device cpu",
+    "--use_gpu True": "--gpu 0: this machine has 0 CUDA devices; use --device cpu",
+    "--device tpu": "--device tpu: not a device; use auto, cpu, cuda or cuda:N",
+    "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
+    "--test_only": "--test_only: name the weights with --load FILE",
+    "--load x.pt": "--load: only --test_only reads weights; training resumes by itself",
+    "--test_only --load x.pt": "x.pt: cannot be read (No such file or directory); check --load",
+    "--plot_windows best,9999": "--plot_windows 9999: must be best, median, worst or a number "
+    "below",
+    "--batch_size 9999": "--batch_size 9999: demo.csv has",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_each_mistake_is_one_line_and_writes_nothing(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert main([*TINY, "--results", str(tmp_path / "results"), *words.split()]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {MISTAKES[words]}")
+    assert len(errors.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_process_ends_with_code_2(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "main_informer.py", "--model", "informer"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr == "error: the following arguments are required: --data\n"
+
+
+def test_unknown_choices_are_refused_without_a_command_line():
+    with pytest.raises(UserError, match="--dropout nan: must be a finite number"):
+        Config(model="informer", data="demo", dropout=float("nan"))

@@ -1,0 +1,57 @@
+"""Errors by hand and against NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.metrics import ErrorSums, score
+
+
+def test_by_hand_with_a_zero_truth():
+    sums = ErrorSums()
+    pred = torch.tensor([[[1.0], [2.0]], [[3.0], [5.0]]])
+    true = torch.tensor([[[0.0], [1.0]], [[1.0], [4.0]]])
+    sums.add(pred, true)
+    # errors 1, 1, 2, 1; ratios of the three non-zero truths 1, 2, 0.25
+    assert sums.result() == pytest.approx(
+        {
+            "mae": 1.25,
+            "mse": 1.75,
+            "rmse": 1.75**0.5,
+            "mape": 3.25 / 3,
+            "mspe": (1 + 4 + 0.0625) / 3,
+            "windows": 2,
+            "zeros": 1,
+        }
+    )
+    assert sums.by_step() == {"mse": [2.5, 1.0], "mae": [1.5, 1.0]}
+
+
+def test_only_zero_truths_leave_percentages_missing():
+    sums = ErrorSums()
+    sums.add(torch.ones(1, 2, 1), torch.zeros(1, 2, 1))
+    result = sums.result()
+    assert result is not None
+    assert result["mape"] is None and result["mspe"] is None and result["zeros"] == 2
+    assert ErrorSums().result() is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**31 - 1))
+def test_batches_add_up_to_numpy(windows, batch_size, channels, seed):
+    generator = torch.Generator().manual_seed(seed)
+    pred, true = torch.randn(2, windows, 5, channels, generator=generator)
+    batches = zip(pred.split(batch_size), true.split(batch_size), strict=True)
+    scores = score(batches, batch_size).as_dict()
+    p, t = pred.double().numpy(), true.double().numpy()
+    kept = windows // batch_size * batch_size
+    assert scores["all"]["mse"] == pytest.approx(np.square(p - t).mean(), rel=1e-12)
+    assert scores["all"]["mape"] == pytest.approx(np.abs((p - t) / t).mean(), rel=1e-9)
+    if kept:
+        expected = np.abs(p[:kept] - t[:kept]).mean()
+        assert scores["truncated"]["mae"] == pytest.approx(expected, rel=1e-12)
+        assert scores["truncated"]["windows"] == kept
+    else:
+        assert scores["truncated"] is None

@@ -1,0 +1,80 @@
+"""Runs that are killed, stopped or started twice end as if nothing had happened."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runs import numbers, only_run, run, same_weights, start
+
+STEPS = 23  # of an epoch of the tiny setting
+SEEDED = random.Random(20230501)
+POINTS = [
+    "checkpoint:2",  # inside the write of the second checkpoint
+    "history:2",  # between the second checkpoint and the record of its epoch
+    "validation:40",  # during an evaluation
+    "metrics:1",  # all done but the last file
+    *(f"step:{SEEDED.randrange(2, 3 * STEPS)}" for _ in range(2)),
+]
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A run that nothing happened to."""
+    results = tmp_path_factory.mktemp("untouched")
+    code, _, errors = run(results=results)
+    assert code == 0, errors
+    yield only_run(results)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_and_continued_is_bit_identical(point: str, untouched: Path, tmp_path: Path):
+    code, _, errors = run(results=tmp_path, script="tests/fault.py", FAULT=point)
+    assert code == -signal.SIGKILL, errors
+    folder = only_run(tmp_path)
+    assert not (folder / "metrics.json").exists()
+    code, output, errors = run(results=tmp_path)
+    assert code == 0, errors
+    assert ("continuing" in output) == (
+        point.split(":", maxsplit=1)[0] != "step" or int(point[5:]) > STEPS
+    )
+    assert numbers(folder) == numbers(untouched)
+    assert same_weights(folder, untouched)
+    assert not [path.name for path in folder.iterdir() if "tmp" in path.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_in_an_epoch_continues_there(
+    number: signal.Signals, untouched: Path, tmp_path: Path
+):
+    process = start(results=tmp_path)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    process.send_signal(number)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 10
+    assert process.returncode == 128 + number
+    assert errors == f"stopped by {number.name}; the same command continues\n"
+    code, output, errors = run(results=tmp_path)
+    assert code == 0, errors
+    assert "continuing at epoch" in output
+    assert numbers(only_run(tmp_path)) == numbers(untouched)
+    assert same_weights(only_run(tmp_path), untouched)
+
+
+def test_a_second_process_says_who_has_the_run(tmp_path: Path):
+    first = start(results=tmp_path)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second_code, _, errors = run(results=tmp_path)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=30)
+    assert second_code == 2
+    assert f"process {first.pid} on " in errors and "has this run" in errors
+    assert len(errors.splitlines()) == 1
