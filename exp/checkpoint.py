@@ -115,6 +115,8 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path}: damaged (its checksum does not hold); train anew with --force")
     try:
+        if not content.startswith(b"PK"):
+            raise pickle.UnpicklingError("not in torch's zip format")
         body = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]

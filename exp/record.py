@@ -1,6 +1,7 @@
 """One run's folder: written atomically, never overwritten by another, read back as a frame."""
 
 import fcntl
+import io
 import math
 import os
 import socket
@@ -192,7 +193,7 @@ def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
     """
     path = folder / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return dict(file)
     except FileNotFoundError:
         raise UserError(f"{path}: not there; the run has not written it yet") from None

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import exp.exp_informer
@@ -44,7 +45,7 @@ real_fsync = os.fsync
 
 def half_written(descriptor: int) -> None:
     """Lose half of a checkpoint, then die."""
-    path = os.readlink(f"/proc/self/fd/{descriptor}")
+    path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
     if "state-" in path:
         if left == 1:
             os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)

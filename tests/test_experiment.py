@@ -1,5 +1,6 @@
 """One experiment from flags to files, on the embedded and on the benchmark data."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -247,9 +248,8 @@ def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
         assert list(tmp_path.iterdir()) == []
         return
     assert code == 0, errors
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(only_run(tmp_path) / "tensorboard"))
+    reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(only_run(tmp_path) / "tensorboard"))
     events.Reload()
     assert {"step/mse", "step/l_f", "epoch/val_mse", "epoch/lr"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("epoch/val_mse")] == [1, 2, 3]

@@ -35,7 +35,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(kind, finished, tmp_path, mon
     real = os.fsync
 
     def full(descriptor: int) -> None:
-        if kind in Path(os.readlink(f"/proc/self/fd/{descriptor}")).name:
+        if kind in Path(f"/proc/self/fd/{descriptor}").readlink().name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 

@@ -35,9 +35,7 @@ def test_defaults_are_the_released_ones():
     assert options.use_gpu is None and not options.do_predict and not options.inverse
 
 
-@pytest.mark.parametrize(
-    "row", SETTINGS.to_dict("records"), ids=lambda row: "-".join(map(str, row.values()))
-)
+@pytest.mark.parametrize("row", SETTINGS.to_dict("records"), ids=str)
 def test_the_commands_of_the_paper_are_understood(row):
     words = (
         f"--model informer --data {row['dataset']} --features {row['features']} "
