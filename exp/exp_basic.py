@@ -1,6 +1,7 @@
 """What every experiment needs first: a device, seeds, the data and a model."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
@@ -31,6 +32,7 @@ class Exp_Basic:
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
             torch.use_deterministic_algorithms(True)
         self.data = _load(config, options).to(self.device)
         torch.manual_seed(config.seed)

@@ -8,6 +8,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from data.data_loader import ForecastData
@@ -124,7 +126,7 @@ class Samples:
             history=values[reach] * std + mean,
             truth=true.numpy()[start] * std + mean,
             pred=pred.numpy()[start] * std + mean,
-            first=np.array([data.dates[i + config.seq_len].isoformat() for i in index]),
+            first=data.dates[index + config.seq_len].to_numpy().astype("datetime64[s]").astype(str),
             step_seconds=_seconds(data),
             target=data.columns[-1],
         )
@@ -144,11 +146,11 @@ class Samples:
         _save(figure, path)
         return path
 
-    def _draw(self, axis: plt.Axes, i: int) -> None:
-        step = pd.Timedelta(seconds=self.step_seconds)
-        first = pd.Timestamp(self.first[i])
-        past = [first + step * k for k in range(-self.history.shape[1], 0)]
-        ahead = [first + step * k for k in range(self.truth.shape[1])]
+    def _draw(self, axis: Axes, i: int) -> None:
+        step = np.timedelta64(round(self.step_seconds), "s")
+        first = np.datetime64(self.first[i])
+        past = first + step * np.arange(-self.history.shape[1], 0)
+        ahead = first + step * np.arange(self.truth.shape[1])
         axis.plot(past, self.history[i], color=TRUTH, linewidth=0.9)
         axis.plot(ahead, self.truth[i], color=TRUTH, label="truth")
         axis.plot(ahead, self.pred[i], "--", color=FORECAST, label="forecast")
@@ -181,7 +183,7 @@ def _seconds(data: ForecastData) -> float:
     return pd.Timedelta(data.step).total_seconds()
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
     plt.close(figure)
