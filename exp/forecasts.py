@@ -61,7 +61,7 @@ class Prediction:
         axes[0, 0].legend(frameon=False, ncols=2)
         axes[-1, 0].set_xlabel("date")
         figure.autofmt_xdate()
-        _save(figure, paths[1])
+        save_figure(figure, paths[1])
         if self.attention:
             paths.append(folder / "attention.npz")
             write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
@@ -143,7 +143,7 @@ class Samples:
         axes[0, 0].legend(frameon=False, ncols=3)
         figure.tight_layout()
         path = folder / "forecasts.png"
-        _save(figure, path)
+        save_figure(figure, path)
         return path
 
     def _draw(self, axis: Axes, i: int) -> None:
@@ -183,7 +183,8 @@ def _seconds(data: ForecastData) -> float:
     return pd.Timedelta(data.step).total_seconds()
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG and forget it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
     plt.close(figure)
