@@ -107,6 +107,8 @@ class EncoderStack(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Map [B, L, d_model] to the outputs joined along time, and the maps of all layers."""
+        if x.shape[1] >> (len(self.encoders) - 1) == 0:
+            raise ValueError(f"{x.shape[1]} steps are too few for {len(self.encoders)} encoders")
         outputs, maps = [], []
         for i, encoder in enumerate(self.encoders):
             y, attentions = encoder(x[:, -(x.shape[1] // 2**i) :])

@@ -16,15 +16,15 @@ def reference_measure(q, k, samples):
     return scores.max(3).values - scores.sum(3) / k.shape[2]
 
 
-def reference(q, k, v, samples, active_count, masked):
+def reference(q, k, v, samples, *, active, masked):
     """One query at a time. Returns context, maps and the set of active queries per head."""
     batch, heads, length, width = q.shape
-    active = reference_measure(q, k, samples).topk(active_count).indices
+    ranked = reference_measure(q, k, samples).topk(active).indices
     context, maps = torch.empty_like(q), torch.full((batch, heads, length, k.shape[2]), math.nan)
     chosen = {}
     for b in range(batch):
         for h in range(heads):
-            chosen[b, h] = set(active[b, h].tolist())
+            chosen[b, h] = set(ranked[b, h].tolist())
             for i in range(length):
                 scores = k[b, h] @ q[b, h, i] / math.sqrt(width)
                 if masked:
@@ -49,23 +49,19 @@ def heads(*shape, integers=False, seed=0):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    batch=st.integers(1, 3),
-    n_heads=st.integers(1, 3),
-    length=st.integers(1, 40),
-    width=st.integers(1, 8),
+    shape=st.tuples(*(st.integers(1, largest) for largest in (3, 3, 40, 8))),
     factor=st.integers(1, 6),
     masked=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_probsparse_equals_the_reference(batch, n_heads, length, width, factor, masked, seed):
-    q, k, v = (
-        heads(batch, n_heads, length, width, integers=True, seed=seed + i) for i in range(3)
-    )
+def test_probsparse_equals_the_reference(shape, factor, masked, seed):
+    length = shape[2]
+    q, k, v = (heads(*shape, integers=True, seed=seed + i) for i in range(3))
     count = max(1, min(factor * math.ceil(math.log(length)), length))
     torch.manual_seed(seed)
     samples = draw_keys(length, length, count)
     assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
-    context, maps, chosen = reference(q, k, v, samples, count, masked)
+    context, maps, chosen = reference(q, k, v, samples, active=count, masked=masked)
     torch.manual_seed(seed)
     ours, no_maps = ProbAttention(masked, factor)(q, k, v)
     torch.manual_seed(seed)
@@ -109,7 +105,7 @@ def test_selection_carries_no_gradient():
 def test_full_attention(masked):
     q, k, v = (heads(2, 2, 9, 4, seed=i) for i in range(3))
     every_query = torch.zeros(9, 1, dtype=torch.long)
-    context, maps, _ = reference(q, k, v, every_query, 9, masked)
+    context, maps, _ = reference(q, k, v, every_query, active=9, masked=masked)
     ours, none = FullAttention(masked, dropout=0.5).eval()(q, k, v)
     assert none is None
     torch.testing.assert_close(ours, context)

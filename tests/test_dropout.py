@@ -31,6 +31,7 @@ def test_gradient_is_the_mask():
     x = torch.randn(33, 7, requires_grad=True)
     y = Dropout(0.4)(x)
     y.sum().backward()
+    assert x.grad is not None
     torch.testing.assert_close(x.grad * x.detach(), y.detach())
 
 

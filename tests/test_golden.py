@@ -11,10 +11,9 @@ from models import Informer
 from models.attn import draw_keys
 
 NAMES = ("informer_prob", "informer_full", "informer_prob_maps")
-SIZES = (
-    "enc_in dec_in c_out seq_len label_len factor d_model n_heads e_layers d_layers d_ff dropout "
-    "attn embed freq activation output_attention distil mix"
-).split()
+SETTINGS = {"label_len", "seq_len", "enc_in", "dec_in", "c_out", "factor", "d_model", "n_heads"}
+SETTINGS |= {"e_layers", "d_layers", "d_ff", "dropout", "attn", "embed", "freq", "activation"}
+SETTINGS |= {"output_attention", "distil", "mix"}
 AXES = ("time", "feature")
 # Zero in exact arithmetic, so they hold rounding noise: keys shift all scores of a query alike,
 # and batch norm removes what a bias before it adds.
@@ -34,9 +33,11 @@ class Golden:
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
     def model(self, axis="time"):
-        sizes = {name: self.config[name] for name in SIZES}
+        sizes = {name: self.config[name] for name in SETTINGS}
         model = Informer(**sizes, out_len=self.config["pred_len"], lip_axis=axis)
-        tables = {k: v for k, v in model.state_dict().items() if k.endswith("position_embedding.pe")}
+        tables = {
+            k: v for k, v in model.state_dict().items() if k.endswith("position_embedding.pe")
+        }
         weights = {k: torch.from_numpy(v) for k, v in self.under("w/").items()}
         model.load_state_dict(weights | tables, strict=True)
         return model
@@ -78,7 +79,7 @@ def test_frozen_tables_are_rebuilt_exactly(folder):
     case = Golden(folder / "informer_full.npz")
     tables = {k: v for k, v in case.under("w/").items() if k.endswith("_embed.emb.weight")}
     assert len(tables) == 8
-    sizes = {name: case.config[name] for name in SIZES}
+    sizes = {name: case.config[name] for name in SETTINGS}
     state = Informer(**sizes, out_len=case.config["pred_len"]).state_dict()
     for name, table in tables.items():
         agree(state[name], table, name)
