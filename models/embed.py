@@ -110,7 +110,7 @@ class DataEmbedding(nn.Module):
         dropout: probability, in [0, 1).
         lip_axis: differences of LipReg along "time" (the definition) or "feature" (the released
             experiment); None computes no regularizer.
-        lip_norm: a normalisation of `models.lipreg.normalise`.
+        lip_norm: normalisation of LipReg, "max", "range" or "none".
 
     Raises:
         ValueError: an odd d_model, or a freq that the calendar tables do not know.

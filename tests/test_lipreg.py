@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import LipReg, lipschitz_constant
-from models.lipreg import NORMALISATIONS, normalise
+from models.lipreg import NORMALISATIONS, divisor
 
 # One window, three steps of two channels. Neighbours differ along time by (2, 4) and (1, 5),
 # along features by 1, 3 and 7; minimum 2, maximum 12.
@@ -37,12 +37,15 @@ def test_constant_unnormalised_sequence_is_zero():
     assert LipReg(torch.full((2, 5, 3), 7.0), transpose=False, normalize=False).item() == 0
 
 
-def test_normalise():
-    assert normalise(X, "none") is X
-    assert normalise(X, "max").flatten().tolist() == pytest.approx(
-        [0, 1 / 12, 2 / 12, 5 / 12, 3 / 12, 10 / 12]
-    )
-    assert normalise(X, "range").max().item() == 1
+@pytest.mark.parametrize("how", NORMALISATIONS)
+def test_dividing_last_equals_normalising_first(how):
+    """The published order of steps: shift by the minimum, divide, then take differences."""
+    x = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 1
+    first = x if how == "none" else (x - x.min()) / divisor(x, how)
+    steps = first[:, 1:] - first[:, :-1]
+    assert LipReg(x, False, how).item() == pytest.approx(steps.square().mean().item())
+    steepest = steps.abs().amax(1).mean()
+    assert lipschitz_constant(x, how).item() == pytest.approx(steepest.item())
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=30))
