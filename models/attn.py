@@ -39,14 +39,15 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     Returns:
         The measure M of ProbSparse attention, [B, H, L_Q], fp32.
     """
-    batch, heads, keys = q.shape[0], q.shape[1], k.shape[2]
-    rows = max(1, BLOCK // (batch * heads * keys))
+    index = samples.expand(q.shape[0] * q.shape[1], -1, -1)  # [B * H, L_Q, U]
+    pairs = max(1, BLOCK // (q.shape[2] * k.shape[2]))  # of a window and a head
     blocks = []
-    for queries, index in zip(q.split(rows, dim=2), samples.split(rows), strict=True):
-        scores = queries @ k.transpose(2, 3)  # [B, H, rows, L_K]
-        sampled = scores.gather(3, index.expand(batch, heads, -1, -1)).float()  # [B, H, rows, U]
-        blocks.append(sampled.amax(3) - sampled.sum(3) / keys)
-    return torch.cat(blocks, dim=2)
+    for queries, keys, sampled in zip(
+        q.flatten(0, 1).split(pairs), k.flatten(0, 1).split(pairs), index.split(pairs), strict=True
+    ):
+        scores = (queries @ keys.transpose(1, 2)).gather(2, sampled).float()  # [pairs, L_Q, U]
+        blocks.append(scores.amax(2) - scores.sum(2) / k.shape[2])
+    return torch.cat(blocks).view(q.shape[:3])
 
 
 class ProbAttention(nn.Module):

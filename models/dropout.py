@@ -27,10 +27,6 @@ class Dropout(nn.Module):
             raise ValueError(f"dropout must lie in [0, 1), got {p}")
         self.p = p
 
-    def extra_repr(self) -> str:
-        """Show p where the model is printed."""
-        return f"p={self.p}"
-
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape; in evaluation, or at p = 0, give x itself and draw nothing."""
         if not self.training or self.p == 0:

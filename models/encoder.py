@@ -59,16 +59,17 @@ class ConvLayer(nn.Module):
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.downConv = CircularConv(d_model, d_model)
-        self.norm = nn.BatchNorm2d(d_model)
+        self.norm = nn.BatchNorm1d(d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, L, d_model] to [B, ceil(L / 2), d_model]."""
         x = self.downConv(x)
-        # A view with channels second in shape and last in memory spares torch two copies.
-        x = self.norm(x.transpose(1, 2).unsqueeze(3))  # [B, d_model, L, 1]
+        x = self.norm(x.flatten(0, 1)).view(x.shape)
+        # Channels second in shape but last in memory: torch pools such an image without a copy.
+        x = x.transpose(1, 2).unsqueeze(2)  # [B, d_model, 1, L]
         # ELU rises everywhere, so pooling first gives the same values with half the ELUs.
-        x = F.elu(F.max_pool2d(x, (3, 1), stride=(2, 1), padding=(1, 0)))
-        return x.squeeze(3).transpose(1, 2)
+        x = F.elu(F.max_pool2d(x, (1, 3), stride=(1, 2), padding=(0, 1)))
+        return x.squeeze(2).transpose(1, 2)
 
 
 class Encoder(nn.Module):
@@ -107,6 +108,8 @@ class EncoderStack(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Map [B, L, d_model] to the outputs joined along time, and the maps of all layers."""
+        if x.shape[1] >> (len(self.encoders) - 1) == 0:
+            raise ValueError(f"{x.shape[1]} steps are too few for {len(self.encoders)} encoders")
         outputs, maps = [], []
         for i, encoder in enumerate(self.encoders):
             y, attentions = encoder(x[:, -(x.shape[1] // 2**i) :])

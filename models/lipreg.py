@@ -10,16 +10,18 @@ from torch import Tensor
 NORMALISATIONS = ("max", "range", "none")
 
 
-def normalise(x: Tensor, how: str = "max") -> Tensor:
-    """Shift and scale a whole batch by its global extremes; gradients flow through them.
+def divisor(x: Tensor, how: str = "max") -> Tensor | float:
+    """Give what a normalisation divides a whole batch by; gradients flow through it.
+
+    The published normalisation is (x - min) / max. Its minimum cancels in every difference, so
+    the divisor alone decides, and dividing once, after averaging, gives the same value.
 
     Args:
         x: any shape, any unit.
-        how: "max" divides x - min by max, as published; "range" divides it by max - min;
-            "none" leaves x as it is.
+        how: "max" is x's maximum, as published; "range" max - min; "none" 1.
 
     Returns:
-        A dimensionless tensor of x's shape (x itself for "none").
+        A scalar in x's unit. Where it is 0 the normalised regularizer is not finite.
 
     Raises:
         ValueError: the normalisation is none of the three.
@@ -29,9 +31,8 @@ def normalise(x: Tensor, how: str = "max") -> Tensor:
             f"unknown normalisation {how!r}: choose one of {', '.join(NORMALISATIONS)}"
         )
     if how == "none":
-        return x
-    low, high = x.min(), x.max()
-    return (x - low) / (high if how == "max" else high - low)
+        return 1.0
+    return x.max() if how == "max" else x.max() - x.min()
 
 
 def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> Tensor:
@@ -40,7 +41,7 @@ def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> 
     Args:
         x0: [B, H, L] with transpose, [B, L, H] without: L steps of H features.
         transpose: says that the steps stand last, as in convolutional models.
-        normalize: True means "max" (as published), False "none"; or a name `normalise` knows.
+        normalize: True means "max" (as published), False "none"; or a name `divisor` knows.
 
     Returns:
         A differentiable scalar, zero for constant sequences without normalisation.
@@ -51,8 +52,8 @@ def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> 
     if not transpose:
         x0 = _checked(x0, step_axis=1).transpose(1, 2)  # [B, L, H] -> [B, H, L]
     how = normalize if isinstance(normalize, str) else ("max" if normalize else "none")
-    x = normalise(_checked(x0, step_axis=2), how)
-    return (x[..., 1:] - x[..., :-1]).square().mean()
+    x = _checked(x0, step_axis=2)
+    return (x[..., 1:] - x[..., :-1]).square().mean() / divisor(x, how) ** 2
 
 
 def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:
@@ -60,16 +61,17 @@ def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:
 
     Args:
         x: [B, L, D], L steps of D channels.
-        normalize: a name that `normalise` knows.
+        normalize: a name that `divisor` knows.
 
     Returns:
-        A scalar: max over time of |x_{k+1} - x_k|, averaged over batch and channels.
+        A scalar: max over time of |x_{k+1} - x_k|, averaged over batch and channels; divided by
+        the size of the divisor.
 
     Raises:
         ValueError: as for LipReg.
     """
-    x = normalise(_checked(x, step_axis=1), normalize)
-    return (x[:, 1:] - x[:, :-1]).abs().amax(dim=1).mean()
+    x = _checked(x, step_axis=1)
+    return (x[:, 1:] - x[:, :-1]).abs().amax(dim=1).mean() / abs(divisor(x, normalize))
 
 
 def _checked(x: Tensor, step_axis: int) -> Tensor:

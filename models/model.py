@@ -11,6 +11,7 @@ from models.decoder import Decoder, DecoderLayer
 from models.embed import DataEmbedding
 from models.encoder import Encoder, EncoderLayer, EncoderStack
 from models.layers import Linear
+from models.lipreg import NORMALISATIONS
 
 
 class Forecast(NamedTuple):
@@ -89,11 +90,14 @@ class Informer(nn.Module):
         super().__init__()
         for name, value, known in (
             ("attn", attn, ("prob", "full")),
+            ("embed", embed, ("timeF", "fixed", "learned")),
             ("activation", activation, ("gelu", "relu")),
+            ("lip_axis", lip_axis, ("time", "feature")),
+            ("lip_norm", lip_norm, NORMALISATIONS),
             ("amp", amp, ("off", "bf16")),
         ):
             if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: choose {' or '.join(known)}")
+                raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
         self.out_len = out_len
         self.output_attention = output_attention
         self.amp = amp

@@ -1,0 +1,94 @@
+"""The regularizer against hand-computed numbers, Eq. 2 and Eq. 3, and finite differences."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import LipReg, lipschitz_constant
+from models.lipreg import NORMALISATIONS, divisor
+
+# One window, three steps of two channels. Neighbours differ along time by (2, 4) and (1, 5),
+# along features by 1, 3 and 7; minimum 2, maximum 12.
+X = torch.tensor([[[2.0, 3.0], [4.0, 7.0], [5.0, 12.0]]])
+TIME = (4 + 16 + 1 + 25) / 4
+FEATURE = (1 + 9 + 49) / 3
+DIVISORS = {"max": 12, "range": 10, "none": 1}
+
+
+@pytest.mark.parametrize("how", NORMALISATIONS)
+def test_hand_computed(how):
+    divisor = DIVISORS[how]
+    assert LipReg(X, transpose=False, normalize=how).item() == pytest.approx(TIME / divisor**2)
+    assert LipReg(X, transpose=True, normalize=how).item() == pytest.approx(FEATURE / divisor**2)
+    constant = lipschitz_constant(X, normalize=how).item()
+    assert constant == pytest.approx((2 + 5) / 2 / divisor)
+
+
+def test_published_arguments():
+    assert LipReg(X).item() == pytest.approx(FEATURE / 12**2)
+    assert LipReg(X, True, False).item() == pytest.approx(FEATURE)
+    assert LipReg(X, False, True).item() == pytest.approx(TIME / 12**2)
+    assert LipReg(X.transpose(1, 2)).item() == LipReg(X, transpose=False).item()
+
+
+def test_constant_unnormalised_sequence_is_zero():
+    assert LipReg(torch.full((2, 5, 3), 7.0), transpose=False, normalize=False).item() == 0
+
+
+@pytest.mark.parametrize("how", NORMALISATIONS)
+def test_dividing_last_equals_normalising_first(how):
+    """The published order of steps: shift by the minimum, divide, then take differences."""
+    x = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 1
+    first = x if how == "none" else (x - x.min()) / divisor(x, how)
+    steps = first[:, 1:] - first[:, :-1]
+    assert LipReg(x, False, how).item() == pytest.approx(steps.square().mean().item())
+    steepest = steps.abs().amax(1).mean()
+    assert lipschitz_constant(x, how).item() == pytest.approx(steepest.item())
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=30))
+def test_equations_on_one_sequence(values):
+    """Eq. 3 and Eq. 2 term by term."""
+    x = torch.tensor(values, dtype=torch.float64)[None, :, None]  # [1, L, 1]
+    steps = [values[i + 1] - values[i] for i in range(len(values) - 1)]
+    eq3 = sum(step**2 for step in steps) / len(steps)
+    assert LipReg(x, transpose=False, normalize=False).item() == pytest.approx(eq3)
+    assert lipschitz_constant(x).item() == pytest.approx(max(abs(step) for step in steps))
+
+
+@given(st.floats(0.1, 10), st.floats(-5, 5))
+def test_range_ignores_shift_and_scale(scale, shift):
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 6, 4)))
+    expected = LipReg(x, normalize="range").item()
+    assert LipReg(scale * x + shift, normalize="range").item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("how", NORMALISATIONS)
+@pytest.mark.parametrize("transpose", [True, False])
+def test_gradient(how, transpose):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, 5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: LipReg(x, transpose, how), x)
+    assert torch.autograd.gradcheck(lambda x: lipschitz_constant(x, how), x)
+
+
+@pytest.mark.parametrize("function", [LipReg, lipschitz_constant])
+def test_errors(function):
+    with pytest.raises(ValueError, match="3-D"):
+        function(torch.zeros(4, 5))
+    with pytest.raises(ValueError, match="at least 2 steps"):
+        function(torch.zeros(4, 1, 1))
+    with pytest.raises(ValueError, match="unknown normalisation 'min'"):
+        function(X, normalize="min")
+
+
+def test_too_few_steps_depends_on_the_axis():
+    single_step, single_feature = torch.ones(2, 1, 3), torch.ones(2, 3, 1)
+    assert LipReg(single_step, transpose=True).item() == 0
+    assert LipReg(single_feature, transpose=False).item() == 0
+    with pytest.raises(ValueError, match="on axis 1"):
+        LipReg(single_step, transpose=False)
+    with pytest.raises(ValueError, match="on axis 2"):
+        LipReg(single_feature, transpose=True)
