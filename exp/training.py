@@ -14,7 +14,7 @@ from exp.checkpoint import Progress, load_state, remove_states, save_state
 from exp.interrupt import Interrupted
 from exp.progress import Meter, duration
 from exp.record import Record
-from models.lipreg import LipReg, lipschitz_constant, normalise
+from models.lipreg import LipReg, lipschitz_constant
 
 if TYPE_CHECKING:
     from exp.exp_informer import Exp_Informer
@@ -61,12 +61,12 @@ def continuity(h: Tensor, norm: str) -> Tensor:
         h: embedded input [B, L, D].
         norm: normalisation of all three.
     """
-    scaled = normalise(h.detach().float(), norm)
+    fp32 = h.detach().float()
     return torch.stack(
         [
-            LipReg(scaled, transpose=False, normalize=False),
-            LipReg(scaled, transpose=True, normalize=False),
-            lipschitz_constant(scaled),
+            LipReg(fp32, transpose=False, normalize=norm),
+            LipReg(fp32, transpose=True, normalize=norm),
+            lipschitz_constant(fp32, norm),
         ]
     )
 
