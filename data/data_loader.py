@@ -49,7 +49,12 @@ class Windows:
         steps = torch.arange(self.seq_len + self.pred_len, device=index.device)
         x = first + steps[: self.seq_len]  # [B, seq_len]
         y = first + steps[self.seq_len - self.label_len :]  # [B, label_len + pred_len]
-        return Batch(self.values[x], self.marks[x], self.values[y], self.marks[y])
+        gathered = (
+            table.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # [B, L, C | T]
+            for rows in (x, y)
+            for table in (self.values, self.marks)
+        )
+        return Batch(*gathered)
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,8 @@ def load_data(
     columns = [target] if features == "S" else list(frame.columns)
     table = frame[columns].to_numpy()
     scaler = Scaler.fit(table[: borders[1]])
-    values = torch.from_numpy(scaler.transform(table).astype(np.float32))
+    scaled = scaler.transform(table).astype(np.float32, order="C")  # rows whole, fast to gather
+    values = torch.from_numpy(scaled)
     marks = torch.from_numpy(time_features(pd.DatetimeIndex(dates.append(beyond)), freq, embed))
     marks = marks.to(torch.float32 if embed == "timeF" else torch.int64)
     starts = (0, borders[1] - seq_len, borders[2] - seq_len)

@@ -86,6 +86,13 @@ _ROWS = (
         source="the data links in the README of github.com/zhouhaoyi/Informer2020 (from UCI)",
         licence="UCI",
     ),
+    DataSet(
+        *("demo", "demo.csv", str(HERE / "demo"), 7, "temp", "1h", None, 514340),
+        sha256="0ca572bf9e741929b7ada48e7b299487fdf659c7de8ff3557f9c9b30a946b994",
+        url="",
+        source="the project itself: data/demo/PROVENANCE.md",
+        licence="CC0",
+    ),
 )
 DATASETS: dict[str, DataSet] = {row.name: row for row in _ROWS}
 

@@ -1,0 +1,95 @@
+"""Fetch registered data sets: `python -m data.download ETTh1 WTH`; without names, list them."""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pooch
+
+from data.registry import DATASETS, DOWNLOADS, DataSet
+from utils.errors import UserError, nearest
+
+
+def fetch(dataset: DataSet, folder: Path) -> str:
+    """Put a data set's file into a data folder, whole and with the right checksum or not at all.
+
+    Args:
+        dataset: its row.
+        folder: the data folder; the file comes to folder / dataset.folder / dataset.file.
+
+    Returns:
+        What was done, in one line.
+
+    Raises:
+        UserError: the file is to be placed by hand, or what was fetched is not it.
+    """
+    path = dataset.place(folder)
+    if path.is_file() and _sha256(path) == dataset.sha256:
+        return f"{dataset.name}: already there, checksum right: {path}"
+    if not dataset.url:
+        state = "has another checksum" if path.exists() else "is not there"
+        raise UserError(
+            f"{dataset.name}: {path} {state}; it is placed there by hand: {dataset.file}, "
+            f"{dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
+        )
+    try:
+        pooch.retrieve(
+            dataset.url,
+            known_hash=f"sha256:{dataset.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=True),
+        )
+    except (OSError, ValueError) as error:  # network or disk; another checksum
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{dataset.name}: not fetched from {dataset.url}, nothing kept ({reason}); "
+            f"try again, or place the file by hand at {path}"
+        ) from error
+    path.chmod(0o644)  # a data folder may be shared
+    return f"{dataset.name}: fetched, checksum right: {path}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listing(folder: Path) -> str:
+    lines = []
+    for dataset in DATASETS.values():
+        places = [dataset.place(folder), *dataset.places()]
+        absent = "not here" if dataset.url else "not here, placed by hand"
+        where = next((str(place) for place in places if place.is_file()), absent)
+        megabytes = f"{dataset.size / 1e6:.1f} MB"
+        lines.append(f"{dataset.name:8} {megabytes:>8}  {dataset.licence:13} {where}")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code is 2 if any data set could not be had."""
+    parser = argparse.ArgumentParser(prog="python -m data.download", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DATASETS))
+    parser.add_argument(
+        "--to", type=Path, default=DOWNLOADS, metavar="FOLDER", help="data folder (%(default)s)"
+    )
+    asked = parser.parse_args(words)
+    if not asked.names:
+        print(_listing(asked.to))
+    code = 0
+    for name in asked.names:
+        try:
+            if name not in DATASETS:
+                known = ", ".join(DATASETS)
+                raise UserError(f"{name}: unknown{nearest(name, DATASETS)}; one of {known}")
+            print(fetch(DATASETS[name], asked.to))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
