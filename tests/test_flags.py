@@ -127,7 +127,7 @@ MISTAKES = {
     "--learning_rate 0": "--learning_rate 0.0: must be above 0.0",
     "--dropout 1": "--dropout 1.0: must be below 1.0",
     "--dropout -0.1": "--dropout -0.1: must be at least 0.0",
-    "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh1?); one of ETTh1, ETTh2, ETTm1, "
+    "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh2?); one of ETTh1, ETTh2, ETTm1, "
     "ETTm2, WTH, weather, ECL, demo, custom",
     "--model infomer": "--model infomer: unknown (did you mean informer?); "
     "one of informer, informerstack",
