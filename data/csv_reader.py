@@ -149,8 +149,10 @@ def _check_header(header: list[str], path: Path) -> None:
             "cells and points in numbers"
         )
     for column, name in enumerate(header):
-        if not name.strip():
-            raise UserError(f"{path}: row 1, column {column + 1} has no name; name or delete it")
+        if not name.strip() or name.splitlines() != [name]:
+            raise UserError(
+                f"{path}: row 1, column {column + 1}: {name!r} is no name; write one in one line"
+            )
         if name in header[:column]:
             raise UserError(f"{path}: row 1 names column {name!r} twice; rename one")
     if "date" not in header:

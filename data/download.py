@@ -40,7 +40,7 @@ def fetch(dataset: DataSet, folder: Path) -> str:
             known_hash=f"sha256:{dataset.sha256}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(progressbar=True),
+            progressbar=True,
         )
     except (OSError, ValueError) as error:  # network or disk; another checksum
         reason = " ".join(str(error).split())

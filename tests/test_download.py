@@ -1,0 +1,179 @@
+import dataclasses
+import gc
+import hashlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from data.download import fetch, main
+from data.registry import DATASETS, DataSet
+from utils.errors import UserError
+
+# pooch leaves the connection of a failed answer to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+ROOT = Path(__file__).resolve().parent.parent
+GOOD = b"date,OT\n2020-01-01,1.0\n" * 5000
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers with the file, a corrupt one, half of it, or 404."""
+
+    def do_GET(self):
+        if self.path == "/absent.csv":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(GOOD)))
+        self.end_headers()
+        answers = {"/corrupt.csv": GOOD[::-1], "/cut.csv": GOOD[: len(GOOD) // 2]}
+        self.wfile.write(answers.get(self.path, GOOD))
+
+    def log_message(self, format, *args):
+        """Keep the tests' output to themselves."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Let what a test leaves to the collector go before the next one."""
+    yield
+    gc.collect()
+
+
+def row(url: str) -> DataSet:
+    sha256 = hashlib.sha256(GOOD).hexdigest()
+    return dataclasses.replace(DATASETS["ETTh1"], url=url, sha256=sha256, size=len(GOOD))
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_good_file_is_fetched_once(tmp_path, address, capfd):
+    place = tmp_path / "ETT" / "ETTh1.csv"
+    dataset = row(f"{address}/good.csv")
+    assert fetch(dataset, tmp_path) == f"ETTh1: fetched, checksum right: {place}"
+    assert "100%" in capfd.readouterr().err  # the progress bar
+    assert files(tmp_path) == [place]
+    assert place.read_bytes() == GOOD
+    written = place.stat().st_mtime_ns
+    assert fetch(dataset, tmp_path) == f"ETTh1: already there, checksum right: {place}"
+    assert place.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        ("corrupt.csv", "SHA256 hash of downloaded file (ETTh1.csv) does not match"),
+        ("absent.csv", "404 Client Error: Not Found"),
+        ("cut.csv", f"{len(GOOD) // 2} bytes read, {len(GOOD) // 2} more expected"),
+    ],
+)
+@pytest.mark.parametrize("before", [None, b"an older file"])
+def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, address, page, reason, before):
+    place = tmp_path / "ETT" / "ETTh1.csv"
+    if before is not None:
+        place.parent.mkdir()
+        place.write_bytes(before)
+    with pytest.raises(UserError) as caught:
+        fetch(row(f"{address}/{page}"), tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"ETTh1: not fetched from {address}/{page}, nothing kept (")
+    assert reason in message
+    assert message.endswith(f"); try again, or place the file by hand at {place}")
+    assert "\n" not in message
+    assert [path.read_bytes() for path in files(tmp_path)] == [before] * (before is not None)
+
+
+def test_a_server_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"^ETTh1: not fetched from http://127.0.0.1:9/x.csv, "):
+        fetch(row("http://127.0.0.1:9/x.csv"), tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_a_wrong_file_is_replaced_by_the_right_one(tmp_path, address):
+    place = tmp_path / "ETT" / "ETTh1.csv"
+    place.parent.mkdir()
+    place.write_bytes(GOOD[:100])
+    fetch(row(f"{address}/good.csv"), tmp_path)
+    assert files(tmp_path) == [place]
+    assert place.read_bytes() == GOOD
+
+
+@pytest.mark.parametrize("name", ["weather", "ECL"])
+def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path, name):
+    dataset = DATASETS[name]
+    place = tmp_path / dataset.folder / dataset.file
+    facts = (
+        f"{dataset.file}, {dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
+    )
+    with pytest.raises(UserError) as caught:
+        fetch(dataset, tmp_path)
+    assert str(caught.value) == f"{name}: {place} is not there; it is placed there by hand: {facts}"
+    place.parent.mkdir()
+    place.write_bytes(b"something else")
+    with pytest.raises(UserError, match=f"{name}: .* has another checksum; it is placed there"):
+        fetch(dataset, tmp_path)
+
+
+def test_a_file_placed_by_hand_is_recognised(tmp_path, benchmark):
+    place = tmp_path / "weather" / "weather.csv"
+    place.parent.mkdir()
+    place.write_bytes((benchmark / "weather" / "weather.csv").read_bytes())
+    said = fetch(DATASETS["weather"], tmp_path)
+    assert said == f"weather: already there, checksum right: {place}"
+
+
+def test_every_row_says_where_its_file_comes_from():
+    assert list(DATASETS) == ["ETTh1", "ETTh2", "ETTm1", "ETTm2", "WTH", "weather", "ECL", "demo"]
+    for dataset in DATASETS.values():
+        assert len(dataset.sha256) == 64
+        assert dataset.source
+        assert dataset.licence
+        assert not dataset.url or dataset.url.endswith(f"/{dataset.file}")
+    assert {d.name for d in DATASETS.values() if not d.url} == {"weather", "ECL", "demo"}
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "data.download", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_goes_on_past_an_error_and_ends_with_2(tmp_path):
+    ended = command("ETTh9", "ECL", "demo", "--to", str(tmp_path))
+    assert ended.returncode == 2
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("error: ETTh9: unknown (did you mean ETTh")
+    assert second.startswith(f"error: ECL: {tmp_path}/ECL/ECL.csv is not there")
+    assert ended.stdout == (
+        f"demo: already there, checksum right: {ROOT / 'data' / 'demo' / 'demo.csv'}\n"
+    )
+
+
+def test_the_listing_tells_what_is_there(tmp_path, benchmark, capsys):
+    assert main(["--to", str(tmp_path)]) == 0
+    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert list(listed) == list(DATASETS)
+    assert listed["ETTh1"].split(maxsplit=4) == [
+        *("ETTh1", "2.6", "MB", "CC", f"BY-ND 4.0  {benchmark}/ETT/ETTh1.csv")
+    ]
+    assert listed["ECL"].endswith("UCI           not here, placed by hand")

@@ -1,0 +1,81 @@
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.errors import UserError
+from utils.timefeatures import FEATURE_WIDTH, parse_freq, time_features
+
+
+@pytest.mark.parametrize(
+    ("embed", "freq"),
+    [
+        *(("timeF", freq) for freq in "htsdbm"),
+        *(("fixed", freq) for freq in "htdbwm"),
+        *(("learned", freq) for freq in "ht"),
+    ],
+)
+def test_equals_the_golden_columns(golden, embed, freq):
+    arrays = np.load(golden / "timefeatures.npz")
+    ours = time_features(pd.DatetimeIndex(arrays["dates"]), freq, embed)
+    golden_columns = arrays[f"{embed.replace('learned', 'fixed')}/{freq}"]
+    assert ours.dtype == np.float64
+    np.testing.assert_allclose(ours, golden_columns, rtol=0, atol=1e-12)
+
+
+def test_hand_worked_examples():
+    dates = pd.DatetimeIndex(["2018-01-01 00:00:00", "2020-12-31 23:59:59"])  # Monday, Thursday
+    first, last = time_features(dates, "s", "timeF")
+    assert first.tolist() == [-0.5] * 6
+    assert last.tolist() == [0.5, 0.5, 0.5, 0.0, 0.5, 0.5]  # a leap year: day 366
+    assert time_features(dates, "w", "timeF").tolist() == [[-0.5, -0.5], [0.5, 0.5]]  # week 53
+    assert time_features(dates, "m", "timeF").tolist() == [[-0.5], [0.5]]
+    assert time_features(dates, "15min", "learned").tolist() == [
+        [1, 1, 0, 0, 0],
+        [12, 31, 3, 23, 3],
+    ]
+
+
+@given(
+    st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), min_size=1),
+    st.sampled_from(sorted(FEATURE_WIDTH)),
+)
+def test_scaled_features_fill_their_range(dates, freq):
+    features = time_features(pd.DatetimeIndex(dates), freq, "timeF")
+    assert features.shape == (len(dates), FEATURE_WIDTH[freq])
+    assert (np.abs(features) <= 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("freq", "letter"),
+    [
+        *((letter, letter) for letter in FEATURE_WIDTH),
+        *(("15min", "t"), ("15t", "t"), ("10min", "t"), ("T", "t"), ("min", "t"), ("H", "h")),
+        *(("2h", "h"), ("D", "d"), ("B", "b"), ("W", "w"), ("M", "m"), ("ME", "m"), ("S", "s")),
+    ],
+)
+def test_frequencies_reduce_to_their_letter(freq, letter):
+    assert parse_freq(freq) == letter
+
+
+@pytest.mark.parametrize("freq", ["", "15", "hour and a half", "x", "h2", "-1h"])
+def test_unknown_frequencies_are_refused(freq):
+    with pytest.raises(UserError, match=r"^--freq .*: unknown.*; one of s, t, h, d, b, w, m$"):
+        parse_freq(freq)
+
+
+def test_near_misses_are_suggested():
+    with pytest.raises(UserError) as caught:
+        parse_freq("mins")
+    assert str(caught.value) == (
+        "--freq mins: unknown (did you mean min?); one of s, t, h, d, b, w, m"
+    )
+
+
+def test_seconds_are_too_fine_for_whole_numbers():
+    with pytest.raises(UserError) as caught:
+        time_features(pd.DatetimeIndex(["2020-01-01"]), "s", "fixed")
+    assert str(caught.value) == "--freq s: --embed fixed ends at minutes; use --embed timeF"
