@@ -41,6 +41,18 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: the disk refuses, or a file is in the way.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made, {advice(error)}") from error
+
+
 def advice(error: OSError) -> str:
     """Say in a few words what an operating system's refusal means, and the way out."""
     known = {
