@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -48,10 +48,8 @@ def title(key: Key) -> str:
 
 def ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Sort rows as the paper does: data set, horizon, then sign."""
-    if frame.empty:
-        return frame
-    places: Any = {data: place for place, (data, _, _) in enumerate(reversed(paper_settings()))}
-    keys = frame.assign(place=-frame["data"].map(places).fillna(-1))
+    rank = {data: place for place, data in enumerate(DATA_ORDER)}
+    keys = frame.assign(place=frame["data"].map(lambda data: rank.get(data, len(rank))))
     if "sign" in frame:
         keys["sign"] = frame["sign"].map(SIGNS.index)
     by = ["place", "data", "pred_len", "lengths", "model", *(["sign"] if "sign" in frame else [])]
@@ -108,7 +106,9 @@ def shape_table(key: Key, rows: pd.DataFrame, score: str) -> Table:
     head += [("baselines, MSE", BASELINE_TEXT[name]) for name in BASELINES]
     known = ours.drop_duplicates(["data", "pred_len"]).set_index(["data", "pred_len"])
     body, bold = [], set()
-    for i, ((data, pred_len, source), values) in enumerate(shape.iterrows()):  # type: ignore[misc]
+    place: Any
+    for i, (place, values) in enumerate(shape.iterrows()):
+        data, pred_len, source = place
         row = [data, str(pred_len), source, *map(number, values)]
         has = source == "ours" and (data, pred_len) in known.index
         base = [known.loc[(data, pred_len), f"{b}_mse"] if has else math.nan for b in BASELINES]
@@ -134,21 +134,16 @@ def shape_table(key: Key, rows: pd.DataFrame, score: str) -> Table:
 def beside_table(key: Key, rows: pd.DataFrame, score: str) -> Table:
     """Lay out what was printed, what we measured, and whether they agree."""
     paper = key[0] and not key[2]
-    names = ["data", "pred_len", *([] if paper else ["model", "seq/label"])]
-    names += ["score", "regularizer", "λ", "n", *(["printed"] if paper else []), "ours"]
-    names += [*(["print inside"] if paper else []), *BASELINE_TEXT.values()]
-    body = []
-    for _, group in rows.groupby(
-        ["data", "pred_len", "lengths", "model"], sort=False, dropna=False
-    ):
+    lines = []
+    for _, group in rows.groupby(["data", "pred_len", "lengths", "model"], sort=False):
         for metric, row in itertools.product(METRICS, group.to_dict("records")):
+            line = {"data": row["data"], "pred_len": str(row["pred_len"])}
+            line |= {"model": row["model"], "seq/label": row["lengths"], "score": metric.upper()}
+            line |= {"regularizer": SIGN_TEXT[row["sign"]], "λ": row["lam"], "n": str(row["n"])}
+            line["printed"] = number(row[f"{metric}_printed"])
+            line["ours"] = spread(row[metric], row[f"{metric}_sd"])
             inside = {True: "yes", False: "no"}.get(row[f"{metric}_inside"], "-")
-            beside = [number(row[f"{metric}_printed"])] if paper else []
-            line = [row["data"], str(row["pred_len"])]
-            line += [] if paper else [row["model"], row["lengths"]]
-            line += [metric.upper(), SIGN_TEXT[row["sign"]], row["lam"], f"{row['n']:g}", *beside]
-            line += [spread(row[metric], row[f"{metric}_sd"]), *([inside] if paper else [])]
-            body.append(line + [number(row[f"{name}_{metric}"]) for name in BASELINES])
+            lines.append(line | {"print inside": inside} | baselines(row, f"_{metric}"))
     notes = [
         "ours: mean ± sd over n seeds. λ: chosen for each seed by the validation MSE of the other "
         "seeds (how often); without a count, the only one that was run."
@@ -160,18 +155,31 @@ def beside_table(key: Key, rows: pd.DataFrame, score: str) -> Table:
             "print inside: whether the print lies where the mean of k runs would lie 95 % of the "
             "time, mean ± t sd sqrt(1/n + 1/k), with the paper's k = 5 (WTH: 3)."
         )
-    beside = ": printed beside ours" if paper else ""
-    caption = f"{title(key)}, {score} test windows{beside}"
-    return Table(caption, heads(names), body, notes=notes + choice_notes(rows))
+    drop = ("model", "seq/label") if paper else ("printed", "print inside")
+    caption = f"{title(key)}, {score} test windows{': printed beside ours' if paper else ''}"
+    return tabulate(caption, lines, notes + choice_notes(rows), drop)
 
 
-def heads(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return column headings without groups."""
-    return [("", name) for name in names]
+def baselines(row: dict[Hashable, Any], suffix: str = "") -> dict[str, str]:
+    """Write the baselines' errors, by the heading of their columns."""
+    return {name: number(row[f"{key}{suffix}"]) for key, name in BASELINE_TEXT.items()}
+
+
+def tabulate(
+    caption: str, lines: list[dict[str, str]], notes: list[str], drop: Sequence[str] = ()
+) -> Table:
+    """Make a table of lines that name their columns, some of which are dropped."""
+    names = [name for name in lines[0] if name not in drop]
+    body = [[line[name] for name in names] for line in lines]
+    return Table(caption, [("", name) for name in names], body, notes=notes)
 
 
 def choice_notes(rows: pd.DataFrame) -> list[str]:
     """Collect what kept lambda from being chosen, each with its cell."""
-    noted = rows.loc[rows["note"] != ""]
-    notes = [f"{row['data']} {row['pred_len']}: {row['note']}." for row in noted.to_dict("records")]
+    notes = [
+        f"{row['data']} {row['pred_len']}: {note}."
+        for row in rows.to_dict("records")
+        for note in row["note"].split("; ")
+        if note
+    ]
     return list(dict.fromkeys(notes))

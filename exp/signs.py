@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from exp.cells import BASELINES, SIGN_TEXT, Cell, attributes, choose, of_sign
+from exp.cells import ATTRIBUTES, BASELINES, SIGN_TEXT, Cell, attributes, choose, of_sign
 from exp.paper_tables import DIGITS
 from utils.errors import UserError
 from utils.stats import (
@@ -29,6 +29,9 @@ COMPARISONS = {
     "plus-zero": ("plus", "zero"),
     "minus-plus": ("minus", "plus"),
 }
+COLUMNS = ["table", *ATTRIBUTES, "comparison", "n", "lam_first", "lam_second", "first", "second"]
+COLUMNS += ["difference", "low", "high", "correlation", "smallest_p", "differences", "note"]
+COLUMNS += BASELINES
 IDENTIFIES = ["comparison", "model", "data", "features", "pred_len", "axis", "amp"]
 
 
@@ -87,26 +90,19 @@ def paired_frame(cells: list[Cell]) -> pd.DataFrame:
             row |= {"lam_first": arms[first].lam, "lam_second": arms[second].lam}
             row["note"] = "; ".join(filter(None, [arms[first].note, arms[second].note]))
             rows.append(row | base)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _paired(both: np.ndarray) -> dict[str, Any]:
+    """Compare two columns of paired errors, [seeds, 2]."""
     differences = both[:, 0] - both[:, 1]
-    if not len(both):
-        names = ("first", "second", "difference", "low", "high", "correlation", "smallest_p")
-        return {**dict.fromkeys(names, math.nan), "differences": differences}
-    mean, low, high = map(float, mean_interval(differences))
-    first, second = both.mean(axis=0)
-    return {
-        "first": first,
-        "second": second,
-        "difference": mean,
-        "low": low,
-        "high": high,
-        "correlation": correlation(both[:, 0], both[:, 1]),
-        "smallest_p": smallest_p(len(both)),
-        "differences": differences,
-    }
+    row: dict[str, Any] = {"differences": differences}
+    if len(both):
+        row |= dict(zip(("first", "second"), both.mean(axis=0), strict=True))
+        row |= dict(zip(("difference", "low", "high"), mean_interval(differences), strict=True))
+        row["correlation"] = correlation(both[:, 0], both[:, 1])
+        row["smallest_p"] = smallest_p(len(both))
+    return row
 
 
 def over_cells(pairs: pd.DataFrame) -> pd.DataFrame:

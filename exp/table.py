@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from exp.cells import Cell, find_cells, usable_runs
+import pandas as pd
+
+from exp.cells import find_cells, usable_runs
 from exp.layout import result_frame, result_tables
 from exp.paper_tables import TABLES
 from exp.record import read_runs
@@ -42,21 +44,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def select(cells: list[Cell], args: argparse.Namespace) -> list[Cell]:
-    """Keep the cells that the flags ask for; c = 0 alone belongs to every axis."""
-    return [
-        cell
-        for cell in cells
-        if args.features in (None, cell.features)
-        and (args.axis is None or cell.axis in (None, args.axis))
-        and args.amp in (None, cell.amp)
-    ]
+def select(runs: pd.DataFrame, args: argparse.Namespace) -> pd.DataFrame:
+    """Keep the runs that the flags ask for; c = 0 belongs to every axis."""
+    for column, asked in (("features", args.features), ("amp", args.amp), ("lip_axis", args.axis)):
+        if asked and len(runs):
+            runs = runs.loc[(runs[column] == asked) | ((column == "lip_axis") & (runs["c"] == 0))]
+    return runs
 
 
 def build(args: argparse.Namespace) -> str:
     """Return the whole text that the flags ask for."""
     runs, notes = usable_runs(read_runs(args.results), args.score)
-    cells = select(find_cells(runs), args)
+    cells = find_cells(select(runs, args))
     features = [args.features] if args.features else ["S", "M"]
     if args.format == "csv":
         frame = paired_frame(cells) if args.signs else result_frame(cells, features)

@@ -3,8 +3,10 @@
 # shellcheck source=scripts/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup requirements-dev.txt
+export OMP_NUM_THREADS=1 # one test process a core, each on one thread
+
 ruff check .
 ruff format --check .
 pyright
 shellcheck --external-sources scripts/*.sh .ci/run
-python -m pytest "$@"
+python -m pytest --numprocesses auto "$@"

@@ -1,5 +1,6 @@
 """Runs with numbers worked out by hand, as frames of exp.record.read_runs and as real folders."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def cell_run(
     return run(mse, **{**where, **lengths, "lip_axis": "feature", **settings})
 
 
+@functools.cache
 def full_study() -> pd.DataFrame:
     """Every cell, five seeds, c = -2, 0, 2, feature axis.
 

@@ -46,7 +46,9 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
     history, trace = read_history(folder), read_arrays(folder, "trace")
     assert len(history) == 3
     assert len(trace["mse"]) == 3 * 23
-    assert history["train_mse"][1] == pytest.approx(trace["mse"][23:46].mean(), rel=1e-6)
+    assert float(history["train_mse"].iloc[1]) == pytest.approx(
+        trace["mse"][23:46].mean(), rel=1e-6
+    )
     forecasts = read_arrays(folder, "forecasts")["pred"]
     samples = read_arrays(folder, "samples")
     assert list(samples["rank"]) == ["best", "median", "worst", "7"]

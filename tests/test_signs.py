@@ -139,13 +139,13 @@ def test_exploratory_intervals_are_described_only(low, high, words):
     assert reading({"low": low, "high": high, "n": 5}) == words
 
 
-def test_exploratory_comparisons_have_no_p():
+def test_comparisons_in_cells_have_intervals_only():
     rows = [*arm(0.0, [10, 11, 12]), *arm(-2.0, [1, 2.1, 3.2]), *arm(2.0, [1, 2.1, 3.2])]
-    _, paired, *_ = sign_tables(cells_of(rows), [MINUS], "truncated")
-    by_name = {row[3]: row for row in paired.rows}
-    assert by_name["c < 0 minus c = 0"][11] == "0.2500"
-    assert by_name["c > 0 minus c = 0"][11] == "-"
-    assert by_name["c > 0 minus c = 0"][14:] == ["2.00000", "3.00000", "4.00000"]  # baselines
+    hypotheses, paired, _ = sign_tables(cells_of(rows), [MINUS], "truncated")
+    assert ("", "p") in hypotheses.columns and ("", "p") not in paired.columns
+    assert hypotheses.rows[0][6:9] == ["0.2500", "0.25 (!)", "0.2500"]
+    assert paired.rows[1][3] == "c > 0 minus c = 0"
+    assert paired.rows[1][-3:] == ["2.00000", "3.00000", "4.00000"]  # baselines
 
 
 def test_full_study_over_cells():
@@ -198,7 +198,7 @@ def test_nothing_is_picked_from_one_lambda():
     cells = cells_of([*arm(0.0, [1, 2]), *arm(-2.0, [1, 2])])
     assert placebo_frame(cells).empty
     text = render(sign_tables(cells, [], "truncated"), "markdown", [])
-    assert "nothing was picked" in text and "are not independent" in text
+    assert "Placebo: what picking" not in text and "are not independent" in text
 
 
 def test_null_studies_are_seldom_called_different():
