@@ -1,5 +1,6 @@
 """What stands behind the tables: each cell's runs, their cost, where they ran, what is missing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from exp.cells import SETTING, SIGN_TEXT, SIGNS, Cell, of_sign, paper_settings
-from exp.layout import Key, heads, number, table_keys, title
+from exp.layout import Key, number, table_keys, title
+from exp.paper_tables import TABLES
 from exp.progress import duration
 from exp.render import Table
 from utils.files import read_json
@@ -42,8 +44,12 @@ def environments(used: list[str], results: Path) -> tuple[dict[str, str], Table]
     names = {row: f"E{i + 1}" for i, row in enumerate(dict.fromkeys(found))}
     body = [[name, *row] for row, name in names.items()]
     notes = ["+: the code had changes that were not committed."]
-    table = Table("Environments", heads(["", *SHOWN.values()]), body, notes=notes)
+    table = _table("Environments", ["", *SHOWN.values()], body, notes)
     return {run: names[row] for run, row in zip(used, found, strict=True)}, table
+
+
+def _table(caption: str, names: Sequence[str], body: list[list[str]], notes: list[str]) -> Table:
+    return Table(caption, [("", name) for name in names], body, notes=notes)
 
 
 def _environment(environment: dict[str, Any]) -> list[str]:
@@ -73,7 +79,7 @@ def runs_table(cell: Cell, places: dict[str, str]) -> Table:
     whole = duration(float(np.nansum(cell.runs["wall_seconds"])))
     notes = [f"Settings: {settings_text(cell)}.", f"Seeds: {', '.join(seeds)}; together {whole}."]
     where = f"{cell.data} {cell.features} {cell.pred_len}, {cell.model}"
-    return Table(f"{where}: {title(cell.table)}", heads(names), body, notes=notes)
+    return _table(f"{where}: {title(cell.table)}", names, body, notes)
 
 
 def _duration(seconds: float) -> str:
@@ -88,12 +94,11 @@ def settings_text(cell: Cell) -> str:
 
 def shortfall_tables(cells: list[Cell]) -> list[Table]:
     """Lay out which of the paper's cells have fewer seeds than the paper, one table each."""
-    tables = []
-    for key in table_keys(cells, ["S", "M"]):
-        in_paper, features, differs, *_ = key
-        if in_paper and not differs and features in ("S", "M"):
-            tables.append(_shortfall(key, [cell for cell in cells if cell.table == key]))
-    return tables
+    keys = [key for key in table_keys(cells, [*TABLES]) if key[0] and not key[2]]
+    none = [(True, kind, "", "", "") for kind in TABLES if kind not in [key[1] for key in keys]]
+    return [
+        _shortfall(key, [cell for cell in cells if cell.table == key]) for key in [*keys, *none]
+    ]
 
 
 def _shortfall(key: Key, cells: list[Cell]) -> Table:
@@ -107,7 +112,7 @@ def _shortfall(key: Key, cells: list[Cell]) -> Table:
             body.append([data, str(pred_len), *texts])
     names = ["data", "pred_len", *(SIGN_TEXT[sign] for sign in SIGNS)]
     note = "Cells with fewer seeds than the paper's repetitions." if body else "Nothing is missing."
-    return Table(f"Seeds: {title(key)}", heads(names), body, notes=[note])
+    return _table(f"Seeds: {title(key)}", names, body, [note])
 
 
 def left_out_table(frame: pd.DataFrame, used: list[str]) -> Table:
@@ -121,4 +126,4 @@ def left_out_table(frame: pd.DataFrame, used: list[str]) -> Table:
     left = frame.reindex(columns=names).loc[lambda rows: ~rows["run"].isin(used)]
     body = [["-" if pd.isna(value) else str(value) for value in row] for row in left.to_numpy()]
     note = "Finished runs are here for their results version, or for a score that is not finite."
-    return Table("Runs left out", heads(names), body, notes=[note])
+    return _table("Runs left out", names, body, [note])

@@ -252,14 +252,12 @@ def _figure(
     """Name a figure after its cells and say what they share."""
     cell = cells[0]
     _, features, differs, axis, amp = cell.table
-    names = [name, cell.model, cell.data, features, axis or "c0", PRECISION.get(amp, amp)]
+    names = [name, cell.model, cell.data, features, axis or "c0", PRECISION.get(amp, "no_runs")]
     if name == "windows":
         names.append(f"{cell.pred_len}-{cell.lengths}")
     if differs:
         names.append(sha256_of(differs.encode())[:6])
-    versions = sorted({f"{v:g}" for c in cells for v in c.runs["results_version"]})
-    shared = f"{title(cell.table)}, lip_norm {norm(cell)}, "
-    shared += f"results version {', '.join(versions)}" if versions else "no runs"
+    shared = f"{title(cell.table)}, lip_norm {norm(cell)}, {_shown(cells)}"
     horizon = f" {cell.pred_len}" if len(cells) == 1 else ""
     return Figure(
         name=re.sub(r"[^\w.-]+", "-", "-".join(names)),
@@ -268,6 +266,17 @@ def _figure(
         gaps=gaps,
         drawing=drawing,
     )
+
+
+def _shown(cells: list[Cell]) -> str:
+    """Write how many seeds some cells have and the results version of their runs."""
+    runs = [run for cell in cells for run in cell.runs.to_dict("records")]
+    if not runs:
+        return "no runs"
+    counts = [n for cell in cells for n in cell.runs.groupby("c").size()]
+    seeds = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{min(counts)}"
+    versions = sorted({f"{run['results_version']:g}" for run in runs})
+    return f"{seeds} seed{'s' * (max(counts) > 1)} a c, results version {', '.join(versions)}"
 
 
 def captions(figures: list[Figure], notes: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from exp.behind import environments, left_out_table, runs_table, shortfall_table
 from exp.cells import Cell, find_cells, usable_runs
 from exp.figure import draw_all
 from exp.layout import PRECISION, number, result_tables
+from exp.paper_tables import TABLES
 from exp.record import read_runs
 from exp.sign_tables import contrast, interval, sign_tables
 from exp.signs import HYPOTHESES, Hypothesis, hypothesis_frame, paired_frame, read_hypotheses
@@ -35,7 +37,7 @@ def build(results: Path, score: str, hypotheses: list[Hypothesis]) -> str:
     """
     frame = read_runs(results)
     runs, notes = usable_runs(frame, score)
-    cells = find_cells(runs)
+    cells = sorted(find_cells(runs), key=lambda cell: (cell.data, cell.features, cell.pred_len))
     used = runs["run"].tolist() if len(runs) else []
     figures = list(draw_all(cells, results, score))
     places, environment_table = environments(used, results)
@@ -47,6 +49,7 @@ def build(results: Path, score: str, hypotheses: list[Hypothesis]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    pages.filters["typeset"] = typeset
     return pages.get_template(TEMPLATE).render(
         results=results,
         score=score,
@@ -54,7 +57,7 @@ def build(results: Path, score: str, hypotheses: list[Hypothesis]) -> str:
         versions=sorted({f"{v:g}" for cell in cells for v in cell.runs["results_version"]}),
         notes=notes,
         verdicts=verdicts(cells, hypotheses),
-        results_tables=result_tables(cells, ["S", "M"], score),
+        results_tables=result_tables(cells, [*TABLES], score),
         sign_tables=sign_tables(cells, hypotheses, score),
         figures=[(figure, data_uri(figure.render("svg"))) for figure in figures],
         cell_tables=[runs_table(cell, places) for cell in cells],
@@ -80,6 +83,11 @@ def verdicts(cells: list[Cell], hypotheses: list[Hypothesis]) -> list[dict[str, 
         words = {"claim": row["claim"], "verdict": row["verdict"], "numbers": numbers}
         found.append({**words, "cell": f"{cell}, {PRECISION[row['amp']]}, {row['model']}"})
     return found
+
+
+def typeset(text: str) -> str:
+    """Return a table's text with a minus before numbers, and a dash for what is missing."""
+    return "–" if text == "-" else re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
 def data_uri(svg: bytes) -> str:

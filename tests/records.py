@@ -8,7 +8,7 @@ import numpy as np
 from exp.cells import LENGTHS, paper_settings
 from exp.config import Config
 from exp.record import Record
-from utils.files import write_npz
+from utils.files import read_json, write_json, write_npz
 
 SHA256 = "a" * 64
 EPOCHS, STEPS = 6, 40
@@ -75,11 +75,12 @@ def write_history(record: Record, config: Config) -> None:
     epoch = np.arange(1, EPOCHS * STEPS + 1) / STEPS
     l_f = 0.15 - 0.02 * config.lip_coef * (1 - np.exp(-epoch)) / 2
     l_f = l_f + 0.004 * draw.standard_normal(len(epoch))
-    history = [
-        {"epoch": i + 1, "eval_l_f": 0.055 - 0.005 * config.lip_coef * i / EPOCHS}
-        for i in range(EPOCHS)
-    ]
+    history = [{"epoch": i + 1, "eval_l_f": l_f} for i, l_f in enumerate(eval_l_f(config.lip_coef))]
     record.write_history(history, {"epoch": epoch, "l_f": l_f.astype(np.float32)})
+
+
+def eval_l_f(c: float) -> list[float]:
+    return [0.055 - 0.005 * c * i / EPOCHS for i in range(EPOCHS)]
 
 
 def write_samples(folder: Path, config: Config, target: str) -> None:
@@ -102,11 +103,51 @@ def write_samples(folder: Path, config: Config, target: str) -> None:
 
 
 def write_study(results: Path) -> None:
-    """ETTh2 S, all horizons but 720, c from -4 to 4 at 24 and from -2 to 2 beyond, three seeds."""
-    rows = [(24, (-4.0, -2.0, 0.0, 2.0, 4.0)), *((p, (-2.0, 0.0, 2.0)) for p in (48, 168, 336))]
-    for pred_len, coefficients in rows:
+    """ETTh2 S: c from -4 to 4 at horizon 24, from -2 to 2 at 336, three seeds each."""
+    for pred_len, coefficients in ((24, (-4.0, -2.0, 0.0, 2.0, 4.0)), (336, (-2.0, 0.0, 2.0))):
         for c in coefficients:
             for seed in range(3):
                 config = paper_config("ETTh2", "S", pred_len, lip_coef=c, seed=seed)
                 mse = 0.08 + pred_len / 3000 + 0.002 * c + 0.003 * ((seed * 7 + int(c)) % 5 - 2)
                 write_run(results, config, mse)
+
+
+def write_odd(results: Path, kind: str) -> None:
+    """Write one of the folders named in ODD."""
+    results.mkdir(exist_ok=True)
+    config = paper_config("ETTh2", "S", 24, lip_coef=0.0)
+    if kind == "empty":
+        return
+    if kind == "unfinished":
+        start_run(results, config)
+    elif kind == "failed":
+        start_run(results, config).finish("failed", {"error": "the loss stopped being finite"})
+    elif kind == "no score":
+        write_run(results, config, truncated=None)
+    elif kind == "no validation":
+        write_run(results, config, val_mse=None)
+    else:
+        folder = write_run(results, config)
+        if kind == "two versions":
+            folder = write_run(results, paper_config("ETTh2", "S", 24, lip_coef=0.0, seed=1), 0.2)
+            raised = {**read_json(folder / "config.json"), "results_version": 2}
+            write_json(folder / "config.json", raised)
+        elif kind == "damaged":
+            (folder / "metrics.json").write_text("{")
+        elif kind.startswith("no "):
+            (folder / kind.removeprefix("no ")).unlink()
+
+
+ODD = {
+    "empty": "There are no runs.",
+    "one seed": "1 seed a c",
+    "unfinished": "Left out, unfinished: 1 run",
+    "failed": "Left out, failed: 1 run",
+    "damaged": "Left out, damaged: 1 run",
+    "no score": "Left out, no finite score (truncated windows): 1 run",
+    "no validation": "Left out, no finite score (truncated windows): 1 run",
+    "two versions": "Left out, results version 1 (the newest is 2): 1 run",
+    "no trace.npz": "trace.npz: not there",
+    "no samples.npz": "samples.npz: not there",
+    "no history.json": "history.json: not there",
+}
