@@ -10,16 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
+import torch
+from matplotlib import pyplot as plt
 
 from exp.environment import describe
 from exp.forecasts import save_figure
 from utils.errors import UserError
 from utils.files import write_atomic
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 SETTINGS = {"48/48/24": ((48, 48, 24), 3), "720/168/24": ((720, 168, 24), 5)}
 CONTENDERS = {
@@ -186,8 +184,15 @@ def main(words: list[str]) -> int:
     asked = parser.parse_args(words)
     if unknown := set(asked.settings) - set(SETTINGS):
         parser.error(f"--settings {min(unknown)}: one of {', '.join(SETTINGS)}")
-    import torch  # noqa: PLC0415 - only to say what was measured
+    try:
+        return measure(asked)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
+
+def measure(asked: argparse.Namespace) -> int:
+    """Do what the flags ask for."""
     machine = describe(torch.device("cpu"))
     steps = pd.DataFrame([row for name in asked.settings for row in compare(name, asked)])
     print(steps.to_string(index=False, na_rep="-", float_format="%.3g"))

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -60,7 +61,7 @@ class Prediction:
             axis.set_ylabel(name)
         axes[0, 0].legend(frameon=False, ncols=2)
         axes[-1, 0].set_xlabel("date")
-        figure.autofmt_xdate()
+        _concise_dates(axes[-1, 0])
         save_figure(figure, paths[1])
         if self.attention:
             paths.append(folder / "attention.npz")
@@ -160,7 +161,7 @@ class Samples:
             f"{self.rank[i]}: test window {self.start[i]}, MSE {self.mse[i]:.3g} (scaled)",
             fontsize="medium",
         )
-        axis.tick_params(axis="x", labelrotation=15)
+        _concise_dates(axis)
 
 
 def parse_windows(wanted: str, count: int) -> list[str]:
@@ -181,6 +182,13 @@ def parse_windows(wanted: str, count: int) -> list[str]:
 
 def _seconds(data: ForecastData) -> float:
     return pd.Timedelta(data.step).total_seconds()
+
+
+def _concise_dates(axis: Axes) -> None:
+    """Label a date axis so that day, month and year are told once each."""
+    locator = AutoDateLocator()
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -154,16 +154,18 @@ def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     """Print a run's scores beside the baselines' on the same windows."""
     rows = {exp.config.model: metrics}
     rows |= {name: scores for name, scores in metrics["baselines"].items() if scores}
-    print(f"{'test, scaled data':20s} {'MSE':>8s} {'MAE':>8s}   {'MSE':>8s} {'MAE':>8s}")
-    for name, scores in rows.items():
-        cells = []
-        for part in ("all", "truncated"):
-            found = scores[part]
-            cells += [f"{found[key]:8.4f}" if found else f"{'-':>8s}" for key in ("mse", "mae")]
-        print(f"  {name:18s} {cells[0]} {cells[1]}   {cells[2]} {cells[3]}")
     full, cut = metrics["all"], metrics["truncated"]
-    counted = f"{cut['windows']} windows" if cut else "none"
-    print(f"  {'':18s} {'all':>8s} {full['windows']:8d}   truncated, {counted}")
+    parts = [f"all {full['windows']} windows", f"truncated to {cut['windows'] if cut else 0}"]
+    print(f"{'test, scaled data':18s} {parts[0]:>21s} {parts[1]:>21s}")
+    print(f"{'':18s} {'MSE':>11s} {'MAE':>9s} {'MSE':>11s} {'MAE':>9s}")
+    for name, scores in rows.items():
+        cells = [
+            scores[part][key] if scores[part] else float("nan")
+            for part in ("all", "truncated")
+            for key in ("mse", "mae")
+        ]
+        numbers = "{:11.4f} {:9.4f} {:11.4f} {:9.4f}".format(*cells).replace("nan", "  -")
+        print(f"  {name:16s} {numbers}")
     percentages = ", ".join(
         f"{name.upper()} {full[name]:.4g}" if full[name] is not None else f"{name.upper()} -"
         for name in ("rmse", "mape", "mspe")

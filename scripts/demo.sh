@@ -6,7 +6,7 @@ setup requirements.txt
 
 results=${RESULTS:-results/demo}
 setting=(--model informer --data demo --features S --seq_len 48 --label_len 48 --pred_len 24
-    --d_model 64 --d_ff 256 --n_heads 4 --factor 3 --train_epochs 4 --learning_rate 0.0005
+    --d_model 64 --d_ff 256 --n_heads 4 --factor 3 --train_epochs 3 --learning_rate 0.0005
     --itr 1 --do_predict --results "$results")
 
 python main_informer.py "${setting[@]}" --lam 2 --lip_sign minus "$@"
