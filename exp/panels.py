@@ -1,6 +1,7 @@
-"""One panel of a figure: what the runs of one cell show, with the printed curve behind."""
+"""The panels of the figures: what the runs of one cell show, with the printed curve behind."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from exp.cells import SIGN_TEXT, SIGNS, Cell, choose, of_sign
+from exp.cells import PAPER, SIGN_TEXT, SIGNS, Cell, choose, of_sign
 from exp.record import read_arrays, read_history
 from utils.errors import UserError
 from utils.files import read_json
@@ -20,6 +21,10 @@ COLOR = {"zero": "#000000", "minus": "#D55E00", "plus": "#0072B2"}
 LINE = {"zero": "-", "minus": "--", "plus": "-."}
 MARKER = {"zero": "o", "minus": "v", "plus": "^"}
 PRINTED = "#8c8c8c"
+LAM_NOTE = (
+    "Of several λ, the one chosen most often on validation is shown; where none could be chosen, "
+    "the one with most seeds."
+)
 FIGURE2 = (("original", "printed, c = 0", "-"), ("lip", "printed, c < 0", ":"))
 
 
@@ -185,3 +190,69 @@ def window_panel(axis: Axes, sign: str, samples: dict[str, np.ndarray], rank: st
     axis.plot(ahead, pred, LINE[sign], color=COLOR[sign], linewidth=1.3, label=label)
     first = pd.Timestamp(str(samples["first"][i])).strftime("%Y-%m-%d %H:%M")
     axis.set_title(f"{axis.get_title()}: MSE {samples['mse'][i]:.3g}\n{first}")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure with one panel a horizon.
+
+    Attributes:
+        name: start of the file name; the printed curves, if any, are in paper/<name>.csv.
+        title: what it shows.
+        x: label of the x axis, with its unit.
+        y: label of the y axis, with its unit.
+        panel: draws one panel and returns what was missing.
+        caption: what lines and points are; {score} stands for the test windows scored.
+    """
+
+    name: str
+    title: str
+    x: str
+    y: str
+    panel: Callable[[Axes, Cell, Path, pd.DataFrame], list[str]]
+    caption: str
+
+    def printed(self, cell: Cell) -> pd.DataFrame:
+        """Return the printed curves for the cell's settings: ETTh2, S; none for all others."""
+        path = PAPER / f"{self.name}.csv"
+        if cell.table[:3] != (True, "S", "") or cell.data != "ETTh2" or not path.exists():
+            return pd.DataFrame(columns=["series"])
+        frame = pd.read_csv(path)
+        horizons = frame["pred_len"] if "pred_len" in frame else pd.Series(24, frame.index)
+        return frame.loc[horizons == cell.pred_len]
+
+
+KINDS = (
+    Kind(
+        "figure2",
+        "L_f of the embedded input over training",
+        "epoch",
+        "$L_f$ of the embedding (no unit)",
+        continuity_panel,
+        "L_f (Eq. 2): the largest step along time, mean over batch and channels, after the "
+        "normalisation named above. Lines: training mode (with dropout), mean over the seeds still "
+        "in training, smoothed by a centred running mean over a tenth of an epoch. Points: "
+        "evaluation mode, mean over seeds, one fixed validation batch after each epoch. "
+        f"{LAM_NOTE} Grey: the paper's Figure 2 as printed, where it has one (ETTh2 S 24).",
+    ),
+    Kind(
+        "figure3",
+        "Test MSE against signed λ",
+        "signed λ = −c (loss = MSE − λ LipReg)",
+        "test MSE (scaled data)",
+        lambda_panel,
+        "λ > 0 subtracts the regularizer. Points: seeds. Line, bars and band: mean over seeds and "
+        "its 95 % t interval, where there are two or more. Grey: the paper's Figure 3 as printed, "
+        "where it has one (ETTh2 S). Seeds are paired: whether signs differ is read off the "
+        "differences by seed, not off the bands. {score} test windows.",
+    ),
+    Kind(
+        "steps",
+        "Test MSE by forecast step",
+        "forecast step",
+        "test MSE (scaled data)",
+        step_panel,
+        "Line and band: mean over seeds and its 95 % t interval, where there are two or more. "
+        f"{LAM_NOTE} All test windows.",
+    ),
+)
