@@ -16,7 +16,7 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 
 BATCH = 32
-WIDTHS = {"d_model": 512, "n_heads": 8, "d_ff": 2048, "e_layers": 2, "d_layers": 1}
+WIDTHS = {"d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1}  # d_ff is 4 d_model
 
 Action = Callable[[], object]
 
@@ -28,6 +28,7 @@ def own_actions(asked: argparse.Namespace) -> dict[str, Action]:
     words += ["--seq_len", str(seq_len), "--label_len", str(label_len), "--pred_len", str(pred_len)]
     words += ["--factor", str(asked.factor), "--attn", asked.attn, "--amp", asked.amp]
     words += ["--lip_axis", "feature", "--d_model", str(asked.d_model)]
+    words += ["--d_ff", str(4 * asked.d_model)]
     exp = Exp_Informer(*parse(words))
     optimizer = torch.optim.Adam(exp.model.parameters(), lr=1e-4, fused=True)
 
@@ -55,7 +56,7 @@ def peer_actions(asked: argparse.Namespace) -> dict[str, Action]:
         futr_exog_list=list("abcd"),
         hidden_size=asked.d_model,
         n_head=WIDTHS["n_heads"],
-        conv_hidden_size=WIDTHS["d_ff"],
+        conv_hidden_size=4 * asked.d_model,
         encoder_layers=WIDTHS["e_layers"],
         decoder_layers=WIDTHS["d_layers"],
         factor=asked.factor,

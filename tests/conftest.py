@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Compute on one thread, as the processes that tests start do: same threads, same bits."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from utils.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
     *("--model", "informer", "--data", "demo", "--features", "S", "--itr", "1"),
-    *("--seq_len", "24", "--label_len", "12", "--pred_len", "8"),
-    *("--d_model", "16", "--n_heads", "2", "--d_ff", "32", "--batch_size", "256"),
+    *("--seq_len", "12", "--label_len", "6", "--pred_len", "4"),
+    *("--d_model", "8", "--n_heads", "2", "--d_ff", "16", "--batch_size", "256"),
     *("--train_epochs", "3", "--learning_rate", "0.001", "--lam", "2", "--lip_axis", "feature"),
 ]
 CLOCKS = {"wall_seconds", "step_seconds", "test_seconds", "peak_memory_mb"}

@@ -3,12 +3,12 @@
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.runs import numbers, only_run, run, same_weights, start
+from main_informer import main
+from tests.runs import TINY, numbers, only_run, run, same_weights, start
 
 STEPS = 23  # of an epoch of the tiny setting
 SEEDED = random.Random(20230501)
@@ -22,16 +22,17 @@ POINTS = [
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happened to."""
     results = tmp_path_factory.mktemp("untouched")
-    code, _, errors = run(results=results)
-    assert code == 0, errors
-    yield only_run(results)
+    assert main([*TINY, "--results", str(results)]) == 0
+    return only_run(results)
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_and_continued_is_bit_identical(point: str, untouched: Path, tmp_path: Path):
+def test_killed_and_continued_is_bit_identical(
+    point: str, untouched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     code, _, errors = run(results=tmp_path, script="tests/fault.py", FAULT=point)
     assert code == -signal.SIGKILL, errors
     folder = only_run(tmp_path)
