@@ -1,10 +1,12 @@
 """Train and test Informer with the Lipschitz Regularizer: one setting, --itr seeds."""
 
+import dataclasses
 import sys
 
 from exp.flags import parse
 from exp.interrupt import Interrupted, signals_noted
 from exp.run import dry_run, run_all
+from exp.sweep import spread
 from exp.training import RunFailed
 from utils.errors import UserError
 
@@ -23,9 +25,13 @@ def main(words: list[str]) -> int:
         config, options = parse(words)
         if options.dry_run:
             dry_run(config, options)
-        else:
-            with signals_noted() as stop:
-                run_all(config, options, stop)
+            return 0
+        if options.use_multi_gpu:
+            if code := spread(words, config, options):
+                return code
+            options = dataclasses.replace(options, force=False)  # all done: only the mean is left
+        with signals_noted() as stop:
+            run_all(config, options, stop)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

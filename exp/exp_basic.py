@@ -34,7 +34,7 @@ class Exp_Basic:
         if options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
             torch.use_deterministic_algorithms(True)
-        self.data = _load(config, options).to(self.device)
+        self.data = load(config, options).to(self.device)
         torch.manual_seed(config.seed)
         self.model = _build_model(config, self.data).to(self.device)
 
@@ -76,7 +76,12 @@ def pick_device(options: Options) -> torch.device:
     return device
 
 
-def _load(config: Config, options: Options) -> ForecastData:
+def load(config: Config, options: Options) -> ForecastData:
+    """Read the data set that the settings name.
+
+    Raises:
+        UserError: the file or the settings do not do.
+    """
     data = load_data(
         config.data,
         root_path=options.root_path,

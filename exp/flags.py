@@ -36,6 +36,9 @@ class Options:
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower", on=True)
     threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1)
     force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside", on=True)
+    wait: bool = setting(
+        False, RUNNING, "wait for another process that has the run, instead of an error", on=True
+    )
     dry_run: bool = setting(
         False, RUNNING, "check everything, try one batch, print the plan, write nothing", on=True
     )
@@ -102,7 +105,7 @@ def build_parser() -> Parser:
     regularizer = groups["regularizer"]
     regularizer.add_argument(
         "--lam",
-        type=_number,
+        type=number,
         default=0.0,
         metavar="X",
         help="lambda, the weight of LipReg (default: 0.0)",
@@ -148,7 +151,7 @@ def _converter(hint: Any, *, many: bool) -> Any:
         return str
     if typing.get_origin(kind) is tuple:
         return _depths
-    return {bool: _truth, float: _number}.get(kind, kind)
+    return {bool: _truth, float: number}.get(kind, kind)
 
 
 def _truth(word: str) -> bool:
@@ -159,14 +162,15 @@ def _truth(word: str) -> bool:
     return known[word.lower()]
 
 
-def _number(word: str) -> float:
+def number(word: str) -> float:
+    """Read a finite number (a type of argparse)."""
     try:
-        number = float(word)
+        value = float(word)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{word}: must be a number") from None
-    if not math.isfinite(number):
+    if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{word}: must be a finite number")
-    return number
+    return value
 
 
 def _depths(word: str) -> tuple[int, ...]:

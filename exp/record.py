@@ -7,10 +7,10 @@ import os
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -41,13 +41,17 @@ class Record:
         self.identity = identity
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Own the folder for as long as the context lasts.
 
         An operating-system lock: it goes with its holder, however that one ends.
 
+        Args:
+            wait: called again and again while another process has the run; it sleeps, or raises
+                to give up. None: nothing is waited for.
+
         Raises:
-            Busy: another process has the run; the message says which.
+            Busy: another process has the run, and there is no waiting; the message says which.
             UserError: the folder cannot be made or written.
         """
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
@@ -58,14 +62,14 @@ class Record:
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written, {advice(error)}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise Busy(
-                    f"{self.folder.name}: {holder} has this run; wait for it or stop it"
-                ) from None
+            while not _locked(file):
+                if wait is None:
+                    file.seek(0)
+                    holder = file.read().strip() or "another process"
+                    raise Busy(
+                        f"{self.folder.name}: {holder} has this run; stop it, or wait with --wait"
+                    )
+                wait()
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
             file.flush()
@@ -109,6 +113,15 @@ class Record:
         """Write history.json (per epoch) and trace.npz (per step)."""
         write_json(self.folder / "history.json", {"schema": SCHEMA, "epochs": history})
         write_npz(self.folder / "trace.npz", trace)
+
+
+def _locked(file: TextIO) -> bool:
+    """Try to lock a file for this process alone."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def set_aside(folder: Path) -> None:

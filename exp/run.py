@@ -21,6 +21,8 @@ from exp.training import RunFailed
 from utils.errors import UserError
 from utils.files import sha256_of, write_atomic, write_npz
 
+WAIT_SECONDS = 0.5  # between looks at a run that another process has
+
 
 def run_all(config: Config, options: Options, stop: Stop) -> None:
     """Run the repetitions one after the other and print their mean.
@@ -60,7 +62,12 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     name = config.run_name(exp.data.sha256)
     record = Record(options.results / name, config.identity(exp.data.sha256))
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
-    with record.hold():
+
+    def pause() -> None:
+        stop.check()
+        time.sleep(WAIT_SECONDS)
+
+    with record.hold(pause if options.wait else None):
         if options.force:
             for folder in {record.folder, checkpoints}:
                 set_aside(folder)
@@ -182,7 +189,7 @@ def dry_run(config: Config, options: Options) -> None:
     parse_windows(options.plot_windows, len(exp.data.test))
     data = exp.data
     steps = len(data.train) // config.batch_size
-    seconds = _time_one_step(exp)
+    seconds = time_one_step(exp)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     seeds = ", ".join(str(config.seed + i) for i in range(options.itr))
     lines = {
@@ -201,7 +208,8 @@ def dry_run(config: Config, options: Options) -> None:
     print("dry run: nothing was written")
 
 
-def _time_one_step(exp: Exp_Informer) -> float:
+def time_one_step(exp: Exp_Informer) -> float:
+    """Return the seconds of one warm training step, without the optimizer's part."""
     batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
     exp.model.train()
     begun = time.monotonic()

@@ -1,6 +1,9 @@
-"""Fixtures that find the benchmark files and the golden arrays."""
+"""Fixtures that find the benchmark files and the golden arrays, and that start sweeps."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ import torch
 def one_thread() -> None:
     """Compute on one thread, as the processes that tests start do: same threads, same bits."""
     torch.set_num_threads(1)
+
+from tests.runs import ROOT
+from tests.sweeps import SETTING, Start
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,26 @@ def golden(benchmark: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no golden arrays: {path} is not there")
     return path
+
+
+@pytest.fixture
+def start_sweep() -> Iterator[Start]:
+    """Start real sweeps; those that a failed test leaves behind are killed."""
+    sweeps: list[subprocess.Popen[str]] = []
+
+    def start_one(*words: str, results: Path) -> subprocess.Popen[str]:
+        sweep = subprocess.Popen(
+            [sys.executable, "-m", "exp.sweep", *SETTING, "--results", str(results), *words],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        sweeps.append(sweep)
+        return sweep
+
+    yield start_one
+    for sweep in sweeps:
+        with sweep:
+            sweep.kill()

@@ -69,13 +69,16 @@ def test_stopped_in_an_epoch_continues_there(
     assert same_weights(only_run(tmp_path), untouched)
 
 
-def test_a_second_process_says_who_has_the_run(tmp_path: Path):
+def test_a_second_process_says_who_has_the_run_or_waits(tmp_path: Path):
     first = start(results=tmp_path)
     assert first.stdout is not None
     first.stdout.readline()
+    third = start("--wait", results=tmp_path)
     second_code, _, errors = run(results=tmp_path)
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=30)
     assert second_code == 2
     assert f"process {first.pid} on " in errors and "has this run" in errors
     assert len(errors.splitlines()) == 1
+    first.communicate(timeout=60)
+    output, errors = third.communicate(timeout=60)
+    assert (first.returncode, third.returncode) == (0, 0), errors
+    assert "done before, skipped" in output

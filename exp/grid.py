@@ -1,0 +1,150 @@
+"""A sweep's grid: lines of settings, times signed coefficients, times seeds."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from exp.config import Config
+from exp.exp_basic import load
+from exp.flags import Options, parse, signed_coefficient
+from exp.record import Record
+from utils.errors import UserError
+
+INSTEAD = {  # flags of main_informer.py that a sweep sets itself, or that fit one run alone
+    "--lam": "use --lams",
+    "--lip_sign": "use --signs",
+    "--seed": "use --seeds",
+    "--itr": "use --seeds",
+    "--dry_run": "use --plan",
+    "--test_only": "it tests one file",
+    "--use_multi_gpu": "a sweep uses all GPUs that it sees (CUDA_VISIBLE_DEVICES)",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep.
+
+    Args:
+        config: its settings.
+        options: where and how.
+        words: the flags of its setting, without coefficient and seed.
+        data_sha256: checksum of its data file.
+    """
+
+    config: Config
+    options: Options
+    words: tuple[str, ...]
+    data_sha256: str
+
+    @cached_property
+    def name(self) -> str:
+        """The run's folder, which holds the hash of its identity."""
+        return self.config.run_name(self.data_sha256)
+
+    @property
+    def record(self) -> Record:
+        """The run's record, there or not."""
+        return Record(self.options.results / self.name, self.config.identity(self.data_sha256))
+
+    @property
+    def log(self) -> Path:
+        """What the run's process prints."""
+        return self.options.results / "logs" / f"{self.name}.log"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Command line of main_informer.py for this run alone."""
+        c = self.config.lip_coef
+        sign = "plus" if c > 0 else "minus"
+        seed = ("--seed", str(self.config.seed), "--itr", "1", "--wait")
+        return (*self.words, "--lam", repr(abs(c)), "--lip_sign", sign, *seed)
+
+
+def expand(
+    settings: Iterable[Sequence[str]],
+    *,
+    lams: Iterable[float],
+    signs: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Run]:
+    """Turn settings into runs, each identity once.
+
+    Args:
+        settings: flags of main_informer.py, by the word.
+        lams: weights of LipReg; 0 is one run, whichever the sign.
+        signs: minus, plus or both.
+        seeds: of the repetitions.
+
+    Returns:
+        The runs in the order of settings, seeds and coefficients, so that what is to be compared
+        is done together.
+
+    Raises:
+        UserError: a setting, or its data, does not do.
+    """
+    coefficients = dict.fromkeys(signed_coefficient(lam, sign) for lam in lams for sign in signs)
+    runs: dict[str, Run] = {}
+    for number, words in enumerate(settings, 1):
+        try:
+            _refuse_own_flags(words)
+            config, options = parse(list(words))
+            for run in repetitions(config, options, words, list(coefficients), seeds):
+                runs.setdefault(run.name, run)
+        except UserError as error:
+            raise UserError(f"setting {number}: {error}") from error
+    return list(runs.values())
+
+
+def _refuse_own_flags(words: Sequence[str]) -> None:
+    for word in words:
+        if (flag := word.split("=")[0]) in INSTEAD:
+            raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
+
+
+def repetitions(
+    config: Config,
+    options: Options,
+    words: Sequence[str],
+    coefficients: Sequence[float],
+    seeds: Sequence[int],
+) -> list[Run]:
+    """Return the runs of one setting over seeds and coefficients."""
+    sha256 = load(config, options).sha256
+    return [
+        Run(
+            dataclasses.replace(config, lip_coef=coefficient, seed=seed),
+            *(options, tuple(words), sha256),
+        )
+        for seed in seeds
+        for coefficient in coefficients
+    ]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read a shard as 3/16: the third of sixteen.
+
+    Raises:
+        UserError: it is not between 1/n and n/n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard {text}: must be K/N with K from 1 to N, for instance 3/16")
+    return int(match[1]), int(match[2])
+
+
+def shard_of(names: Iterable[str], shard: tuple[int, int]) -> set[str]:
+    """Choose one shard's share of a grid.
+
+    Dealt from the sorted names of the whole grid, done or not: every shard finds the same deal
+    whatever is done meanwhile, and each gets a like share of every setting.
+
+    Args:
+        names: of all runs of the grid.
+        shard: its number from 1, and how many there are.
+    """
+    number, count = shard
+    return set(sorted(names)[number - 1 :: count])

@@ -1,0 +1,61 @@
+"""How tests start sweeps of the tiny setting, look into them, and kill what they have under way."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from exp.record import read_runs
+
+SETTING = [
+    *("--model", "informer", "--data", "demo", "--features", "S"),
+    *("--seq_len", "24", "--label_len", "12", "--pred_len", "8"),
+    *("--d_model", "8", "--n_heads", "2", "--d_ff", "16", "--batch_size", "256"),
+    *("--train_epochs", "2", "--lip_axis", "feature", "--threads", "1"),
+]
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def finish(sweep: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a sweep's end: exit code, output, errors."""
+    output, errors = sweep.communicate(timeout=240)
+    return sweep.returncode, output, errors
+
+
+def wait_for(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> None:
+    """Wait until something is so, while the sweep is at work."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert sweep.poll() is None, finish(sweep)
+        assert time.monotonic() < deadline, "it did not come to pass in two minutes"
+        time.sleep(0.02)
+
+
+def ended(results: Path) -> dict[str, int]:
+    """Return the runs that have ended, and when each did."""
+    files = results.glob("*/metrics.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in files}
+
+
+def under_way(results: Path) -> dict[str, int]:
+    """Return the unfinished runs in training, and the process of each."""
+    holders = {}
+    for lock in results.glob(".locks/*"):
+        words = lock.read_text().split()
+        begun = (results / lock.name / "config.json").exists()
+        if begun and lock.name not in ended(results) and Path(f"/proc/{words[1]}").exists():
+            holders[lock.name] = int(words[1])
+    return holders
+
+
+def statuses(results: Path) -> list[str]:
+    """Return the status of every run there is."""
+    return sorted(read_runs(results)["status"])
+
+
+def epochs_in_log(results: Path, run: str) -> int:
+    """Count the epochs that all processes of a run have told of."""
+    lines = (results / "logs" / f"{run}.log").read_text().splitlines()
+    return sum(line.startswith("epoch ") for line in lines)

@@ -1,0 +1,89 @@
+"""A sweep on a real Ray cluster that loses its driver, then a worker."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exp.sweep import main
+from tests.sweeps import SETTING, Start, ended, finish, statuses, under_way, wait_for
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a cluster of two processors, which goes with the test and obeys it alone."""
+    pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    folder = tempfile.mkdtemp(prefix="ray")  # pytest's own are too long for Ray's sockets
+    head = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+            *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
+            *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout is not None
+    lines = []
+    for line in head.stdout:
+        lines.append(line)
+        if "Ray runtime started" in line:
+            break
+    else:
+        pytest.fail("".join(lines))
+    yield f"127.0.0.1:{port}"
+    head.terminate()
+    head.communicate(timeout=60)
+    shutil.rmtree(folder)
+
+
+def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
+    cluster: str, start_sweep: Start, tmp_path: Path
+):
+    words = ("--seeds", "0", "--engine", "ray", "--address", cluster)
+    sweep = start_sweep(*words, results=tmp_path)
+    wait_for(lambda: under_way(tmp_path) != {}, sweep)
+    sweep.kill()
+    sweep.communicate()
+
+    sweep = start_sweep(*words, results=tmp_path)
+    wait_for(lambda: len(ended(tmp_path)) == 2 and under_way(tmp_path) != {}, sweep)
+    ((_, process),) = under_way(tmp_path).items()
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    worker = next(int(line.split()[1]) for line in status if line.startswith("PPid:"))
+    assert "ray::" in Path(f"/proc/{worker}/cmdline").read_text()
+    os.kill(worker, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
+    code, output, errors = finish(sweep)
+    assert code == 0, (output, errors)
+    assert "failed 0" in output
+    assert statuses(tmp_path) == ["finished"] * 3
+
+
+def test_without_a_cluster_or_without_ray_the_error_says_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
+    words = [*SETTING, "--results", str(tmp_path), "--seeds", "0", "--engine", "ray"]
+    assert main([*words, "--address", "127.0.0.1:1"]) == 2
+    assert "error: --address 127.0.0.1:1: no Ray cluster answers" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(words) == 2
+    errors = capsys.readouterr().err
+    assert errors == (
+        "error: --engine ray: Ray is not installed; pip install -r requirements-ray.txt\n"
+    )
