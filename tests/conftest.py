@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.runs import ROOT
+from tests.sweeps import SETTING, Start
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Compute on one thread, as the processes that tests start do: same threads, same bits."""
     torch.set_num_threads(1)
-
-from tests.runs import ROOT
-from tests.sweeps import SETTING, Start
 
 
 @pytest.fixture(scope="session")
