@@ -22,25 +22,31 @@ def main(words: list[str]) -> int:
         after SIGINT or SIGTERM.
     """
     try:
-        config, options = parse(words)
-        if options.dry_run:
-            dry_run(config, options)
-            return 0
-        if options.use_multi_gpu:
-            if code := spread(words, config, options):
-                return code
-            options = dataclasses.replace(options, force=False)  # all done: only the mean is left
-        with signals_noted() as stop:
-            run_all(config, options, stop)
+        return run(words)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        code, message = 2, f"error: {error}"
     except RunFailed as error:
-        print(f"failed: {error}", file=sys.stderr)
-        return 1
+        code, message = 1, f"failed: {error}"
     except Interrupted as error:
-        print(f"stopped by {error}; the same command continues", file=sys.stderr)
-        return error.exit_code
+        code, message = error.exit_code, f"stopped by {error}; the same command continues"
+    except KeyboardInterrupt:  # where signals are not yet, or no longer, noted
+        code, message = 130, "stopped by SIGINT; nothing was under way"
+    print(message, file=sys.stderr)
+    return code
+
+
+def run(words: list[str]) -> int:
+    """Do what a command line asks for and return the exit code."""
+    config, options = parse(words)
+    if options.dry_run:
+        dry_run(config, options)
+        return 0
+    if options.use_multi_gpu:
+        if code := spread(words, config, options):
+            return code
+        options = dataclasses.replace(options, force=False)  # all done: only the mean is left
+    with signals_noted() as stop:
+        run_all(config, options, stop)
     return 0
 
 

@@ -13,7 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from data.csv_reader import read_custom, read_file, read_registered, regular_step
+from data.csv_reader import (
+    read_custom,
+    read_file,
+    read_registered,
+    regular_step,
+)
 from data.registry import DATASETS, DataSet, locate
 from utils.errors import UserError
 from utils.timefeatures import time_features
@@ -173,7 +178,14 @@ def load_data(
     columns = [target] if features == "S" else list(frame.columns)
     table = frame[columns].to_numpy()
     scaler = Scaler.fit(table[: borders[1]])
-    scaled = scaler.transform(table).astype(np.float32, order="C")  # rows whole, fast to gather
+    scaled = scaler.transform(table)
+    if (far := np.argwhere(~(np.abs(scaled) <= LARGEST))).size:
+        row, column = far[0]
+        raise UserError(
+            f"{path}: row {row + FIRST_ROW}, column {columns[column]!r}: {table[row, column]:g} is "
+            "too far from the training rows to be scaled; mend it, or leave the column out"
+        )
+    scaled = scaled.astype(np.float32, order="C")  # rows whole, fast to gather
     values = torch.from_numpy(scaled)
     marks = torch.from_numpy(time_features(pd.DatetimeIndex(dates.append(beyond)), freq, embed))
     marks = marks.to(torch.float32 if embed == "timeF" else torch.int64)

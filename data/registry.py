@@ -116,7 +116,10 @@ def locate(name: str, root_path: Path, data_path: str) -> Path:
         return root_path / data_path
     dataset = DATASETS[name]
     places = [root_path / dataset.file, *dataset.places()]
-    found = next((place for place in places if place.is_file()), None)
+    try:
+        found = next((place for place in places if place.is_file()), None)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; check --root_path") from error
     if found is None:
         raise UserError(
             f"{dataset.file}: not found, looked for {', '.join(map(str, places))}; "

@@ -22,7 +22,7 @@ def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
 
     Args:
         data: the data set.
-        config: lengths and the evaluation batch (for the truncated set).
+        config: lengths.
 
     Returns:
         For last, day and ridge: {"all": ..., "truncated": ...} as metrics.json holds them. `day` is
@@ -34,9 +34,7 @@ def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
         "ridge": _ridge(data, config),
     }
     return {
-        name: score(_stream(data, config, method), config.eval_batch_size).as_dict()
-        if method
-        else None
+        name: score(_stream(data, config, method), len(data.test)).as_dict() if method else None
         for name, method in methods.items()
     }
 

@@ -14,6 +14,10 @@ from torch import Tensor
 from utils.errors import UserError
 from utils.files import sha256_of, write_atomic
 
+UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
+    *(LookupError, TypeError, AttributeError),  # what a flipped bit makes of a pickle
+)
 KEPT = 2  # the newest and the one before
 
 
@@ -76,7 +80,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         content = path.read_bytes()
         named = re.fullmatch(r"state-\d+-([0-9a-f]{16})", path.stem)
         if named and sha256_of(content)[:16] == named[1]:
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            try:
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:  # nothing that this project wrote
+                print(f"warning: {path.name}: {str(error).splitlines()[0]}")
         print(f"warning: {path.name} is damaged; going back to the checkpoint before it")
         path.unlink()
     return None
@@ -118,7 +125,7 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         if not content.startswith(b"PK"):
             raise pickle.UnpicklingError("not in torch's zip format")
         body = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{path}: not a plain weights file, refused unopened ({reason[:80]}); "
@@ -126,6 +133,8 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         ) from error
     if isinstance(body, dict) and "best" in body:
         body = body["best"]
+        if not body:
+            raise UserError(f"{path}: no epoch has finished in it yet; continue the run first")
     if not isinstance(body, dict) or not all(isinstance(v, Tensor) for v in body.values()):
         raise UserError(f"{path}: holds no weights; save a state_dict with torch.save")
     return {name.removeprefix("module."): value for name, value in body.items()}

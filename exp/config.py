@@ -9,6 +9,7 @@ from typing import Any
 
 from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
+from utils.timefeatures import parse_freq
 
 RESULTS_VERSION = 1  # raised with every change of the code that moves results: CHANGELOG.md
 
@@ -47,18 +48,18 @@ class Config:
     target: str = setting("OT", "data", "target column of a custom file")
     cols: tuple[str, ...] | None = setting(None, "data", "columns to use (all)", many=True)
     freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
-    seq_len: int = setting(96, "data", "encoder input length in steps", low=1)
-    label_len: int = setting(48, "data", "known steps at the decoder's start", low=0)
-    pred_len: int = setting(24, "data", "forecast length in steps", low=1)
-    d_model: int = setting(512, "model", "width of the embedding", low=2)
-    n_heads: int = setting(8, "model", "attention heads", low=1)
-    e_layers: int = setting(2, "model", "encoder layers (informer)", low=1)
-    d_layers: int = setting(1, "model", "decoder layers", low=1)
+    seq_len: int = setting(96, "data", "encoder input length in steps", low=2, high=5001)
+    label_len: int = setting(48, "data", "known steps at the decoder's start", low=0, high=5001)
+    pred_len: int = setting(24, "data", "forecast length in steps", low=1, high=5001)
+    d_model: int = setting(512, "model", "width of the embedding", low=2, high=2**16)
+    n_heads: int = setting(8, "model", "attention heads", low=1, high=2**16)
+    e_layers: int = setting(2, "model", "encoder layers (informer)", low=1, high=65)
+    d_layers: int = setting(1, "model", "decoder layers", low=1, high=65)
     s_layers: tuple[int, ...] = setting(
-        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1
+        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1, high=65
     )
-    d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1)
-    factor: int = setting(5, "model", "ProbSparse factor c", low=1)
+    d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
+    factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
     padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
     distil: bool = setting(True, "model", "turns distilling off", off=True)
     mix: bool = setting(True, "model", "turns mixed decoder attention off", off=True)
@@ -67,8 +68,8 @@ class Config:
     embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
     activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
     output_attention: bool = setting(False, "model", "--do_predict keeps attention maps, too (npz)")
-    train_epochs: int = setting(6, "training", "epochs at most", low=1)
-    batch_size: int = setting(32, "training", "windows a training step", low=1)
+    train_epochs: int = setting(6, "training", "epochs at most", low=1, high=10_001)
+    batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
     learning_rate: float = setting(1e-4, "training", "Adam's initial rate", above=0.0)
     lradj: str = setting(
@@ -93,7 +94,11 @@ class Config:
     )
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
     eval_batch_size: int = setting(
-        32, "training", "windows an evaluation batch (ProbSparse draws depend on it)", low=1
+        32,
+        "training",
+        "windows an evaluation batch (ProbSparse draws depend on it)",
+        low=1,
+        high=2**20,
     )
     amp: str = setting(
         "off", "training", "bf16: mixed precision, fp32 master weights", choices=("off", "bf16")
@@ -123,10 +128,20 @@ class Config:
             f"{2 ** (len(self.s_layers) - 1)} steps; lengthen --seq_len or name fewer": (
                 stack and self.seq_len < 2 ** (len(self.s_layers) - 1)
             ),
+            f"--batch_size {self.batch_size}: distilling leaves one step, and batch normalisation "
+            "needs two values; raise it, or turn distilling off with --distil": (
+                self.distil and self.batch_size * self._last_distilled() < 2
+            ),
         }
         for fault, present in faults.items():
             if present:
                 raise UserError(fault)
+
+    def _last_distilled(self) -> int:
+        """Return the length that the last distilling layer reads."""
+        stack = self.model == "informerstack"
+        encoders = enumerate(self.s_layers) if stack else [(0, self.e_layers)]
+        return min(-(-(self.seq_len // 2**i) // 2 ** max(0, depth - 2)) for i, depth in encoders)
 
     @property
     def loss_text(self) -> str:
@@ -145,6 +160,9 @@ class Config:
             data_sha256: checksum of the data file.
         """
         settings = dataclasses.asdict(self)
+        settings["freq"] = parse_freq(self.freq)
+        if self.attn == "full":
+            settings["factor"] = None
         settings["s_layers" if self.model == "informer" else "e_layers"] = None
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
@@ -155,13 +173,18 @@ class Config:
 
     def run_name(self, data_sha256: str) -> str:
         """Return the run folder's name: readable settings, then the identity's hash."""
-        whole = {"results_version": RESULTS_VERSION, **self.identity(data_sha256)}
         coefficient = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
         readable = (
             f"{self.model}_{self.data}_{self.features}_{self.seq_len}-{self.label_len}"
             f"-{self.pred_len}_{coefficient}_s{self.seed}"
         )
-        return f"{readable}-{sha256_of(canonical(whole).encode())[:8]}"
+        return f"{readable}-{identity_hash(self.identity(data_sha256))[:8]}"
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """Return the hash of an identity and of the results version, in full."""
+    whole = {"results_version": RESULTS_VERSION, **identity}
+    return sha256_of(canonical(whole).encode())
 
 
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:

@@ -20,6 +20,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     Args:
         device: where the run computes.
     """
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "host": socket.gethostname(),
         "processor": _processor(),
@@ -32,7 +33,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "pandas": pandas.__version__,
         "system": platform.platform(),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changes is None else bool(changes),
         "folder": str(Path.cwd()),
         "command": sys.argv,
     }

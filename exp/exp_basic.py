@@ -60,7 +60,7 @@ def pick_device(options: Options) -> torch.device:
         return torch.device("cpu")
     elif options.gpu is not None or options.use_gpu:
         name = f"cuda:{options.gpu or 0}"
-        asked = f"--gpu {options.gpu or 0}"
+        asked = "--use_gpu True" if options.gpu is None else f"--gpu {options.gpu}"
     else:
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
         asked = name
@@ -68,7 +68,7 @@ def pick_device(options: Options) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"{asked}: not a device; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
         raise UserError(f"{asked}: not supported; use auto, cpu, cuda or cuda:N")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:

@@ -112,7 +112,7 @@ class Exp_Informer(Exp_Basic):
                     kept.append(self._unscale(pred).cpu())
                 yield pred, true
 
-        scores = score(stream(), self.config.eval_batch_size)
+        scores = score(stream(), len(self.data.test))
         pred, true = torch.cat(of_target, dim=1)  # [windows, pred_len] each
         samples = Samples.choose(self.data, self.config, self.options.plot_windows, pred, true)
         body = {

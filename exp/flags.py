@@ -31,10 +31,12 @@ class Options:
     checkpoints: Path | None = setting(
         None, FOLDERS, "another folder for checkpoints (the run's own)"
     )
-    itr: int = setting(2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1)
+    itr: int = setting(
+        2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001
+    )
     device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower", on=True)
-    threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1)
+    threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1, high=1025)
     force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside", on=True)
     wait: bool = setting(
         False, RUNNING, "wait for another process that has the run, instead of an error", on=True
@@ -211,7 +213,9 @@ def parse(words: list[str]) -> tuple[Config, Options]:
     asked.cols = tuple(asked.cols) if asked.cols else None
     _check_names(asked)
     _apply_data_set(asked, words)
-    return _fill(Config, asked), _fill(Options, asked)
+    config, options = _fill(Config, asked), _fill(Options, asked)
+    dataclasses.replace(config, seed=config.seed + options.itr - 1)  # the last seed must do, too
+    return config, options
 
 
 def _fill(settings: Any, asked: argparse.Namespace) -> Any:
@@ -236,6 +240,6 @@ def _apply_data_set(asked: argparse.Namespace, words: list[str]) -> None:
     if asked.data == "custom":
         return
     target = DATASETS[asked.data].target
-    if asked.target != target and "--target" in words:
+    if asked.target != target and any(word.split("=")[0] == "--target" for word in words):
         print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
     asked.target = target

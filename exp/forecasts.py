@@ -58,7 +58,7 @@ class Prediction:
             axis.plot(self.past, self.history[:, column], color=TRUTH, label="history")
             axis.plot(self.dates, self.values[:, column], "--", color=FORECAST, label="forecast")
             axis.axvline(self.past[-1], color="0.7", linewidth=0.8)
-            axis.set_ylabel(name)
+            axis.set_ylabel(plain(name))
         axes[0, 0].legend(frameon=False, ncols=2)
         axes[-1, 0].set_xlabel("date")
         _concise_dates(axes[-1, 0])
@@ -135,7 +135,8 @@ class Samples:
     def write(self, folder: Path, wanted: str) -> Path:
         """Write samples.npz and the plot forecasts.png of the windows asked for."""
         write_npz(folder / "samples.npz", {k: np.asarray(v) for k, v in vars(self).items()})
-        shown = [i for i, rank in enumerate(self.rank) if rank in wanted.split(",")]
+        words = parse_windows(wanted, None)
+        shown = [i for i, rank in enumerate(self.rank) if rank in words]
         figure, axes = plt.subplots(
             len(shown), 1, figsize=(7, 0.9 + 2.0 * len(shown)), squeeze=False
         )
@@ -156,7 +157,7 @@ class Samples:
         axis.plot(ahead, self.truth[i], color=TRUTH, label="truth")
         axis.plot(ahead, self.pred[i], "--", color=FORECAST, label="forecast")
         axis.axvline(ahead[0], color="0.7", linewidth=0.8)
-        axis.set_ylabel(self.target)
+        axis.set_ylabel(plain(self.target))
         axis.set_title(
             f"{self.rank[i]}: test window {self.start[i]}, MSE {self.mse[i]:.3g} (scaled)",
             fontsize="medium",
@@ -164,7 +165,12 @@ class Samples:
         _concise_dates(axis)
 
 
-def parse_windows(wanted: str, count: int) -> list[str]:
+def plain(name: str) -> str:
+    """Keep matplotlib from reading a column's name as mathematics."""
+    return name.replace("$", r"\$")
+
+
+def parse_windows(wanted: str, count: int | None) -> list[str]:
     """Check the words of --plot_windows against the number of test windows.
 
     Raises:
@@ -173,7 +179,8 @@ def parse_windows(wanted: str, count: int) -> list[str]:
     words = wanted.replace(" ", "").split(",")
     for word in words:
         known = word in ("best", "median", "worst")
-        if not known and not (word.isdecimal() and int(word) < count):
+        inside = word.isdecimal() and (count is None or int(word) < count)
+        if not known and not inside:
             raise UserError(
                 f"--plot_windows {word}: must be best, median, worst or a number below {count}"
             )

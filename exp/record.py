@@ -15,9 +15,9 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION
+from exp.config import RESULTS_VERSION, identity_hash
 from utils.errors import UserError
-from utils.files import TEMPORARY, advice, canonical, read_json, sha256_of, write_json, write_npz
+from utils.files import advice, make_folder, read_json, write_json, write_npz
 
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
 ASIDE = ".replaced-"
@@ -55,9 +55,9 @@ class Record:
             UserError: the folder cannot be made or written.
         """
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
+        make_folder(self.folder)
+        make_folder(locks)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            locks.mkdir(exist_ok=True)
             file = (locks / self.folder.name).open("a+")
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written, {advice(error)}") from error
@@ -70,25 +70,35 @@ class Record:
                         f"{self.folder.name}: {holder} has this run; stop it, or wait with --wait"
                     )
                 wait()
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            for rest in self.folder.glob(f"{TEMPORARY}*"):
-                rest.unlink()  # left by a killed process, since the lock is ours
+            _sign(file)
             yield
 
     def start(self, environment: dict[str, Any]) -> None:
-        """Write config.json before the first step."""
+        """Write config.json before a sitting's first step; earlier sittings stay in it."""
+        try:
+            before = read_json(self.folder / "config.json")
+            earlier = [*before["earlier_environments"], before["environment"]]
+        except (FileNotFoundError, UserError):  # a damaged one is written anew
+            earlier = []
+        for key in ("threads", "torch", "processor"):
+            if earlier and earlier[-1][key] != environment[key]:
+                print(
+                    f"note: {key} is {environment[key]}, was {earlier[-1][key]} before: numbers "
+                    "may differ in their last bits from a run in one sitting"
+                )
         body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
-        write_json(
-            self.folder / "config.json",
-            {**body, "identity": self.identity, "environment": environment},
-        )
+        body |= {"identity": self.identity, "environment": environment}
+        write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})
 
     @property
     def id(self) -> str:
-        """Hash of the identity, in full."""
-        return sha256_of(canonical(self.identity).encode())
+        """Hash of the identity, whose beginning ends the folder's name."""
+        return identity_hash(self.identity)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the run has finished or failed."""
+        return (self.folder / "metrics.json").exists()
 
     def metrics(self) -> dict[str, Any] | None:
         """Return metrics.json, or None while the run has not ended.
@@ -96,11 +106,15 @@ class Record:
         Raises:
             UserError: the file is damaged, or belongs to other settings.
         """
-        try:
-            body = read_json(self.folder / "metrics.json")
-            config = read_json(self.folder / "config.json")
-        except FileNotFoundError:
+        if not self.ended:
             return None
+        body = _read(self.folder / "metrics.json")
+        try:
+            config = _read(self.folder / "config.json")
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.folder}: has metrics.json without config.json; --force keeps it aside"
+            ) from None
         if config["id"] != self.id:
             raise UserError(f"{self.folder}: holds a run of other settings; move it away")
         return body
@@ -121,7 +135,19 @@ def _locked(file: TextIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot be locked, {advice(error)}") from error
     return True
+
+
+def _sign(file: TextIO) -> None:
+    """Leave word of who holds the lock."""
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    except OSError as error:
+        raise UserError(f"{file.name}: cannot be written, {advice(error)}") from error
 
 
 def set_aside(folder: Path) -> None:
@@ -131,8 +157,11 @@ def set_aside(folder: Path) -> None:
     number = 1
     while (aside := folder.with_name(f"{folder.name}{ASIDE}{number}")).exists():
         number += 1
-    folder.rename(aside)
-    folder.mkdir()
+    try:
+        folder.rename(aside)
+        folder.mkdir()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be set aside, {advice(error)}") from error
     print(f"the earlier record is kept as {aside}")
 
 
@@ -160,15 +189,23 @@ def read_runs(results: Path) -> pd.DataFrame:
 def _read_run(folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run": folder.name, "status": "damaged", "error": None}
     try:
-        config = read_json(folder / "config.json")
+        config = _read(folder / "config.json")
         row |= config["identity"]
         row |= {"id": config["id"], "results_version": config["results_version"]}
-        row |= _flat(read_json(folder / "metrics.json"))
+        row |= _flat(_read(folder / "metrics.json"))
     except FileNotFoundError:
         row["status"] = "unfinished"
     except UserError as error:
         row["error"] = str(error)
     return row
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read one of a run's JSON files, in the layout that this version knows."""
+    body = read_json(path)
+    if body.get("schema") != SCHEMA:
+        raise UserError(f"{path}: has schema {body.get('schema')}, not {SCHEMA}; update the code")
+    return body
 
 
 def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +228,7 @@ def _number(value: float | None) -> float:
 
 def read_history(folder: Path) -> pd.DataFrame:
     """Read a run's epochs: train and validation MSE, LipReg on both axes, L_f, rate, seconds."""
-    return pd.DataFrame(read_json(folder / "history.json")["epochs"])
+    return pd.DataFrame(_read(folder / "history.json")["epochs"])
 
 
 def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:

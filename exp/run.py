@@ -19,7 +19,7 @@ from exp.progress import duration
 from exp.record import Record, set_aside
 from exp.training import RunFailed
 from utils.errors import UserError
-from utils.files import sha256_of, write_atomic, write_npz
+from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic, write_npz
 
 WAIT_SECONDS = 0.5  # between looks at a run that another process has
 
@@ -68,18 +68,23 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
         time.sleep(WAIT_SECONDS)
 
     with record.hold(pause if options.wait else None):
-        if options.force:
+        if options.force and record.ended:  # what was cut off is continued
             for folder in {record.folder, checkpoints}:
                 set_aside(folder)
         metrics = record.metrics()
         if metrics is None:
-            checkpoints.mkdir(parents=True, exist_ok=True)
+            make_folder(checkpoints)
+            for folder in {record.folder, checkpoints}:
+                discard_temporaries(folder)
             metrics = _run_anew(exp, record, checkpoints, writer)
         elif metrics["status"] == "failed":
             raise RunFailed(f"{name}: failed before: {metrics['error']}; --force tries again")
         else:
             print(f"{name}: done before, skipped (--force runs it anew)")
-            if options.do_predict and not (record.folder / "prediction.csv").exists():
+            remove_states(checkpoints)  # left if a kill came after the last file
+            if options.save_forecasts and not (record.folder / "forecasts.npz").exists():
+                print("note: --save_forecasts was not given then; it takes --force now")
+            if options.do_predict and not (record.folder / "prediction.png").exists():
                 _reload(exp, checkpoints, metrics)
                 _write_prediction(exp, record.folder)
         report(metrics, exp)
@@ -89,7 +94,7 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
 def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
     """Train from the last checkpoint on, test, and write everything."""
     config, options = exp.config, exp.options
-    print(f"{record.folder.name}: {config.loss_text}")
+    print(f"{record.folder.name}: {config.loss_text}", flush=True)
     record.start({**environment.describe(exp.device), **_paths(exp, checkpoints)})
     if writer:
         exp.board = writer(str(record.folder / "tensorboard"))
@@ -151,8 +156,9 @@ def test_loaded(exp: Exp_Informer) -> dict[str, Any]:
     print(f"{path}: weights as loaded, no training; nothing is recorded")
     report(metrics, exp)
     if exp.options.do_predict:
-        folder = exp.options.results / f"loaded-{path.stem}"
-        folder.mkdir(parents=True, exist_ok=True)
+        checksum = sha256_of(path.read_bytes())[:8]
+        folder = exp.options.results / f"loaded-{path.stem}-{checksum}_s{exp.config.seed}"
+        make_folder(folder)
         _write_prediction(exp, folder)
     return metrics
 

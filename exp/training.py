@@ -162,7 +162,10 @@ class Training:
         rows = self.trace[self.checked : upto].cpu()
         if not len(rows):
             return None
-        bad = (~torch.isfinite(rows).all(1)).nonzero()
+        config = self.exp.config
+        lip = rows[:, TRACE.index(f"lip_{config.lip_axis}")]
+        loss = rows[:, 0] + (config.lip_coef * lip if config.lip_coef else 0.0)
+        bad = (~(torch.isfinite(rows).all(1) & torch.isfinite(loss))).nonzero()
         if len(bad):
             first = int(bad[0])
             self._fail(f"at step {self.checked + first + 1} ({_numbers(rows[first].tolist())})")

@@ -11,7 +11,9 @@ setup() {
             local python
             python=$(command -v python3.11 || command -v python3) ||
                 { echo "error: no python3 found; install Python 3.11" >&2; exit 2; }
-            "$python" -m venv .venv
+            "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+                { echo "error: $python is older than Python 3.11" >&2; exit 2; }
+            "$python" -m venv .venv || { rm -rf .venv; exit 2; }
         fi
         # shellcheck disable=SC1091
         source .venv/bin/activate

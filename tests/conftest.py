@@ -24,6 +24,7 @@ def benchmark() -> Path:
     """Folder of the benchmark files (ETT/, WTH/, weather/)."""
     folder = os.environ.get("INFORMER_DATA")
     if not folder:
+        assert not os.environ.get("CI"), "INFORMER_DATA must be set where CI is"
         pytest.skip("INFORMER_DATA is not set: it names the folder of the benchmark CSV files")
     path = Path(folder).resolve()
     assert path.is_dir(), f"INFORMER_DATA names {path}, which is not a folder"

@@ -155,7 +155,8 @@ def test_evaluation_leaves_the_training_stream_alone():
     assert torch.equal(state, torch.get_rng_state())
     torch.rand(5)
     assert exp.vali() == first
-    assert not torch.is_grad_enabled() or next(iter(exp.model.parameters())).grad is None
+    (pred, _), *_ = exp._forecasts(exp.data.val, "validation")
+    assert not pred.requires_grad
 
 
 def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
@@ -202,10 +203,10 @@ def test_the_matrix_of_settings_trains_and_predicts(features, extra, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [  # measured on all test windows; ridge depends on its details
-        ("--data ETTh2 --features S", (0.229, 0.095, 0.067)),
-        ("--data ETTh1 --features M", (1.222, 0.424, 0.318)),
-        ("--data ETTh2 --features M", (0.271, 0.266, 0.182)),
+    [  # on all test windows; another implementation measured ridge as 0.067, 0.318, 0.182
+        ("--data ETTh2 --features S", (0.229, 0.095, 0.068)),
+        ("--data ETTh1 --features M", (1.222, 0.424, 0.315)),
+        ("--data ETTh2 --features M", (0.271, 0.266, 0.194)),
     ],
 )
 def test_baselines_on_the_benchmark_files(benchmark, words, expected):
@@ -215,8 +216,7 @@ def test_baselines_on_the_benchmark_files(benchmark, words, expected):
     assert scores["last"]["all"]["windows"] == 2857
     assert scores["last"]["truncated"]["windows"] == 2848
     found = [scores[name]["all"]["mse"] for name in ("last", "day", "ridge")]
-    assert found[:2] == pytest.approx(expected[:2], abs=0.001)
-    assert found[2] == pytest.approx(expected[2], rel=0.08)
+    assert found == pytest.approx(expected, abs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -39,14 +39,14 @@ def test_only_zero_truths_leave_percentages_missing():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 3), st.integers(0, 2**31 - 1))
+@given(st.integers(1, 80), st.integers(1, 50), st.integers(1, 3), st.integers(0, 2**31 - 1))
 def test_batches_add_up_to_numpy(windows, batch_size, channels, seed):
     generator = torch.Generator().manual_seed(seed)
     pred, true = torch.randn(2, windows, 5, channels, generator=generator)
     batches = zip(pred.split(batch_size), true.split(batch_size), strict=True)
-    scores = score(batches, batch_size).as_dict()
+    scores = score(batches, windows).as_dict()
     p, t = pred.double().numpy(), true.double().numpy()
-    kept = windows // batch_size * batch_size
+    kept = windows // 32 * 32
     assert scores["all"]["mse"] == pytest.approx(np.square(p - t).mean(), rel=1e-12)
     assert scores["all"]["mape"] == pytest.approx(np.abs((p - t) / t).mean(), rel=1e-9)
     if kept:

@@ -73,11 +73,13 @@ def test_a_second_process_says_who_has_the_run_or_waits(tmp_path: Path):
     first = start(results=tmp_path)
     assert first.stdout is not None
     first.stdout.readline()
+    first.send_signal(signal.SIGSTOP)  # it keeps the run for as long as the others need
     third = start("--wait", results=tmp_path)
     second_code, _, errors = run(results=tmp_path)
     assert second_code == 2
     assert f"process {first.pid} on " in errors and "has this run" in errors
     assert len(errors.splitlines()) == 1
+    first.send_signal(signal.SIGCONT)
     first.communicate(timeout=60)
     output, errors = third.communicate(timeout=60)
     assert (first.returncode, third.returncode) == (0, 0), errors

@@ -41,6 +41,12 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def discard_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half-written; the folder must be this process's own."""
+    for rest in folder.glob(f"{TEMPORARY}*"):
+        _discard(rest)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it.
 

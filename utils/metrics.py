@@ -78,7 +78,7 @@ class Scores:
 
     Args:
         full: sums over all windows.
-        truncated: sums over the first (n // batch) * batch windows.
+        truncated: sums over the first (n // 32) * 32 windows.
     """
 
     full: ErrorSums
@@ -89,20 +89,27 @@ class Scores:
         return {"all": self.full.result(), "truncated": self.truncated.result()}
 
 
-def score(forecasts: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Scores:
+RELEASED_BATCH = 32  # the released code drops the last incomplete batch of this size
+
+
+def score(forecasts: Iterable[tuple[Tensor, Tensor]], windows: int) -> Scores:
     """Sum the errors of a stream of batches in the windows' order.
 
     Args:
-        forecasts: (pred, true), [B, pred_len, C] each, B = batch_size but for the last.
-        batch_size: windows of a full batch.
+        forecasts: (pred, true), [B, pred_len, C] each.
+        windows: how many there are in all.
 
     Returns:
-        The scores over all windows and over the full batches alone.
+        The scores over all windows and over the first (windows // 32) * 32.
     """
+    kept = windows // RELEASED_BATCH * RELEASED_BATCH
     full = ErrorSums()
     truncated = full.snapshot()
     for pred, true in forecasts:
-        full.add(pred, true)
-        if len(pred) == batch_size:
-            truncated = full.snapshot()
+        room = max(0, kept - full.windows)
+        for part in (slice(0, room), slice(room, None)):
+            if len(pred[part]):
+                full.add(pred[part], true[part])
+            if full.windows == kept:
+                truncated = full.snapshot()
     return Scores(full, truncated)
