@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from data.csv_reader import (
+    FIRST_ROW,
+    LARGEST,
     read_custom,
     read_file,
     read_registered,

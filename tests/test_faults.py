@@ -76,7 +76,7 @@ def test_a_full_disk_for_real(finished, tmp_path, capsys):
 def test_a_results_folder_that_cannot_be_made(tmp_path, capsys):
     (tmp_path / "file").write_text("not a folder")
     assert tiny(tmp_path / "file" / "results") == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot be made, Not a directory" in capsys.readouterr().err
 
 
 def test_a_data_file_that_vanished(tmp_path, capsys):
