@@ -6,7 +6,7 @@ import sys
 from exp.flags import parse
 from exp.interrupt import Interrupted, signals_noted
 from exp.run import dry_run, run_all
-from exp.sweep import spread
+from exp.sweep import named_gpus, spread
 from exp.training import RunFailed
 from utils.errors import UserError
 
@@ -38,11 +38,12 @@ def main(words: list[str]) -> int:
 def run(words: list[str]) -> int:
     """Do what a command line asks for and return the exit code."""
     config, options = parse(words)
+    gpus = named_gpus(options)
     if options.dry_run:
         dry_run(config, options)
         return 0
-    if options.use_multi_gpu:
-        if code := spread(words, config, options):
+    if gpus:
+        if code := spread(words, config, options, gpus):
             return code
         options = dataclasses.replace(options, force=False)  # all done: only the mean is left
     with signals_noted() as stop:

@@ -99,7 +99,8 @@ class Plan:
         windows = config.train_epochs * (train + val / 3) + test / 3
         weights = sum(tensor.nbytes for tensor in exp.model.state_dict().values())
         kept = weights / 1e6 if options.weights == "keep" else 0.0
-        return windows * time_one_step(exp) / batch, kept, "estimated from a small step"
+        step = min(time_one_step(exp) for _ in range(2))
+        return windows * step / batch, kept, "estimated from a small step"
 
     @property
     def seconds_left(self) -> float:

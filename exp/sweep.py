@@ -120,27 +120,33 @@ def _read_settings(file: str | None) -> list[list[str]]:
     return settings
 
 
-def spread(words: Sequence[str], config: Config, options: Options) -> int:
-    """Spread the repetitions of one command over --devices, one run a GPU in turn.
+def named_gpus(options: Options) -> list[str]:
+    """Return the GPUs of --use_multi_gpu, none without that flag.
+
+    Raises:
+        UserError: one is not there.
+    """
+    if not options.use_multi_gpu:
+        return []
+    gpus, count = options.devices.replace(" ", "").split(","), torch.cuda.device_count()
+    if not all(gpu.isdecimal() and int(gpu) < count for gpu in gpus):
+        raise UserError(
+            f"--devices {options.devices}: this machine has {count} CUDA devices; "
+            "name those, or leave --use_multi_gpu out"
+        )
+    return gpus
+
+
+def spread(words: Sequence[str], config: Config, options: Options, gpus: Sequence[str]) -> int:
+    """Spread the repetitions of one command of main_informer.py over GPUs, one a GPU in turn.
 
     Returns:
         The exit code: 1 if a repetition failed.
-
-    Raises:
-        UserError: a device is not there.
     """
-    devices = options.devices.replace(" ", "").split(",")
-    count = torch.cuda.device_count()
-    for device in devices:
-        if not (device.isdecimal() and int(device) < count):
-            raise UserError(
-                f"--devices {options.devices}: this machine has {count} CUDA devices; "
-                "name those, or leave --use_multi_gpu out"
-            )
     alone = [word for word in words if word != "--use_multi_gpu"] + ["--device", "cuda"]
     seeds = range(config.seed, config.seed + options.itr)
     runs = repetitions(config, options, alone, [config.lip_coef], seeds)
-    places = [{"CUDA_VISIBLE_DEVICES": device} for device in devices]
+    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
     return sweep(runs, Local(places, threads_of(options, len(places))))
 
 

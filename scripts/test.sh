@@ -8,5 +8,5 @@ export OMP_NUM_THREADS=1 # one test process a core, each on one thread
 ruff check .
 ruff format --check .
 pyright
-shellcheck --external-sources scripts/*.sh .ci/run
+shellcheck --external-sources scripts/*.sh scripts/slurm.sbatch .ci/run
 python -m pytest --numprocesses auto "$@"

@@ -162,7 +162,7 @@ def test_mistakes_are_one_line_before_anything_runs(
 def test_spreading_over_absent_gpus_is_refused(capsys: pytest.CaptureFixture[str]):
     if torch.cuda.device_count() > 9:
         pytest.skip("this machine has a tenth GPU")
-    words = [*TINY, "--use_multi_gpu", "--devices", "0,9"]
+    words = [*TINY, "--use_multi_gpu", "--devices", "0,9", "--dry_run"]
     assert main_informer.main(words) == 2
     assert "--devices 0,9: this machine has " in capsys.readouterr().err
 
