@@ -51,6 +51,16 @@ def test_the_commands_of_the_paper_are_understood(row):
     assert options.itr == row["itr"]
 
 
+@pytest.mark.parametrize("data", ["ETTh1", "ETTh2", "ETTm1", "WTH"])
+def test_a_command_of_the_paper_runs_on_the_real_file(data, benchmark, tmp_path, capsys):
+    words = f"--model informer --data {data} --features M --seq_len 48 --label_len 48 --pred_len 24"
+    released = "--e_layers 2 --d_layers 1 --attn prob --des Exp --itr 5 --factor 3 --lam 2"
+    small = ["--d_model", "16", "--d_ff", "32", "--dry_run", "--results", str(tmp_path / "r")]
+    assert main([*words.split(), *released.split(), *small]) == 0
+    assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("words", "coefficient", "text"),
     [
