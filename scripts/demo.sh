@@ -14,6 +14,9 @@ python main_informer.py "${setting[@]}" --lam 0 "$@"
 python main_informer.py "${setting[@]}" --lam 2 --lip_sign plus "$@"
 
 python -m exp.table --results "$results" --features S
+python -m exp.report --results "$results" # the same with figures, as one page
 echo
-echo "Every run's folder holds its settings, scores, forecasts.png and prediction.csv:"
-ls -d "$results"/informer_*
+echo "In each run's folder: settings, scores, plots, and the dated forecast:"
+for folder in "$results"/informer_*_s0-????????; do
+    echo "$folder/ $(cd "$folder" && echo *.json *.png *.csv)"
+done
