@@ -2,7 +2,7 @@
 
 FAULT is a point and a count: `step:30` dies before the 30th training step, `checkpoint:2` inside
 the second checkpoint's write with half of it on disk, `history:1` and `metrics:1` before that file
-is written, `validation:40` in the 40th evaluation batch.
+is written, `validation:6` in the sixth evaluation batch.
 """
 
 import os

@@ -15,6 +15,7 @@ TINY = [
     *("--model", "informer", "--data", "demo", "--features", "S", "--itr", "1"),
     *("--seq_len", "12", "--label_len", "6", "--pred_len", "4"),
     *("--d_model", "8", "--n_heads", "2", "--d_ff", "16", "--batch_size", "256"),
+    *("--eval_batch_size", "256"),
     *("--train_epochs", "3", "--learning_rate", "0.001", "--lam", "2", "--lip_axis", "feature"),
 ]
 CLOCKS = {"wall_seconds", "step_seconds", "test_seconds", "peak_memory_mb"}

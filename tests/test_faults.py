@@ -20,7 +20,7 @@ KINDS = ["config", "state-", "history", "trace", "samples", "forecasts.png", "we
 
 
 def tiny(results: Path, *words: str) -> int:
-    return main([*TINY, "--train_epochs", "2", "--results", str(results), *words])
+    return main([*TINY, "--train_epochs", "1", "--results", str(results), *words])
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,7 @@ def test_a_page_from_a_run_that_was_really_done(tmp_path):
     code, _, errors = run(results=tmp_path)
     assert code == 0, errors
     page = Page(html_of(tmp_path))
-    assert "demo S 8, informer" in page.text and "Runs found: 1; used: 1; cells: 1" in page.text
+    assert "demo S 4, informer" in page.text and "Runs found: 1; used: 1; cells: 1" in page.text
     assert len(page.all("img")) == 4
     assert "Files that should have been drawn" not in page.text
 

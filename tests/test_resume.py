@@ -15,7 +15,7 @@ SEEDED = random.Random(20230501)
 POINTS = [
     "checkpoint:2",  # inside the write of the second checkpoint
     "history:2",  # between the second checkpoint and the record of its epoch
-    "validation:40",  # during an evaluation
+    "validation:6",  # during an evaluation
     "metrics:1",  # all done but the last file
     *(f"step:{SEEDED.randrange(2, 3 * STEPS)}" for _ in range(2)),
 ]
