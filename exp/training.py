@@ -264,6 +264,8 @@ class Training:
         if state["random_cuda"] is not None and self.exp.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"], self.exp.device)
         print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        if self.progress.history:  # the end may have come between checkpoint and record
+            self.record.write_history(self.progress.history, self._trace_arrays())
 
 
 def _numbers(row: list[float]) -> str:

@@ -14,7 +14,7 @@ STEPS = 23  # of an epoch of the tiny setting
 SEEDED = random.Random(20230501)
 POINTS = [
     "checkpoint:2",  # inside the write of the second checkpoint
-    "history:2",  # between the second checkpoint and the record of its epoch
+    "history:3",  # between the last checkpoint and the record of its epoch
     "validation:6",  # during an evaluation
     "metrics:1",  # all done but the last file
     *(f"step:{SEEDED.randrange(2, 3 * STEPS)}" for _ in range(2)),
