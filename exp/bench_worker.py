@@ -37,8 +37,8 @@ def own_actions(asked: argparse.Namespace) -> dict[str, Action]:
 
     def step() -> None:
         exp.model.train()
+        optimizer.zero_grad()
         loss, _ = exp.loss(exp.data.train.batch(torch.randint(len(exp.data.train), (BATCH,))))
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 

@@ -143,8 +143,8 @@ class Training:
         self._check_finite()
 
     def _step(self, batch: Batch) -> None:
+        self.optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse = self.exp.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         progress = self.progress

@@ -80,13 +80,13 @@ class ProbAttention(nn.Module):
             lazy = v.cumsum(dim=2)  # [B, H, L_Q, E]
         else:
             lazy = v.mean(dim=2, keepdim=True).expand_as(q)
-        if not self.output_attention:
-            update = F.scaled_dot_product_attention(q.gather(2, rows), k, v, visible)
-            return lazy.scatter(2, rows, update), None
         weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]
+        context = lazy.scatter(2, rows, weights @ v)
+        if not self.output_attention:
+            return context, None
         maps = weights.new_full((*q.shape[:3], keys), 1 / keys)
         maps = maps.scatter(2, active[..., None].expand_as(weights), weights)
-        return lazy.scatter(2, rows, weights @ v), maps
+        return context, maps
 
 
 class FullAttention(nn.Module):

@@ -5,10 +5,16 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.attn import AttentionLayer
 from models.dropout import Dropout
 from models.layers import CircularConv, LayerNorm, PointwiseConv
+
+# Numbers of [B, L, d_ff] that are computed at a time where there are more than WHOLE: they stay in
+# a processor's cache, and are made again in the backward pass instead of being kept for it.
+PIECE = 2**22
+WHOLE = 2**24
 
 
 class FeedForward(nn.Module):
@@ -23,8 +29,18 @@ class FeedForward(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Map [B, L, d_model] through d_ff channels and back."""
-        y = self.dropout(self.activation(self.conv1(x)))  # [B, L, d_ff]
-        return self.dropout(self.conv2(y))
+        width = x.shape[1] * self.conv1.out_channels  # numbers of a window
+        if x.shape[0] * width <= WHOLE:
+            return self.dropout(self._contract(self.conv1(x)))
+        pieces = [
+            checkpoint(self._contract, self.conv1(piece), use_reentrant=False)
+            for piece in x.split(max(1, PIECE // width))
+        ]
+        return self.dropout(torch.cat(pieces))
+
+    def _contract(self, h: Tensor) -> Tensor:
+        """Map [B, L, d_ff], not yet activated, to [B, L, d_model]."""
+        return self.conv2(self.dropout(self.activation(h)))
 
 
 class EncoderLayer(FeedForward):

@@ -5,6 +5,7 @@ ICLR 2023. Add `c * LipReg(h)` to a model's loss, h being its embedded input: c 
 discrete (Eq. 7, the choice for Transformers), c > 0 more continuous (Eq. 6).
 """
 
+import torch.nn.functional as F
 from torch import Tensor
 
 NORMALISATIONS = ("max", "range", "none")
@@ -53,7 +54,7 @@ def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> 
         x0 = _checked(x0, step_axis=1).transpose(1, 2)  # [B, L, H] -> [B, H, L]
     how = normalize if isinstance(normalize, str) else ("max" if normalize else "none")
     x = _checked(x0, step_axis=2)
-    return (x[..., 1:] - x[..., :-1]).square().mean() / divisor(x, how) ** 2
+    return F.mse_loss(x[..., 1:], x[..., :-1]) / divisor(x, how) ** 2
 
 
 def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:
