@@ -179,7 +179,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--data", default="demo", help="data set of our steps (default: demo)")
     parser.add_argument("--d_model", type=int, default=512, help="width (default: 512)")
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), help="lengths to compare")
-    parser.add_argument("--growth", type=int, nargs="*", default=GROWTH, help="input lengths")
+    parser.add_argument("--growth", type=int, nargs="+", default=GROWTH, help="input lengths")
     parser.add_argument("--out", type=Path, default=Path("docs/bench"), help="folder of the files")
     asked = parser.parse_args(words)
     if unknown := set(asked.settings) - set(SETTINGS):

@@ -8,12 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
+from data.data_loader import Batch
 from exp.environment import peak_memory_mb
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
+from exp.record import Record
+from exp.training import Training
 
 BATCH = 32
 WIDTHS = {"d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1}  # d_ff is 4 d_model
@@ -30,17 +34,15 @@ def own_actions(asked: argparse.Namespace) -> dict[str, Action]:
     words += ["--lip_axis", "feature", "--d_model", str(asked.d_model)]
     words += ["--d_ff", str(4 * asked.d_model)]
     exp = Exp_Informer(*parse(words))
-    optimizer = torch.optim.Adam(exp.model.parameters(), lr=1e-4, fused=True)
+    nowhere = Path("not-written")  # steps alone touch no file
+    training = Training(exp, Record(nowhere, {}), nowhere)
 
-    def batch() -> object:
+    def batch() -> Batch:
         return exp.data.train.batch(torch.randint(len(exp.data.train), (BATCH,)))
 
     def step() -> None:
         exp.model.train()
-        optimizer.zero_grad()
-        loss, _ = exp.loss(exp.data.train.batch(torch.randint(len(exp.data.train), (BATCH,))))
-        loss.backward()
-        optimizer.step()
+        training.step(batch())
 
     return {"step": step, "batch": batch, "validate": exp.vali}
 

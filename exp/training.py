@@ -136,13 +136,14 @@ class Training:
         meter = Meter(label, self.steps, progress.step)
         for index in order[progress.step :]:
             self.exp.stop.check()
-            self._step(windows.batch(index))
+            self.step(windows.batch(index))
             last = self._check_finite() if progress.step % CHECK_EVERY == 0 else None
             meter.step(_numbers(last) if last else "")
         meter.close()
         self._check_finite()
 
-    def _step(self, batch: Batch) -> None:
+    def step(self, batch: Batch) -> None:
+        """Do one training step and note it in the trace."""
         self.optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse = self.exp.loss(batch)
         loss.backward()
