@@ -11,7 +11,7 @@ from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 from utils.timefeatures import parse_freq
 
-RESULTS_VERSION = 1  # raised with every change of the code that moves results: CHANGELOG.md
+RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
 
 
 def setting(default: Any, group: str, text: str, **rules: Any) -> Any:

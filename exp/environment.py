@@ -13,6 +13,8 @@ import numpy
 import pandas
 import torch
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return processor, threads, device, versions and the state of the code.
@@ -47,13 +49,21 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def emulates_bf16(cpuinfo: Path = CPUINFO) -> bool:
+    """Say whether the processor has no bf16 instructions; False where that cannot be told."""
+    flags = {word for line in _lines(cpuinfo, ("flags", "Features")) for word in line.split()}
+    return bool(flags) and not flags & {"amx_bf16", "avx512_bf16", "bf16"}
+
+
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    names = _lines(CPUINFO, ("model name",))
     return names[0] if names else platform.processor()
+
+
+def _lines(cpuinfo: Path, names: tuple[str, ...]) -> list[str]:
+    """Return the values of the file's lines of these names; none where there is no such file."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(names)]
 
 
 def _git(*words: str) -> str | None:

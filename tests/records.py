@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from exp.cells import LENGTHS, paper_settings
-from exp.config import Config
+from exp.config import RESULTS_VERSION, Config
 from exp.record import Record
 from utils.files import read_json, write_json, write_npz
 
@@ -130,7 +130,7 @@ def write_odd(results: Path, kind: str) -> None:
         folder = write_run(results, config)
         if kind == "two versions":
             folder = write_run(results, paper_config("ETTh2", "S", 24, lip_coef=0.0, seed=1), 0.2)
-            raised = {**read_json(folder / "config.json"), "results_version": 2}
+            raised = {**read_json(folder / "config.json"), "results_version": RESULTS_VERSION + 1}
             write_json(folder / "config.json", raised)
         elif kind == "damaged":
             (folder / "metrics.json").write_text("{")

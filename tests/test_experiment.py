@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from exp.baselines import baseline_scores
+from exp.environment import emulates_bf16
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record, read_arrays, read_history
@@ -265,3 +266,18 @@ def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
     events.Reload()
     assert {"step/mse", "step/l_f", "epoch/val_mse", "epoch/lr"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("epoch/val_mse")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "emulated"),
+    [
+        ("model name\t: X\nflags\t\t: fpu avx2\n", True),
+        ("flags\t\t: fpu avx512_bf16 avx2\n", False),
+        ("Features\t: fp asimd bf16\n", False),
+        ("processor\t: 0\n", False),  # cannot be told
+    ],
+)
+def test_bf16_instructions_are_looked_up(tmp_path, text, emulated):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert emulates_bf16(tmp_path / "cpuinfo") is emulated
+    assert not emulates_bf16(tmp_path / "absent")

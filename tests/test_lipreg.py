@@ -92,3 +92,13 @@ def test_too_few_steps_depends_on_the_axis():
         LipReg(single_step, transpose=False)
     with pytest.raises(ValueError, match="on axis 2"):
         LipReg(single_feature, transpose=True)
+
+
+@pytest.mark.parametrize("windows", [1, 2, 5])
+def test_pieces_change_nothing(monkeypatch, windows):
+    x = torch.randn(5, 7, 3, dtype=torch.float64)
+    lip = (x[:, 1:] - x[:, :-1]).square().mean()
+    steepest = (x[:, 1:] - x[:, :-1]).abs().amax(1).mean()
+    monkeypatch.setattr("models.lipreg.PIECE", windows * 21)
+    torch.testing.assert_close(LipReg(x, transpose=False, normalize=False), lip)
+    torch.testing.assert_close(lipschitz_constant(x), steepest)

@@ -12,7 +12,7 @@ from models.attn import draw_keys
 from models.decoder import DecoderLayer
 from models.dropout import Dropout
 from models.embed import DataEmbedding
-from models.encoder import ConvLayer
+from models.encoder import ConvLayer, FeedForward
 
 SEQ_LEN, LABEL_LEN, OUT_LEN, BATCH = 16, 6, 5, 3
 SIZES: dict[str, Any] = {
@@ -280,3 +280,33 @@ def test_default_depths():
     assert len(informer.encoder.attn_layers) == 3
     stack: Any = InformerStack(**sizes)
     assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_piece_by_piece_the_feed_forward_part_is_the_same(monkeypatch, dropout):
+    torch.manual_seed(0)
+    layer = FeedForward(8, 16, dropout, "gelu")
+    x = torch.randn(7, 5, 8, requires_grad=True)
+    wanted = [x, *layer.parameters()]
+
+    def outcome(piece: int, whole: int) -> list[torch.Tensor]:
+        monkeypatch.setattr("models.encoder.PIECE", piece)
+        monkeypatch.setattr("models.encoder.WHOLE", whole)
+        torch.manual_seed(1)
+        y = layer.feed_forward(x)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), wanted)]
+
+    pieces = outcome(2 * 5 * 16, 0)  # of two windows, the last of one
+    if dropout:  # masks differ from the whole's, but are the same again in the backward pass
+        assert all(map(torch.equal, pieces, outcome(2 * 5 * 16, 0)))
+        direction = torch.randn_like(x)
+        with torch.no_grad():
+            values = []
+            for sign in (1, -1):
+                torch.manual_seed(1)
+                values.append(layer.feed_forward(x + sign * 1e-2 * direction).square().sum())
+        slope = (values[0] - values[1]) / 2e-2
+        torch.testing.assert_close(slope, (pieces[1] * direction).sum(), rtol=1e-2, atol=1e-2)
+    else:
+        for one, other in zip(pieces, outcome(0, 10**6), strict=True):
+            torch.testing.assert_close(one, other)
