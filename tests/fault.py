@@ -54,7 +54,7 @@ def half_written(descriptor: int) -> None:
 
 
 if point == "step":
-    wrap(exp.training.Training, "_step", lambda *_: True)
+    wrap(exp.training.Training, "step", lambda *_: True)
 elif point == "checkpoint":
     os.fsync = half_written
 elif point == "validation":

@@ -146,7 +146,8 @@ ODD = {
     "damaged": "Left out, damaged: 1 run",
     "no score": "Left out, no finite score (truncated windows): 1 run",
     "no validation": "Left out, no finite score (truncated windows): 1 run",
-    "two versions": "Left out, results version 1 (the newest is 2): 1 run",
+    "two versions": f"Left out, results version {RESULTS_VERSION} "
+    f"(the newest is {RESULTS_VERSION + 1}): 1 run",
     "no trace.npz": "trace.npz: not there",
     "no samples.npz": "samples.npz: not there",
     "no history.json": "history.json: not there",

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 
 from exp.cells import PAPER, find_cells, usable_runs
+from exp.config import RESULTS_VERSION
 from exp.figure import Figure, captions, draw_all, main
 from exp.record import read_runs
 from tests.records import (
@@ -114,7 +115,8 @@ def test_figure_2_is_the_mean_over_seeds_with_the_print_behind(tmp_path):
         rows = printed[printed["series"] == series]
         np.testing.assert_array_equal(found[label], rows[["epoch", "lipschitz_constant"]].T)
     assert figure.drawing.axes[0].get_title().endswith("c = −2 (n = 2)")
-    assert "feature axis, fp32, lip_norm max, 2 seeds a c, results version 1" in figure.caption
+    wanted = f"feature axis, fp32, lip_norm max, 2 seeds a c, results version {RESULTS_VERSION}"
+    assert wanted in figure.caption
     assert "running mean" in figure.caption
 
 
@@ -211,7 +213,7 @@ def test_other_results_versions_are_left_out(tmp_path):
     write_odd(tmp_path, "two versions")
     figure = drawn(tmp_path)["figure3-informer-ETTh2-S-c0-fp32"]
     np.testing.assert_allclose(lines(figure)["a seed, c = 0"], [[0], [0.2]])
-    assert "results version 2" in figure.caption
+    assert f"results version {RESULTS_VERSION + 1}" in figure.caption
 
 
 def test_a_run_that_only_began_is_not_drawn(tmp_path):
