@@ -5,13 +5,14 @@ Shapes: B batch, L length, H heads, E = d_model / H. Both attentions map queries
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dropout import Dropout
-from models.layers import Linear
+from models.layers import Linear, multiply
 
 # Scores held at once while active queries are chosen: 2^22 numbers (16 MB of fp32) stay in a
 # processor's cache, and the whole score matrix, large at long inputs, never exists.
@@ -45,7 +46,8 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     for queries, keys, sampled in zip(
         q.flatten(0, 1).split(pairs), k.flatten(0, 1).split(pairs), index.split(pairs), strict=True
     ):
-        scores = (queries @ keys.transpose(1, 2)).gather(2, sampled).float()  # [pairs, L_Q, U]
+        scores = multiply(torch.matmul, queries, keys.transpose(1, 2))  # [pairs, L_Q, L_K]
+        scores = scores.gather(2, sampled).float()  # [pairs, L_Q, U]
         blocks.append(scores.amax(2) - scores.sum(2) / k.shape[2])
     return torch.cat(blocks).view(q.shape[:3])
 
@@ -81,7 +83,7 @@ class ProbAttention(nn.Module):
         else:
             lazy = v.mean(dim=2, keepdim=True).expand_as(q)
         weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]
-        context = lazy.scatter(2, rows, weights @ v)
+        context = lazy.scatter(2, rows, multiply(torch.matmul, weights, v))
         if not self.output_attention:
             return context, None
         maps = weights.new_full((*q.shape[:3], keys), 1 / keys)
@@ -110,13 +112,14 @@ class FullAttention(nn.Module):
         if self.masked:
             visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         if not self.output_attention and not (self.training and self.dropout.p):
-            return F.scaled_dot_product_attention(q, k, v, visible), None
+            attend = partial(F.scaled_dot_product_attention, attn_mask=visible)
+            return multiply(attend, q, k, v), None
         weights = self.dropout(_weights(q, k, visible))  # [B, H, L_Q, L_K]
-        return weights @ v, weights if self.output_attention else None
+        return multiply(torch.matmul, weights, v), weights if self.output_attention else None
 
 
 def _weights(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor:
-    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
+    scores = multiply(torch.matmul, q, k.transpose(2, 3)) / math.sqrt(q.shape[3])
     if visible is not None:
         scores = scores.masked_fill(~visible, -math.inf)
     return scores.softmax(dim=3)
