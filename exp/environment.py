@@ -13,8 +13,6 @@ import numpy
 import pandas
 import torch
 
-CPUINFO = Path("/proc/cpuinfo")
-
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return processor, threads, device, versions and the state of the code.
@@ -49,21 +47,16 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def emulates_bf16(cpuinfo: Path = CPUINFO) -> bool:
-    """Say whether the processor has no bf16 instructions; False where that cannot be told."""
-    flags = {word for line in _lines(cpuinfo, ("flags", "Features")) for word in line.split()}
-    return bool(flags) and not flags & {"amx_bf16", "avx512_bf16", "bf16"}
+def has_bf16_instructions() -> bool:
+    """Say whether the processor itself computes in bf16."""
+    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
 
 
 def _processor() -> str:
-    names = _lines(CPUINFO, ("model name",))
-    return names[0] if names else platform.processor()
-
-
-def _lines(cpuinfo: Path, names: tuple[str, ...]) -> list[str]:
-    """Return the values of the file's lines of these names; none where there is no such file."""
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return [line.partition(":")[2].strip() for line in lines if line.startswith(names)]
+    """Return the processor's name, and its instructions that move speed and last digits."""
+    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
+    bf16 = ", bf16" if has_bf16_instructions() else ""
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}{bf16})"
 
 
 def _git(*words: str) -> str | None:

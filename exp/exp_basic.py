@@ -8,7 +8,7 @@ import torch
 
 from data.data_loader import ForecastData, load_data
 from exp.config import Config
-from exp.environment import emulates_bf16
+from exp.environment import has_bf16_instructions
 from exp.flags import Options
 from models import MODELS
 from models.model import Informer
@@ -30,8 +30,8 @@ class Exp_Basic:
     def __init__(self, config: Config, options: Options) -> None:
         self.config, self.options = config, options
         self.device = pick_device(options)
-        if config.amp == "bf16" and self.device.type == "cpu" and emulates_bf16():
-            print("note: this processor has no bf16 instructions; expect --amp off to be faster")
+        if config.amp == "bf16" and self.device.type == "cpu" and not has_bf16_instructions():
+            print("note: this processor has no bf16 instructions: --amp bf16 saves no time here")
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:

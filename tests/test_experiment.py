@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from exp.baselines import baseline_scores
-from exp.environment import emulates_bf16
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record, read_arrays, read_history
@@ -269,15 +268,14 @@ def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "emulated"),
+    ("capabilities", "noted"),
     [
-        ("model name\t: X\nflags\t\t: fpu avx2\n", True),
-        ("flags\t\t: fpu avx512_bf16 avx2\n", False),
-        ("Features\t: fp asimd bf16\n", False),
-        ("processor\t: 0\n", False),  # cannot be told
+        ({"avx2": True, "avx512_bf16": False}, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False),
+        ({"bf16": True}, False),  # Arm
     ],
 )
-def test_bf16_instructions_are_looked_up(tmp_path, text, emulated):
-    (tmp_path / "cpuinfo").write_text(text)
-    assert emulates_bf16(tmp_path / "cpuinfo") is emulated
-    assert not emulates_bf16(tmp_path / "absent")
+def test_bf16_without_its_instructions_is_noted(monkeypatch, capsys, capabilities, noted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    Exp_Informer(*parse([*TINY, "--amp", "bf16"]))
+    assert ("no bf16 instructions" in capsys.readouterr().out) is noted
