@@ -56,8 +56,9 @@ def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> 
         x0 = _checked(x0, step_axis=1).transpose(1, 2)  # [B, L, H] -> [B, H, L]
     how = normalize if isinstance(normalize, str) else ("max" if normalize else "none")
     x = _checked(x0, step_axis=2)
-    sums = [F.mse_loss(part[..., 1:], part[..., :-1], reduction="sum") for part in _parts(x)]
-    return torch.stack(sums).sum() / x[..., 1:].numel() / divisor(x, how) ** 2
+    # Means and not sums: half-precision inputs of other models would overflow.
+    means = [F.mse_loss(part[..., 1:], part[..., :-1]) * (len(part) / len(x)) for part in _parts(x)]
+    return torch.stack(means).sum() / divisor(x, how) ** 2
 
 
 def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:

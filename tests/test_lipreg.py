@@ -102,3 +102,11 @@ def test_pieces_change_nothing(monkeypatch, windows):
     monkeypatch.setattr("models.lipreg.PIECE", windows * 21)
     torch.testing.assert_close(LipReg(x, transpose=False, normalize=False), lip)
     torch.testing.assert_close(lipschitz_constant(x), steepest)
+
+
+def test_half_precision_does_not_overflow():
+    x = torch.randn(8, 96, 512, generator=torch.Generator().manual_seed(0))
+    half = LipReg(x.half(), transpose=False, normalize=False)
+    torch.testing.assert_close(
+        half.float(), LipReg(x, transpose=False, normalize=False), rtol=1e-2, atol=0
+    )
