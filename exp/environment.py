@@ -13,6 +13,8 @@ import numpy
 import pandas
 import torch
 
+PROCESS = Path("/proc/self/status")
+
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return processor, threads, device, versions and the state of the code.
@@ -43,7 +45,10 @@ def peak_memory_mb(device: torch.device) -> float:
     """Return the process's peak memory so far in MB: resident, or on the GPU where it runs."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    if PROCESS.exists():  # Linux, where getrusage starts from the peak of the parent process
+        lines = PROCESS.read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 

@@ -279,3 +279,11 @@ def test_bf16_without_its_instructions_is_noted(monkeypatch, capsys, capabilitie
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     Exp_Informer(*parse([*TINY, "--amp", "bf16"]))
     assert ("no bf16 instructions" in capsys.readouterr().out) is noted
+
+
+def test_peak_memory_is_the_process_own():
+    large = np.ones(100_000_000)  # 800 MB
+    ask = "import torch; from exp.environment import peak_memory_mb as peak; "
+    ask += "print(peak(torch.device('cpu')))"
+    child = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, check=True)
+    assert 50 < float(child.stdout) < large.nbytes / 1e6
