@@ -1,12 +1,17 @@
 """Speed and memory beside a peer's, measured in one run, interleaved: python -m exp.bench."""
 
 import argparse
+import contextlib
+import importlib.metadata
 import importlib.util
 import io
+import math
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,47 +26,67 @@ from utils.files import write_atomic
 
 # Lengths, ProbSparse factor, and rounds for each repetition asked for: short steps vary more.
 SETTINGS = {"48/48/24": ((48, 48, 24), 3, 5), "720/168/24": ((720, 168, 24), 5, 1)}
+PEER = "neuralforecast, fp32"
 CONTENDERS = {
     "this project, fp32": ["own"],
     "this project, bf16": ["own", "--amp", "bf16"],
-    "neuralforecast 3.3.0, fp32": ["peer"],
+    PEER: ["peer"],
 }
-PEER = "neuralforecast 3.3.0, fp32"
 EPOCH_STEPS = 267  # of ETTh2 at 48/48/24, batch 32
 GROWTH = (96, 192, 384, 720, 1440)
+LABEL_LEN = 48  # of the growth with the input length, which must not be shorter
 
 
 class Worker:
-    """A contender's process."""
+    """A contender's process.
+
+    Args:
+        words: its arguments.
+        threads: its processor threads.
+
+    Raises:
+        UserError: it does not start; as do its methods where it has ended.
+    """
 
     def __init__(self, words: list[str], threads: int) -> None:
-        command = [sys.executable, "-m", "exp.bench_worker", *words, "--threads", str(threads)]
+        self.words = words
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "exp.bench_worker", *words, "--threads", str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             text=True,
         )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.input, self.output = self.process.stdin, self.process.stdout
-        while (line := self.output.readline()) != "ready\n":  # libraries may greet first
-            if not line:
-                _, errors = self.process.communicate()
-                raise UserError(f"{' '.join(words)}: did not start: {errors.strip()[-300:]}")
+        while (line := self._read()) != "ready":  # libraries may greet first
+            if line.startswith("note: "):
+                print(line)
 
     def ask(self, what: str) -> float:
         """Have something done and return the answer: seconds, or MB."""
-        self.input.write(f"{what}\n")
-        self.input.flush()
-        return float(self.output.readline())
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer, which says more
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
+        return float(self._read())
 
-    def close(self) -> float:
-        """End the process and return its peak memory in MB."""
-        peak = self.ask("memory")
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        if line := self.process.stdout.readline():
+            return line.strip()
+        code = self.process.wait()
+        self.errors.seek(0)
+        last = (self.errors.read().strip() or "no message").split("\n")[-1]
+        self.close()
+        raise UserError(
+            f"{' '.join(self.words)}: ended with code {code}: {last.removeprefix('error: ')}"
+        )
+
+    def close(self) -> None:
+        """End the process."""
         self.process.communicate()
-        return peak
+        self.errors.close()
 
 
 def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
@@ -73,8 +98,9 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
 
     Returns:
         One row a contender: seconds a step (median, min, max), how many times faster than the peer
-        (median over rounds), peak memory, share of the data pipeline, and the time of an epoch
-        with validation in steps of the peer.
+        (median over rounds), peak memory after these steps, share of the data pipeline, and the
+        time of an epoch of ETTh2 S 24 with its validation in steps of the peer. NaN where there is
+        no peer, and for what only our contenders, or ETTh2 at 48/48/24, have.
     """
     lengths, factor, rounds = SETTINGS[name]
     common = ["--lengths", *map(str, lengths), "--factor", str(factor), "--data", asked.data]
@@ -91,18 +117,15 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
             seconds = worker.ask("step")
             if repetition:  # the first warms up
                 times[key].append(seconds)
-    peer = statistics.median(times[PEER]) if PEER in times else None
-    return [
-        {
-            "setting": name,
-            "contender": key,
-            **_spread(times[key]),
-            "times_faster": _ratio(times, key),
-            **_own_parts(key, worker, times[key], peer if lengths[0] == 48 else None),
-            "peak_memory_mb": worker.close(),
-        }
-        for key, worker in workers.items()
-    ]
+    with_epoch = PEER in times and name == "48/48/24" and asked.data == "ETTh2"
+    peer = statistics.median(times[PEER]) if with_epoch else math.nan
+    rows = []
+    for key, worker in workers.items():
+        row = {"setting": name, "contender": key, **_spread(times[key])}
+        row |= {"times_faster": _ratio(times, key), "peak_memory_mb": worker.ask("memory")}
+        rows.append({**row, **_own_parts(key, worker, row["step_seconds"], peer)})
+        worker.close()
+    return rows
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:
@@ -113,22 +136,20 @@ def _spread(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def _ratio(times: dict[str, list[float]], key: str) -> float | None:
+def _ratio(times: dict[str, list[float]], key: str) -> float:
     """Return the median over rounds of the peer's time by the contender's."""
     if PEER not in times:
-        return None
+        return math.nan
     return statistics.median(a / b for a, b in zip(times[PEER], times[key], strict=True))
 
 
-def _own_parts(
-    key: str, worker: Worker, steps: list[float], peer: float | None
-) -> dict[str, float | None]:
-    """Time the data pipeline, and where the peer was timed an epoch, which only ours has."""
+def _own_parts(key: str, worker: Worker, step: float, peer: float) -> dict[str, float]:
+    """Time the data pipeline and, where an epoch is to be compared, the validation."""
     if key == PEER:
-        return {"data_share": None, "epoch_in_peer_steps": None}
+        return {"data_share": math.nan, "epoch_in_peer_steps": math.nan}
     batch = statistics.median(worker.ask("batch") for _ in range(20))
-    step = statistics.median(steps)
-    epoch = (EPOCH_STEPS * step + worker.ask("validate")) / peer if peer else None
+    validation = math.nan if math.isnan(peer) else worker.ask("validate")
+    epoch = (EPOCH_STEPS * step + validation) / peer
     return {"data_share": batch / step, "epoch_in_peer_steps": epoch}
 
 
@@ -137,20 +158,25 @@ def growth(asked: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for attn in ("prob", "full"):
         for seq_len in asked.growth:
-            words = ["own", "--lengths", str(seq_len), "48", "24", "--attn", attn]
+            words = ["own", "--lengths", str(seq_len), str(LABEL_LEN), "24", "--attn", attn]
             words += ["--data", asked.data, "--d_model", str(asked.d_model)]
             worker = Worker(words, asked.threads)
             worker.ask("step")
             steps = [worker.ask("step") for _ in range(max(1, asked.repetitions // 2))]
             row = {"attn": attn, "seq_len": seq_len, **_spread(steps)}
-            rows.append({**row, "peak_memory_mb": worker.close()})
+            rows.append({**row, "peak_memory_mb": worker.ask("memory")})
+            worker.close()
             print(f"{attn} {seq_len}: {row['step_seconds']:.2f} s", flush=True)
     return rows
 
 
 def plot(steps: pd.DataFrame, lengths: pd.DataFrame, path: Path) -> None:
-    """Draw step times of the contenders, and growth with the input length."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    """Draw step times of the contenders and, where it was measured, growth with the length."""
+    panels = 1 if lengths.empty else 3
+    figure, grid = plt.subplots(
+        1, panels, figsize=(2 + 3 * panels, 3.4), layout="constrained", squeeze=False
+    )
+    axes = grid[0]
     colours = dict(zip(CONTENDERS, ("#0072B2", "#56B4E9", "#999999"), strict=True))
     labels = []
     for place, row in enumerate(steps.to_dict("records")):
@@ -161,8 +187,8 @@ def plot(steps: pd.DataFrame, lengths: pd.DataFrame, path: Path) -> None:
     axes[0].set_yticks(range(len(labels)), labels, fontsize="x-small")
     axes[0].invert_yaxis()
     axes[0].set(xscale="log", xlabel="seconds a training step", title="median, min to max")
-    panels = {"step_seconds": "seconds a training step", "peak_memory_mb": "peak memory, MB"}
-    for axis, (column, label) in zip(axes[1:], panels.items(), strict=True):
+    shown = {"step_seconds": "seconds a training step", "peak_memory_mb": "peak memory, MB"}
+    for axis, (column, label) in zip(axes[1:], shown.items(), strict=False):
         for attn, style in (("prob", "o-"), ("full", "s--")):
             part = lengths[lengths["attn"] == attn]
             name = "ProbSparse" if attn == "prob" else "full"
@@ -172,51 +198,81 @@ def plot(steps: pd.DataFrame, lengths: pd.DataFrame, path: Path) -> None:
     save_figure(figure, path)
 
 
-def main(words: list[str]) -> int:
-    """Measure, print the tables, and write CSV files and a plot."""
-    parser = argparse.ArgumentParser(prog="exp.bench", description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(all cores)")
-    parser.add_argument("--data", default="demo", help="data set of our steps (default: demo)")
-    parser.add_argument("--d_model", type=int, default=512, help="width (default: 512)")
-    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), help="lengths to compare")
-    parser.add_argument(
-        "--growth", type=int, nargs="*", default=GROWTH, help="input lengths; none keeps the file"
+def _count(least: int) -> Any:
+    def count(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be a whole number from {least} on")
+        return int(text)
+
+    return count
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m exp.bench",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("docs/bench"), help="folder of the files")
-    asked = parser.parse_args(words)
-    if unknown := set(asked.settings) - set(SETTINGS):
-        parser.error(f"--settings {min(unknown)}: one of {', '.join(SETTINGS)}")
+    add = parser.add_argument
+    add("--repetitions", type=_count(1), default=5, help="rounds; 5 times as many at 48/48/24")
+    add("--threads", type=_count(1), default=os.cpu_count(), help="processor threads")
+    add("--data", default="demo", help="data set of our steps; ETTh2 adds the time of its epoch")
+    add("--d_model", type=_count(8), default=512, help="width")
+    add("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS], help="lengths to compare")
+    text = "input lengths at which ProbSparse and full attention are timed, in half as many rounds"
+    add("--growth", type=_count(LABEL_LEN), nargs="*", default=GROWTH, help=text)
+    add("--out", type=Path, default=Path("results/bench"), help="folder of the files")
+    return parser
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure, print the tables, and write CSV files and a plot."""
+    asked = build_parser().parse_args(words)
+    if not importlib.util.find_spec("neuralforecast"):
+        print("note: without neuralforecast (requirements-bench.txt) there is nothing to compare")
     try:
-        return measure(asked)
+        measure(asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def measure(asked: argparse.Namespace) -> int:
-    """Do what the flags ask for."""
-    machine = describe(torch.device("cpu"))
-    steps = pd.DataFrame([row for name in asked.settings for row in compare(name, asked)])
-    print(steps.to_string(index=False, na_rep="-", float_format="%.3g"))
-    asked.out.mkdir(parents=True, exist_ok=True)
-    _write(asked.out / "steps.csv", steps, machine)
-    path = asked.out / "growth.csv"
-    if asked.growth:
-        lengths = pd.DataFrame(growth(asked))
-        print(lengths.to_string(index=False, float_format="%.3g"))
-        _write(path, lengths, machine)
-    if path.exists():
-        plot(steps, pd.read_csv(path, comment="#"), asked.out / "bench.png")
-    print(f"wrote {', '.join(sorted(file.name for file in asked.out.iterdir()))} in {asked.out}")
     return 0
 
 
-def _write(path: Path, frame: pd.DataFrame, machine: dict[str, Any]) -> None:
+def measure(asked: argparse.Namespace) -> None:
+    """Do what the flags ask for; what has been measured is written at once."""
+    machine = _machine(asked)
+    rows: list[dict[str, Any]] = []
+    for name in asked.settings:
+        rows += compare(name, asked)
+        _write(asked.out / "steps.csv", rows, machine)
+    steps = pd.DataFrame(rows)
+    print(steps.to_string(index=False, na_rep="-", float_format="%.3g"))
+    lengths = pd.DataFrame(growth(asked))
+    if len(lengths):
+        print(lengths.to_string(index=False, float_format="%.3g"))
+        _write(asked.out / "growth.csv", lengths.to_dict("records"), machine)
+    plot(steps, lengths, asked.out / "bench.png")
+    print(f"wrote steps.csv,{' growth.csv,' if len(lengths) else ''} bench.png in {asked.out}")
+
+
+def _machine(asked: argparse.Namespace) -> dict[str, Any]:
+    """Return what the numbers depend on beside the code."""
+    found = describe(torch.device("cpu"))
+    machine = {name: found[name] for name in ("processor", "cores", "torch")}
+    if importlib.util.find_spec("neuralforecast"):
+        machine["neuralforecast"] = importlib.metadata.version("neuralforecast")
+    machine["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
+    return machine | {
+        name: getattr(asked, name) for name in ("data", "d_model", "threads", "repetitions")
+    }
+
+
+def _write(path: Path, rows: list[dict[str, Any]], machine: dict[str, Any]) -> None:
     buffer = io.StringIO()
-    keys = ("processor", "cores", "torch", "git_commit")
-    buffer.write("".join(f"# {key}: {machine[key]}\n" for key in keys))
-    frame.to_csv(buffer, index=False, float_format="%.4g")
+    buffer.write("".join(f"# {key}: {value}\n" for key, value in machine.items()))
+    pd.DataFrame(rows).to_csv(buffer, index=False, float_format="%.4g")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue().encode())
 
 

@@ -18,6 +18,7 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record
 from exp.training import Training
+from utils.errors import UserError
 
 BATCH = 32
 WIDTHS = {"d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1}  # d_ff is 4 d_model
@@ -42,6 +43,7 @@ def own_actions(asked: argparse.Namespace) -> dict[str, Action]:
 
     def step() -> None:
         exp.model.train()
+        training.progress.step = 0  # any number of steps: the trace has room for a run's
         training.step(batch())
 
     return {"step": step, "batch": batch, "validate": exp.vali}
@@ -95,7 +97,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    actions = (own_actions if asked.contender == "own" else peer_actions)(asked)
+    try:
+        actions = (own_actions if asked.contender == "own" else peer_actions)(asked)
+    except UserError as error:
+        sys.exit(f"error: {error}")
     answers, sys.stdout = sys.stdout, sys.stderr  # progress lines are no answers
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
