@@ -19,13 +19,15 @@ from models.layers import Linear, multiply
 BLOCK = 2**22
 
 
-def draw_keys(queries: int, keys: int, samples: int) -> Tensor:
+def draw_keys(queries: int, keys: int, samples: int, device: torch.device) -> Tensor:
     """Draw each query's sample of keys, on the CPU whatever the device: runs are then repeatable.
 
     Returns:
-        Key indices [queries, samples], with replacement.
+        Key indices [queries, samples] on the device, with replacement.
     """
-    return torch.randint(keys, (queries, samples))
+    # From pinned memory a copy to a GPU does not keep the host waiting.
+    drawn = torch.randint(keys, (queries, samples), pin_memory=device.type == "cuda")
+    return drawn.to(device, non_blocking=True)
 
 
 @torch.no_grad()
@@ -73,7 +75,7 @@ class ProbAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """Attend; draws one sample of keys from torch's default CPU generator."""
         queries, keys, width = q.shape[2], k.shape[2], q.shape[3]
-        samples = draw_keys(queries, keys, self._count(keys)).to(q.device, non_blocking=True)
+        samples = draw_keys(queries, keys, self._count(keys), q.device)
         active = sparsity(q, k, samples).topk(self._count(queries), sorted=False).indices
         rows = active[..., None].expand(-1, -1, -1, width)  # [B, H, u, E]
         visible = None

@@ -12,7 +12,7 @@ from models.dropout import Dropout
 from models.layers import CircularConv, LayerNorm, PointwiseConv
 
 # Numbers of [B, L, d_ff] that are computed at a time where there are more than WHOLE: they stay in
-# a processor's cache, and are made again in the backward pass instead of being kept for it.
+# a processor's cache. What follows conv1 is made again in the backward pass, not kept for it.
 PIECE = 2**22
 WHOLE = 2**24
 

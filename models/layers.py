@@ -15,14 +15,14 @@ from torch import Tensor, nn
 @cache
 def has_bf16_kernels() -> bool:
     """Say whether torch has kernels for bf16 products on this processor, and not plain loops."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def multiply(product: Callable[..., Tensor], x: Tensor, *factors: Tensor | None) -> Tensor:
     """Compute a product in the format of x; bf16 on a processor without kernels for it in fp32.
 
-    There torch's own loops take thirty times the time of fp32. Two bf16 numbers multiply exactly
-    in fp32, in which bf16 kernels add up as well: only the order of the sum differs.
+    There torch's own loops are many times slower than fp32. Two bf16 numbers multiply exactly in
+    fp32, in which bf16 kernels add up as well: the results agree but for rounding.
 
     Args:
         product: multiplies, and may add.

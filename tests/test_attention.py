@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from models.attn import BLOCK, AttentionLayer, FullAttention, ProbAttention, draw_keys, sparsity
 
+CPU = torch.device("cpu")
+
 
 def reference_measure(q, k, samples):
     """Gather every query's sampled keys and score those alone."""
@@ -59,7 +61,7 @@ def test_probsparse_equals_the_reference(shape, factor, masked, seed):
     q, k, v = (heads(*shape, integers=True, seed=seed + i) for i in range(3))
     count = max(1, min(factor * math.ceil(math.log(length)), length))
     torch.manual_seed(seed)
-    samples = draw_keys(length, length, count)
+    samples = draw_keys(length, length, count, CPU)
     assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
     context, maps, chosen = reference(q, k, v, samples, active=count, masked=masked)
     torch.manual_seed(seed)
@@ -79,7 +81,7 @@ def test_probsparse_equals_the_reference(shape, factor, masked, seed):
 def test_measure_with_fewer_or_more_keys_than_queries(queries, keys, seed):
     q, k = heads(2, 2, queries, 4, seed=seed), heads(2, 2, keys, 4, seed=seed + 1)
     torch.manual_seed(seed)
-    samples = draw_keys(queries, keys, min(5, keys))
+    samples = draw_keys(queries, keys, min(5, keys), CPU)
     torch.testing.assert_close(sparsity(q, k, samples), reference_measure(q, k, samples))
 
 
@@ -87,7 +89,7 @@ def test_measure_in_blocks():
     length = 1100
     assert 4 * length**2 > BLOCK > 4 * length  # more than one block, of more than one row
     q, k = (heads(1, 4, length, 8, integers=True, seed=i) for i in range(2))
-    samples = draw_keys(length, length, 12)
+    samples = draw_keys(length, length, 12, CPU)
     assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
 
 
@@ -98,7 +100,7 @@ def test_selection_carries_no_gradient():
     context.square().sum().backward()
     touched = (q.grad != 0).any(3).sum(2)
     assert (touched == 3).all()
-    assert not sparsity(q, k, draw_keys(16, 16, 3)).requires_grad
+    assert not sparsity(q, k, draw_keys(16, 16, 3, CPU)).requires_grad
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -115,7 +115,7 @@ def test_key_draws(case):
         keys = sizes.setdefault(i, -(-sizes.get(i - 1, 0) // 2))
         golden = draws[str(i)]
         assert golden.shape[0] == keys
-        assert np.array_equal(draw_keys(keys, keys, golden.shape[1]), golden)
+        assert np.array_equal(draw_keys(keys, keys, golden.shape[1], torch.device("cpu")), golden)
     after_draws = torch.get_rng_state()
     model = case.model().eval()
     torch.manual_seed(case.config["forward_seed"])

@@ -18,12 +18,20 @@ def numbers(*shape):
 @pytest.mark.parametrize("kernels", [True, False])
 def test_products_and_their_gradients_are_rounded_once(monkeypatch, kernels):
     monkeypatch.setattr("models.layers.has_bf16_kernels", lambda: kernels)
-    x, weight = numbers(5, 7).requires_grad_(), nn.Parameter(numbers(4, 7).float())
-    y = multiply(F.linear, x, weight, None)
+    # No bf16 numbers, so that a weight that is not rounded shows.
+    x, weight = numbers(5, 7).requires_grad_(), nn.Parameter(1.003 * numbers(4, 7).float())
+    seen = []
+
+    def product(*factors):
+        seen.extend(factor.dtype for factor in factors if factor is not None)
+        return F.linear(*factors)
+
+    y = multiply(product, x, weight, None)
+    assert set(seen) == {torch.bfloat16 if kernels else torch.float32}
     direction = torch.ones_like(y)
     gradients = torch.autograd.grad(y, [x, weight], direction)
     assert [part.dtype for part in (y, *gradients)] == [x.dtype, x.dtype, torch.float32]
-    a, b = x.detach().double(), weight.detach().double()
+    a, b = x.detach().double(), weight.detach().bfloat16().double()
     exact = [a @ b.T, direction.double() @ b, direction.double().T @ a]
     for got, wanted in zip((y, *gradients), exact, strict=True):
         torch.testing.assert_close(got.double(), wanted, rtol=1.01 * ULP, atol=1e-5)

@@ -182,7 +182,7 @@ def test_forward_draws_keys_and_nothing_else(training):
     model = build(e_layers=2, d_layers=1).train(training)
     torch.manual_seed(5)
     for length, samples in ((16, 3), (8, 3), (11, 3)):
-        draw_keys(length, length, samples)
+        draw_keys(length, length, samples, torch.device("cpu"))
     after_draws = torch.get_rng_state()
     torch.manual_seed(5)
     model(*batch())
@@ -213,6 +213,7 @@ def test_bf16_stays_close_to_fp32(name):
     assert torch.equal(full.lip, half.lip)
     assert half.pred.dtype == torch.float32
     assert not torch.equal(full.pred, half.pred)
+    assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
     torch.testing.assert_close(half.pred, full.pred, rtol=0, atol=0.03)
     flat = [torch.cat([g.flatten() for g in group.values()]) for group in gradients]
     assert flat[1].dtype == torch.float32
@@ -310,3 +311,21 @@ def test_piece_by_piece_the_feed_forward_part_is_the_same(monkeypatch, dropout):
     else:
         for one, other in zip(pieces, outcome(0, 10**6), strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_pieces_keep_less_for_the_backward_pass(monkeypatch):
+    layer = FeedForward(8, 64, 0.1, "gelu")
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor.numel() if tensor.shape[-1] == 64 or tensor.shape[:2] == (6, 64) else 0)
+        return tensor
+
+    totals = []
+    for whole in (10**6, 0):
+        monkeypatch.setattr("models.encoder.WHOLE", whole)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            layer.feed_forward(torch.randn(6, 5, 8, requires_grad=True))
+        totals.append(sum(kept))
+        kept.clear()
+    assert totals[1] <= totals[0] / 2
