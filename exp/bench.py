@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from exp.environment import describe
 from exp.forecasts import save_figure
@@ -177,16 +179,17 @@ def plot(steps: pd.DataFrame, lengths: pd.DataFrame, path: Path) -> None:
         1, panels, figsize=(2 + 3 * panels, 3.4), layout="constrained", squeeze=False
     )
     axes = grid[0]
-    colours = dict(zip(CONTENDERS, ("#0072B2", "#56B4E9", "#999999"), strict=True))
+    colours = dict(zip(CONTENDERS, ("#0072B2", "#56B4E9", "#777777"), strict=True))
     labels = []
     for place, row in enumerate(steps.to_dict("records")):
         low, high = row["step_seconds"] - row["step_min"], row["step_max"] - row["step_seconds"]
-        colour = colours[row["contender"]]
-        axes[0].barh(place, row["step_seconds"], color=colour, xerr=[[low], [high]], capsize=2)
+        point = {"fmt": "o", "color": colours[row["contender"]], "capsize": 3}
+        axes[0].errorbar(row["step_seconds"], place, xerr=[[low], [high]], **point)
         labels.append(f"{row['setting']}\n{row['contender']}")
     axes[0].set_yticks(range(len(labels)), labels, fontsize="x-small")
     axes[0].invert_yaxis()
     axes[0].set(xscale="log", xlabel="seconds a training step", title="median, min to max")
+    _scale(axes[0].xaxis)
     shown = {"step_seconds": "seconds a training step", "peak_memory_mb": "peak memory, MB"}
     for axis, (column, label) in zip(axes[1:], shown.items(), strict=False):
         for attn, style in (("prob", "o-"), ("full", "s--")):
@@ -194,8 +197,19 @@ def plot(steps: pd.DataFrame, lengths: pd.DataFrame, path: Path) -> None:
             name = "ProbSparse" if attn == "prob" else "full"
             axis.plot(part["seq_len"], part[column], style, label=name)
         axis.set(xlabel="input length, steps", ylabel=label, xscale="log", yscale="log")
+        axis.set_xticks(ticks := sorted(set(lengths["seq_len"])), [str(tick) for tick in ticks])
+        axis.minorticks_off()
+        _scale(axis.yaxis)
         axis.legend(frameon=False)
     save_figure(figure, path)
+
+
+def _scale(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2, 5, 10, ..."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.grid(alpha=0.3)
 
 
 def _count(least: int) -> Any:
