@@ -23,6 +23,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from exp.environment import describe
 from exp.forecasts import save_figure
+from exp.progress import Meter
 from utils.errors import UserError
 from utils.files import write_atomic
 
@@ -114,11 +115,14 @@ def compare(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
     }
     workers = {key: Worker([*words, *common], asked.threads) for key, words in contenders.items()}
     times: dict[str, list[float]] = {key: [] for key in workers}
-    for repetition in range(asked.repetitions * rounds + 1):
+    meter = Meter(name, asked.repetitions * rounds + 1)
+    for repetition in range(meter.total):
         for key, worker in workers.items():
             seconds = worker.ask("step")
             if repetition:  # the first warms up
                 times[key].append(seconds)
+        meter.step()
+    meter.close()
     with_epoch = PEER in times and name == "48/48/24" and asked.data == "ETTh2"
     peer = statistics.median(times[PEER]) if with_epoch else math.nan
     rows = []
@@ -225,18 +229,25 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m exp.bench",
-        description=__doc__,
+        description="Speed and memory beside a peer's, measured in one run, interleaved.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--repetitions", type=_count(1), default=5, help="rounds; 5 times as many at 48/48/24")
-    add("--threads", type=_count(1), default=os.cpu_count(), help="processor threads")
-    add("--data", default="demo", help="data set of our steps; ETTh2 adds the time of its epoch")
-    add("--d_model", type=_count(8), default=512, help="width")
-    add("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS], help="lengths to compare")
+    text = "rounds, 5 times as many at 48/48/24"
+    add("--repetitions", type=_count(1), default=5, metavar="N", help=text)
+    threads = os.cpu_count()
+    add("--threads", type=_count(1), default=threads, metavar="N", help="processor threads")
+    text = "data set of our steps; ETTh2 adds the time of its epoch"
+    add("--data", default="demo", metavar="NAME", help=text)
+    add("--d_model", type=_count(8), default=512, metavar="N", help="width")
+    text = f"lengths to compare, of {', '.join(SETTINGS)}"
+    default = list(SETTINGS)
+    add("--settings", nargs="+", choices=SETTINGS, default=default, metavar="LENGTHS", help=text)
     text = "input lengths at which ProbSparse and full attention are timed, in half as many rounds"
-    add("--growth", type=_count(LABEL_LEN), nargs="*", default=GROWTH, help=text)
-    add("--out", type=Path, default=Path("results/bench"), help="folder of the files")
+    default = list(GROWTH)
+    add("--growth", type=_count(LABEL_LEN), nargs="*", default=default, metavar="N", help=text)
+    out = Path("results/bench")
+    add("--out", type=Path, default=out, metavar="FOLDER", help="where the files go")
     return parser
 
 
