@@ -18,5 +18,6 @@ setup() {
         # shellcheck disable=SC1091
         source .venv/bin/activate
     fi
-    python -m pip install --quiet --disable-pip-version-check --requirement "$1"
+    # Modules are compiled as they are first used: compiling all of torch takes longer than the rest.
+    python -m pip install --quiet --disable-pip-version-check --no-compile --requirement "$1"
 }
