@@ -18,6 +18,5 @@ setup() {
         # shellcheck disable=SC1091
         source .venv/bin/activate
     fi
-    # Modules are compiled as they are first used: compiling all of torch takes longer than the rest.
-    python -m pip install --quiet --disable-pip-version-check --no-compile --requirement "$1"
+    python -m pip install --quiet --disable-pip-version-check --requirement "$1"
 }

@@ -4,6 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup requirements-dev.txt
 export OMP_NUM_THREADS=1 # one test process a core, each on one thread
+export PYTHONDONTWRITEBYTECODE= # a hundred processes start: none need compile the modules again
 
 ruff check .
 ruff format --check .
