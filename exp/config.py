@@ -187,6 +187,16 @@ def identity_hash(identity: dict[str, Any]) -> str:
     return sha256_of(canonical(whole).encode())
 
 
+def setting_hash(identity: dict[str, Any]) -> str:
+    """Return the hash of an identity without seed and regularizer: the same for all runs of a cell.
+
+    Args:
+        identity: as `Config.identity` gives it, or as an earlier version's record holds it.
+    """
+    apart = ("seed", "lip_coef", "lip_axis", "lip_norm")
+    return identity_hash({k: v for k, v in identity.items() if k not in apart})
+
+
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
     """Check one value against the rules its field was declared with.
 

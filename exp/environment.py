@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     """
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -92,21 +92,26 @@ class Exp_Informer(Exp_Basic):
             h, _ = self.model.enc_embedding(batch.x, batch.x_mark)
             return continuity(h, self.config.lip_norm).tolist()
 
-    def test(self) -> tuple[dict[str, Any], Samples, np.ndarray | None]:
+    def test(self) -> tuple[dict[str, Any], Samples, np.ndarray, np.ndarray | None]:
         """Forecast all test windows and score them beside the baselines.
 
         Returns:
-            The scores as metrics.json holds them, the windows to be plotted, and all forecasts
-            [windows, pred_len, c_out] in original units where --save_forecasts asks for them.
+            The scores as metrics.json holds them, the windows to be plotted, the MSE of each window
+            on scaled data [windows], and all forecasts [windows, pred_len, c_out] in original units
+            where --save_forecasts asks for them.
         """
         begun = time.monotonic()
         original = ErrorSums()
+        by_window: list[Tensor] = []
         of_target: list[Tensor] = []
         kept: list[Tensor] = []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
             for pred, true in self._forecasts(self.data.test, "test"):
                 original.add(self._unscale(pred), self._unscale(true))
+                by_window.append(
+                    (pred.double() - true.double()).square().mean((1, 2)).float().cpu()
+                )
                 of_target.append(torch.stack([pred[..., -1], true[..., -1]]).cpu())
                 if self.options.save_forecasts:
                     kept.append(self._unscale(pred).cpu())
@@ -122,7 +127,8 @@ class Exp_Informer(Exp_Basic):
             "test_seconds": time.monotonic() - begun,
             "baselines": baseline_scores(self.data, self.config),
         }
-        return body, samples, torch.cat(kept).numpy() if kept else None
+        errors = torch.cat(by_window).numpy()
+        return body, samples, errors, torch.cat(kept).numpy() if kept else None
 
     def predict(self) -> Prediction:
         """Forecast the pred_len steps beyond the end of the file, in original units."""

@@ -9,19 +9,21 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION, identity_hash
+from exp.config import RESULTS_VERSION, identity_hash, setting_hash
 from utils.errors import UserError
 from utils.files import advice, make_folder, read_json, write_json, write_npz
 
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
 ASIDE = ".replaced-"
 SCORES = ("mse", "mae", "rmse", "mape", "mspe")
+ENVIRONMENT = ("started", "processor", "threads", "device", "torch", "git_commit", "git_dirty")
 
 
 class Busy(UserError):  # noqa: N818 - no fault, the run is merely taken
@@ -73,8 +75,14 @@ class Record:
             _sign(file)
             yield
 
-    def start(self, environment: dict[str, Any]) -> None:
-        """Write config.json before a sitting's first step; earlier sittings stay in it."""
+    def start(self, environment: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
+        """Write config.json before a sitting's first step; earlier sittings stay in it.
+
+        Args:
+            environment: what this sitting runs on.
+            scaler: columns, mean and std of the data's scaling, by which a finished run can
+                forecast new rows.
+        """
         try:
             before = read_json(self.folder / "config.json")
             earlier = [*before["earlier_environments"], before["environment"]]
@@ -87,7 +95,8 @@ class Record:
                     "may differ in their last bits from a run in one sitting"
                 )
         body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
-        body |= {"identity": self.identity, "environment": environment}
+        body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
+        body |= {"scaler": scaler, "environment": environment}
         write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})
 
     @property
@@ -172,10 +181,12 @@ def read_runs(results: Path) -> pd.DataFrame:
         results: the folder of runs' folders.
 
     Returns:
-        One row a run: its identity's settings, run (folder name), status (finished, failed,
-        unfinished, damaged), error, the scores over all windows (mse, ...) and over the truncated
-        set (mse_trunc, ...), the same for the baselines (last_, day_, ridge_), val_mse,
-        best_epoch, epochs, wall_seconds, step_seconds, peak_memory_mb. Missing numbers are NaN.
+        One row a run: its identity's settings, setting_id (equal for runs that differ in seed and
+        regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
+        the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), the scores over
+        all windows (mse, ...) and over the truncated set (mse_trunc, ...), the same for the
+        baselines (last_, day_, ridge_), val_mse, best_epoch, epochs, wall_seconds, step_seconds,
+        peak_memory_mb. Missing numbers are NaN.
 
     Raises:
         UserError: there is no such folder.
@@ -192,12 +203,22 @@ def _read_run(folder: Path) -> dict[str, Any]:
         config = _read(folder / "config.json")
         row |= config["identity"]
         row |= {"id": config["id"], "results_version": config["results_version"]}
+        row["setting_id"] = config.get("setting_id") or setting_hash(config["identity"])
+        # the first sitting's start: what a run was meant to test was settled by then
+        sittings = [*config.get("earlier_environments", []), config.get("environment", {})]
+        row |= {name: sittings[-1].get(name) for name in ENVIRONMENT}
+        row["started"] = sittings[0].get("started") or _written(folder / "config.json")
         row |= _flat(_read(folder / "metrics.json"))
     except FileNotFoundError:
         row["status"] = "unfinished"
     except UserError as error:
         row["error"] = str(error)
     return row
+
+
+def _written(path: Path) -> str:
+    """Return when a file was last written, for records that do not say when they began."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any]:

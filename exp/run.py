@@ -95,12 +95,17 @@ def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any)
     """Train from the last checkpoint on, test, and write everything."""
     config, options = exp.config, exp.options
     print(f"{record.folder.name}: {config.loss_text}", flush=True)
-    record.start({**environment.describe(exp.device), **_paths(exp, checkpoints)})
+    scaler = exp.data.scaler
+    record.start(
+        {**environment.describe(exp.device), **_paths(exp, checkpoints)},
+        {"columns": exp.data.columns, "mean": scaler.mean.tolist(), "std": scaler.std.tolist()},
+    )
     if writer:
         exp.board = writer(str(record.folder / "tensorboard"))
     progress = exp.train(record, checkpoints)
     begun = time.monotonic()
-    body, samples, forecasts = exp.test()
+    body, samples, errors, forecasts = exp.test()
+    write_npz(record.folder / "window_errors.npz", {"mse": errors})
     samples.write(record.folder, options.plot_windows)
     if forecasts is not None:
         write_npz(record.folder / "forecasts.npz", {"pred": forecasts})
@@ -152,7 +157,7 @@ def test_loaded(exp: Exp_Informer) -> dict[str, Any]:
     path = exp.options.load
     assert path is not None, "Options demands --load with --test_only"
     fit_weights(exp.model, load_weights(path), path)
-    metrics, _, _ = exp.test()
+    metrics, _, _, _ = exp.test()
     print(f"{path}: weights as loaded, no training; nothing is recorded")
     report(metrics, exp)
     if exp.options.do_predict:

@@ -13,7 +13,7 @@ import torch
 from exp.baselines import baseline_scores
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
-from exp.record import Record, read_arrays, read_history
+from exp.record import Record, read_arrays, read_history, read_runs
 from exp.training import Training, batch_order, continuity, learning_rate
 from main_informer import main
 from tests.runs import ROOT, TINY, numbers, only_run, run
@@ -35,6 +35,7 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
+        "window_errors.npz",
     ]  # fmt: skip
     config, metrics = (read_json(folder / f"{name}.json") for name in ("config", "metrics"))
     assert config["identity"]["lip_coef"] == -2.0
@@ -43,6 +44,14 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
     windows = metrics["all"]["windows"]
     assert metrics["truncated"]["windows"] == windows // 32 * 32 < windows
     assert np.mean(metrics["by_step"]["mse"]) == pytest.approx(metrics["all"]["mse"])
+    errors = read_arrays(folder, "window_errors")["mse"]
+    assert len(errors) == windows
+    assert errors.mean() == pytest.approx(metrics["all"]["mse"], rel=1e-5)
+    scaler = config["scaler"]
+    assert scaler["columns"] == ["temp"] and len(scaler["mean"]) == len(scaler["std"]) == 1
+    (row,) = read_runs(tmp_path).to_dict("records")
+    assert row["setting_id"] == config["setting_id"] != config["id"]
+    assert row["started"] == config["environment"]["started"]
     history, trace = read_history(folder), read_arrays(folder, "trace")
     assert len(history) == 3
     assert len(trace["mse"]) == 3 * 23
