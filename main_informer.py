@@ -4,11 +4,11 @@ import dataclasses
 import sys
 
 from exp.flags import parse
-from exp.interrupt import Interrupted, signals_noted
 from exp.run import dry_run, run_all
 from exp.sweep import named_gpus, spread
 from exp.training import RunFailed
 from utils.errors import UserError
+from utils.interrupt import Interrupted, signals_noted
 
 
 def main(words: list[str]) -> int:

@@ -10,9 +10,9 @@ import pandas as pd
 from exp.cells import SETTING, SIGN_TEXT, SIGNS, Cell, of_sign, paper_settings
 from exp.layout import Key, number, table_keys, title
 from exp.paper_tables import TABLES
-from exp.progress import duration
 from exp.render import Table
 from utils.files import read_json
+from utils.progress import duration
 
 SHOWN = {
     "host": "host",

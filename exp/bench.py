@@ -21,11 +21,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from exp.environment import describe
 from exp.forecasts import save_figure
-from exp.progress import Meter
+from utils.environment import describe
 from utils.errors import UserError
 from utils.files import write_atomic
+from utils.progress import Meter
 
 # Lengths, ProbSparse factor, and rounds for each repetition asked for: short steps vary more.
 SETTINGS = {"48/48/24": ((48, 48, 24), 3, 5), "720/168/24": ((720, 168, 24), 5, 1)}

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from data.data_loader import Batch
-from exp.environment import peak_memory_mb
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record
 from exp.training import Training
+from utils.environment import peak_memory_mb
 from utils.errors import UserError
 
 BATCH = 32

@@ -14,7 +14,7 @@ import pandas as pd
 
 from exp.config import Config
 
-PAPER = Path(__file__).resolve().parents[1] / "paper"
+PAPER = Path(__file__).resolve().parents[1] / "paper" / "printed"
 LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
 BASELINES = ("last", "day", "ridge")
 SIGNS = ("zero", "minus", "plus")

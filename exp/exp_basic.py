@@ -8,10 +8,10 @@ import torch
 
 from data.data_loader import ForecastData, load_data
 from exp.config import Config
-from exp.environment import has_bf16_instructions
 from exp.flags import Options
 from models import MODELS
 from models.model import Informer
+from utils.environment import has_bf16_instructions
 from utils.errors import UserError
 from utils.timefeatures import parse_freq
 

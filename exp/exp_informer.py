@@ -16,12 +16,12 @@ from exp.config import Config
 from exp.exp_basic import Exp_Basic
 from exp.flags import Options
 from exp.forecasts import Prediction, Samples
-from exp.interrupt import Stop
-from exp.progress import Meter
 from exp.record import Record
 from exp.training import Training, continuity
 from models.model import Forecast
+from utils.interrupt import Stop
 from utils.metrics import ErrorSums, score
+from utils.progress import Meter
 
 
 class Exp_Informer(Exp_Basic):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from exp.exp_informer import Exp_Informer
 from exp.grid import Run
-from exp.progress import duration
 from exp.run import time_one_step
 from utils.errors import UserError
 from utils.files import read_json
+from utils.progress import duration
 
 STATUSES = ("done", "cut off", "failed", "new")
 PROBE_ROWS = 1024  # about as many input steps has the training step that is timed for an estimate

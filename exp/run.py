@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from exp import environment
 from exp.checkpoint import fit_weights, load_weights, remove_states, serialise
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options
 from exp.forecasts import parse_windows
-from exp.interrupt import Stop
-from exp.progress import duration
 from exp.record import Record, set_aside
 from exp.training import RunFailed
+from utils import environment
 from utils.errors import UserError
 from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic, write_npz
+from utils.interrupt import Stop
+from utils.progress import duration
 
 WAIT_SECONDS = 0.5  # between looks at a run that another process has
 

@@ -20,10 +20,10 @@ from exp.config import Config, check_choice
 from exp.engines import Engine, Local, OnRay, threads_of
 from exp.flags import Options, Parser, number
 from exp.grid import Run, expand, parse_shard, repetitions, shard_of
-from exp.interrupt import Interrupted, signals_noted
 from exp.plan import Plan, share_done
-from exp.progress import duration
 from utils.errors import UserError
+from utils.interrupt import Interrupted, signals_noted
+from utils.progress import duration
 
 REFRESH = 2.0  # seconds between looks into the folders of unfinished runs
 

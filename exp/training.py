@@ -11,10 +11,10 @@ from torch import Tensor
 
 from data.data_loader import Batch
 from exp.checkpoint import Progress, load_state, remove_states, save_state
-from exp.interrupt import Interrupted
-from exp.progress import Meter, duration
 from exp.record import Record
 from models.lipreg import LipReg, lipschitz_constant
+from utils.interrupt import Interrupted
+from utils.progress import Meter, duration
 
 if TYPE_CHECKING:
     from exp.exp_informer import Exp_Informer

@@ -20,7 +20,7 @@ runs() {
     read -ra signs <<<"$2"
     read -ra seeds <<<"$3"
     shift 6
-    row=$(grep "^$data,$features,$pred_len," paper/informer_settings.csv)
+    row=$(grep "^$data,$features,$pred_len," paper/printed/informer_settings.csv)
     local seq_len label_len e_layers d_layers factor
     IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
     python -m exp.sweep --lams "${lams[@]}" --signs "${signs[@]}" --seeds "${seeds[@]}" \
@@ -53,7 +53,7 @@ stage_tables() { # cheapest first: by the length of a window
         repeated="0 1 2 3 4"
         if [ "$data" = WTH ]; then repeated="0 1 2"; fi
         runs "0 2" minus "$repeated" "$data" "$features" "$pred_len"
-    done < <(tail -n +2 paper/informer_settings.csv | grep -v ^ECL | sort -t, -k4,4n -k3,3n)
+    done < <(tail -n +2 paper/printed/informer_settings.csv | grep -v ^ECL | sort -t, -k4,4n -k3,3n)
 }
 
 for stage in $STAGES; do

@@ -292,7 +292,7 @@ def test_bf16_without_its_instructions_is_noted(monkeypatch, capsys, capabilitie
 
 def test_peak_memory_is_the_process_own():
     large = np.ones(100_000_000)  # 800 MB
-    ask = "import torch; from exp.environment import peak_memory_mb as peak; "
+    ask = "import torch; from utils.environment import peak_memory_mb as peak; "
     ask += "print(peak(torch.device('cpu')))"
     child = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, check=True)
     assert 50 < float(child.stdout) < large.nbytes / 1e6
