@@ -1,29 +1,24 @@
 """A data set as scaled tensors, held once, and the windows cut from them by indexing."""
 
 import dataclasses
-import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from data.csv_reader import (
-    FIRST_ROW,
-    LARGEST,
-    read_custom,
-    read_file,
-    read_registered,
-    regular_step,
-)
+from data.csv_reader import FIRST_ROW, LARGEST, Table, read_table
 from data.registry import DATASETS, DataSet, locate
 from utils.errors import UserError
 from utils.timefeatures import time_features
+
+ABSURD = 1e6  # standard deviations from the training rows' mean
 
 
 class Batch(NamedTuple):
@@ -81,14 +76,29 @@ class Scaler:
         return (values - self.mean) / self.std
 
     def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Bring scaled values of the last c columns [..., c] back to original units."""
+        """Bring scaled values of the last c columns [..., c] back to original units, float64."""
         width = values.shape[-1]
         return values * self.std[-width:] + self.mean[-width:]
+
+    def last(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation [width] of the last columns, float64."""
+        mean, std = self.mean[-width:], self.std[-width:]
+        return torch.tensor(mean, device=device), torch.tensor(std, device=device)
+
+    def written(self, values: np.ndarray) -> np.ndarray:
+        """Write values in original units of the last c columns [n, c] as text, to sd / 100,000."""
+        mean, std = np.abs(self.mean), self.std
+        texts = np.empty(values.shape, dtype=object)
+        for i in range(values.shape[1]):
+            of = i - values.shape[1]
+            above = math.log10(max(mean[of] / std[of], 1.0))  # digits before those of the sd
+            texts[:, i] = np.char.mod(f"%.{min(17, 6 + math.ceil(above))}g", values[:, i])
+        return texts
 
 
 @dataclass(frozen=True)
 class ForecastData:
-    """One data set, ready to be trained on."""
+    """One data set, ready to be trained on or forecast from."""
 
     name: str
     path: Path
@@ -98,6 +108,7 @@ class ForecastData:
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
     step: pd.Timedelta  # the commonest one where steps are the calendar's (months)
+    offset: pd.offsets.BaseOffset  # the step as pandas continues dates by it
     scaler: Scaler
     x_width: int  # columns of x and y
     out_width: int  # columns to forecast, the last ones: all for M, 1 for S and MS
@@ -117,6 +128,16 @@ class ForecastData:
             last, values=torch.cat([last.values, unknown]), start=len(self.dates) - last.seq_len
         )
         return ending.batch(torch.zeros(1, dtype=torch.int64, device=unknown.device)), self.beyond
+
+    def steps_in(self, length: pd.Timedelta) -> int | None:
+        """Count the steps of a length of time; None unless every such length has that many."""
+        steps = length / self.step
+        return int(steps) if isinstance(self.offset, pd.offsets.Tick) and steps % 1 == 0 else None
+
+    def scaling(self) -> dict[str, Any]:
+        """Return what a run's record keeps, so that the run can forecast new rows."""
+        mean, std = self.scaler.mean.tolist(), self.scaler.std.tolist()
+        return {"columns": self.columns, "mean": mean, "std": std, "step": self.offset.freqstr}
 
     def to(self, device: torch.device | str) -> "ForecastData":
         """Give the same data with its tensors on a device."""
@@ -141,6 +162,7 @@ def load_data(
     seq_len: int,
     label_len: int,
     pred_len: int,
+    scaler_from: Path | None = None,
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
@@ -156,77 +178,150 @@ def load_data(
         seq_len: input length in steps.
         label_len: known steps at the decoder's start, at most seq_len.
         pred_len: forecast length in steps.
+        scaler_from: another file, whose training rows set the scale.
 
     Raises:
         UserError: the file, or what it holds, does not do.
     """
-    path = locate(name, Path(root_path), data_path)
-    content = read_file(path)
-    sha256 = hashlib.sha256(content).hexdigest()
-    dataset = DATASETS.get(name)
-    if dataset:
-        dataset.verify(sha256, path)
-    frame = (read_registered if dataset else read_custom)(content, path, target, cols)
-    borders = _borders(len(frame), dataset)
-    counts = _counts(borders, seq_len, pred_len)
-    if min(counts) < 1:
-        _refuse_lengths(path, len(frame), dataset, seq_len, pred_len)
+    table = _table(name, root_path, data_path)
+    counts = window_counts(name, root_path, data_path, seq_len, pred_len)
+    frame = _columns(table, features, target, cols)
+    borders = _borders(name, len(frame))
+    fitted_on = frame.iloc[: borders[1]]
+    if scaler_from:
+        other = read_table(scaler_from, DATASETS.get(name) if scaler_from == table.path else None)
+        fitted_on = _columns(other, features, target, list(frame.columns))
+        fitted_on = fitted_on.iloc[: _borders("", len(fitted_on))[1]]
+    return scaled_rows(
+        *(name, table, frame, Scaler.fit(fitted_on.to_numpy()), table.offset),
+        out_width=len(frame.columns) if features == "M" else 1,
+        freq=freq,
+        embed=embed,
+        lengths=(seq_len, label_len, pred_len),
+        parts=tuple(zip((0, borders[1] - seq_len, borders[2] - seq_len), counts, strict=True)),
+    )
+
+
+def scaled_rows(
+    name: str,
+    table: Table,
+    frame: pd.DataFrame,
+    scaler: Scaler,
+    offset: pd.offsets.BaseOffset,
+    *,
+    out_width: int,
+    freq: str,
+    embed: str,
+    lengths: tuple[int, int, int],
+    parts: tuple[tuple[int, int], ...] = ((0, 0),) * 3,
+) -> ForecastData:
+    """Scale rows and give them their time features.
+
+    Args:
+        name: what --data called the data.
+        table: the file that they are from.
+        frame: values [N, C] over dates, the target last.
+        scaler: of these columns.
+        offset: the step.
+        out_width: columns to forecast.
+        freq: unit of the time features.
+        embed: timeF, fixed or learned.
+        lengths: seq_len, label_len, pred_len.
+        parts: first row and number of windows of training, validation and test.
+
+    Raises:
+        UserError: a value is too far from the scaler's mean to be squared in float32.
+    """
+    scaled = scaler.transform(frame.to_numpy())
+    far = np.abs(scaled)
+    if not (far <= ABSURD).all():
+        row, column = np.unravel_index(far.argmax(), far.shape)
+        where = f"{table.path}: row {row + FIRST_ROW}, column {frame.columns[column]!r}"
+        what = f"{frame.iat[row, column]:g} is {far.max():.1g} standard deviations from the mean"
+        if not far.max() ** 2 <= LARGEST:
+            raise UserError(f"{where}: {what} of the training rows; mend it or leave it out")
+        print(f"note: {where}: {what} of the training rows; scores will show little else")
+    values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     dates = pd.DatetimeIndex(frame.index)
-    if dataset:
-        step = follows = pd.to_timedelta(dataset.step)
-    else:
-        step, follows = regular_step(dates, path)
-    beyond = pd.date_range(dates[-1], periods=pred_len + 1, freq=follows)[1:]
-    columns = [target] if features == "S" else list(frame.columns)
-    table = frame[columns].to_numpy()
-    scaler = Scaler.fit(table[: borders[1]])
-    scaled = scaler.transform(table)
-    if (far := np.argwhere(~(np.abs(scaled) <= LARGEST))).size:
-        row, column = far[0]
-        raise UserError(
-            f"{path}: row {row + FIRST_ROW}, column {columns[column]!r}: {table[row, column]:g} is "
-            "too far from the training rows to be scaled; mend it, or leave the column out"
-        )
-    scaled = scaled.astype(np.float32, order="C")  # rows whole, fast to gather
-    values = torch.from_numpy(scaled)
+    beyond = pd.date_range(dates[-1], periods=lengths[2] + 1, freq=offset)[1:]
     marks = torch.from_numpy(time_features(pd.DatetimeIndex(dates.append(beyond)), freq, embed))
     marks = marks.to(torch.float32 if embed == "timeF" else torch.int64)
-    starts = (0, borders[1] - seq_len, borders[2] - seq_len)
-    train, val, test = (
-        Windows(values, marks, start, count, seq_len, label_len, pred_len)
-        for start, count in zip(starts, counts, strict=True)
-    )
+    train, val, test = (Windows(values, marks, *part, *lengths) for part in parts)
+    columns = list(frame.columns)
     return ForecastData(
-        *(name, path, sha256, columns, target, dates, beyond, step, scaler),
-        x_width=len(columns),
-        out_width=len(columns) if features == "M" else 1,
-        train=train,
-        val=val,
-        test=test,
+        *(name, table.path, table.sha256, columns, columns[-1], dates, beyond),
+        *(table.step, offset, scaler, len(columns), out_width, train, val, test),
     )
 
 
-def _borders(rows: int, dataset: DataSet | None) -> tuple[int, int, int, int]:
+def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
+    """Return the checksum of a data set's file, which a registered one need not be there for."""
+    return _source(name, root_path, data_path).sha256
+
+
+def window_counts(
+    name: str, root_path: Path | str, data_path: str, seq_len: int, pred_len: int
+) -> tuple[int, int, int]:
+    """Count the windows of training, validation and test, for a registered set without its file.
+
+    Raises:
+        UserError: a part has none.
+    """
+    rows = _source(name, root_path, data_path).rows
+    counts = _counts(_borders(name, rows), seq_len, pred_len)
+    if min(counts) < 1:
+        enough = itertools.count(rows)
+        fits = (n for n in enough if min(_counts(_borders("", n), seq_len, pred_len)) > 0)
+        more = "" if name in DATASETS else f" or bring {next(fits)} rows"
+        raise UserError(
+            f"{name if name in DATASETS else Path(root_path) / data_path}: {rows} rows are too few "
+            f"for --seq_len {seq_len} and --pred_len {pred_len}: a part has no window; "
+            f"shorten them{more}"
+        )
+    return counts
+
+
+def column_counts(
+    name: str, root_path: Path | str, data_path: str, features: str, cols: Sequence[str] | None
+) -> tuple[int, int]:
+    """Count the columns that a model reads and forecasts; `cols` with the target, None for all."""
+    if features == "S":
+        return 1, 1
+    width = len(cols) if cols else _source(name, root_path, data_path).columns
+    return width, width if features == "M" else 1
+
+
+def natural_freq(name: str, root_path: Path | str, data_path: str, embed: str = "timeF") -> str:
+    """Return the unit of the time features that fits a file's step; h for registered sets.
+
+    The embeddings fixed and learned know h and t only.
+    """
+    unit = _source(name, root_path, data_path).freq
+    return unit if embed == "timeF" else "t" if unit in "st" else "h"
+
+
+def _source(name: str, root_path: Path | str, data_path: str) -> DataSet | Table:
+    """Return what knows a data set's rows, columns, checksum and unit of time."""
+    return DATASETS.get(name) or _table(name, root_path, data_path)
+
+
+def _table(name: str, root_path: Path | str, data_path: str) -> Table:
+    return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
+
+
+def _columns(table: Table, features: str, target: str, cols: Sequence[str] | None) -> pd.DataFrame:
+    return table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
+
+
+def _borders(name: str, rows: int) -> tuple[int, int, int, int]:
     """Return the rows between which training, validation and test lie."""
+    dataset = DATASETS.get(name)
     if dataset and dataset.split:
         return 0, *dataset.split
     return 0, int(rows * 0.7), rows - int(rows * 0.2), rows
 
 
-def _counts(borders: Sequence[int], seq_len: int, pred_len: int) -> list[int]:
+def _counts(borders: Sequence[int], seq_len: int, pred_len: int) -> tuple[int, int, int]:
     """Count each part's windows; those of validation and test reach back seq_len rows."""
-    lengths = [end - start for start, end in itertools.pairwise(borders)]
-    return [lengths[0] - seq_len - pred_len + 1, *(n - pred_len + 1 for n in lengths[1:])]
-
-
-def _refuse_lengths(
-    path: Path, rows: int, dataset: DataSet | None, seq_len: int, pred_len: int
-) -> NoReturn:
-    def enough(more: int) -> bool:
-        return min(_counts(_borders(more, None), seq_len, pred_len)) > 0
-
-    way_out = "" if dataset else f" or bring {next(filter(enough, itertools.count(rows)))} rows"
-    raise UserError(
-        f"{path}: {rows} rows are too few for --seq_len {seq_len} and --pred_len {pred_len}: "
-        f"a part has no window; shorten them{way_out}"
-    )
+    train, val, test = (end - start - pred_len + 1 for start, end in itertools.pairwise(borders))
+    return train - seq_len, val, test
