@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from pandas.tseries.offsets import BaseOffset, Tick
 from torch import Tensor
 
-from data.csv_reader import FIRST_ROW, LARGEST, Table, read_table
-from data.registry import DATASETS, DataSet, locate
+from data.csv_reader import LARGEST, Table, read_table
+from data.dates import FIRST_ROW
+from data.registry import DATASETS, locate
+from data.scaler import Scaler
 from utils.errors import UserError
-from utils.timefeatures import time_features
+from utils.timefeatures import natural_unit, time_features
 
 ABSURD = 1e6  # standard deviations from the training rows' mean
 
@@ -60,43 +62,6 @@ class Windows:
 
 
 @dataclass(frozen=True)
-class Scaler:
-    """Standard scaling; a column that is constant in the training rows keeps its unit."""
-
-    mean: np.ndarray  # [C] float64
-    std: np.ndarray  # [C] float64, population standard deviation; 1 for a constant column
-
-    @classmethod
-    def fit(cls, rows: np.ndarray) -> "Scaler":
-        """Measure the training rows [n, C]."""
-        return cls(rows.mean(axis=0), np.where(np.ptp(rows, axis=0), rows.std(axis=0), 1.0))
-
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        """Scale values [..., C] in original units."""
-        return (values - self.mean) / self.std
-
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Bring scaled values of the last c columns [..., c] back to original units, float64."""
-        width = values.shape[-1]
-        return values * self.std[-width:] + self.mean[-width:]
-
-    def last(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation [width] of the last columns, float64."""
-        mean, std = self.mean[-width:], self.std[-width:]
-        return torch.tensor(mean, device=device), torch.tensor(std, device=device)
-
-    def written(self, values: np.ndarray) -> np.ndarray:
-        """Write values in original units of the last c columns [n, c] as text, to sd / 100,000."""
-        mean, std = np.abs(self.mean), self.std
-        texts = np.empty(values.shape, dtype=object)
-        for i in range(values.shape[1]):
-            of = i - values.shape[1]
-            above = math.log10(max(mean[of] / std[of], 1.0))  # digits before those of the sd
-            texts[:, i] = np.char.mod(f"%.{min(17, 6 + math.ceil(above))}g", values[:, i])
-        return texts
-
-
-@dataclass(frozen=True)
 class ForecastData:
     """One data set, ready to be trained on or forecast from."""
 
@@ -108,7 +73,7 @@ class ForecastData:
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
     step: pd.Timedelta  # the commonest one where steps are the calendar's (months)
-    offset: pd.offsets.BaseOffset  # the step as pandas continues dates by it
+    offset: BaseOffset  # the step as pandas continues dates by it
     scaler: Scaler
     x_width: int  # columns of x and y
     out_width: int  # columns to forecast, the last ones: all for M, 1 for S and MS
@@ -132,7 +97,7 @@ class ForecastData:
     def steps_in(self, length: pd.Timedelta) -> int | None:
         """Count the steps of a length of time; None unless every such length has that many."""
         steps = length / self.step
-        return int(steps) if isinstance(self.offset, pd.offsets.Tick) and steps % 1 == 0 else None
+        return int(steps) if isinstance(self.offset, Tick) and steps % 1 == 0 else None
 
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""
@@ -185,20 +150,18 @@ def load_data(
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, seq_len, pred_len)
-    frame = _columns(table, features, target, cols)
+    first = -1 if features == "S" else 0
+    frame = table.pick(target, cols).iloc[:, first:]
     borders = _borders(name, len(frame))
-    fitted_on = frame.iloc[: borders[1]]
-    if scaler_from:
-        other = read_table(scaler_from, DATASETS.get(name) if scaler_from == table.path else None)
-        fitted_on = _columns(other, features, target, list(frame.columns))
-        fitted_on = fitted_on.iloc[: _borders("", len(fitted_on))[1]]
+    training = _training_rows(scaler_from, frame) if scaler_from else frame.head(borders[1])
+    starts = (0, borders[1] - seq_len, borders[2] - seq_len)
     return scaled_rows(
-        *(name, table, frame, Scaler.fit(fitted_on.to_numpy()), table.offset),
+        *(name, table, frame, Scaler.fit(training.to_numpy()), table.offset),
         out_width=len(frame.columns) if features == "M" else 1,
         freq=freq,
         embed=embed,
         lengths=(seq_len, label_len, pred_len),
-        parts=tuple(zip((0, borders[1] - seq_len, borders[2] - seq_len), counts, strict=True)),
+        parts=tuple(zip(starts, counts, strict=True)),
     )
 
 
@@ -207,40 +170,41 @@ def scaled_rows(
     table: Table,
     frame: pd.DataFrame,
     scaler: Scaler,
-    offset: pd.offsets.BaseOffset,
+    offset: BaseOffset,
     *,
     out_width: int,
     freq: str,
     embed: str,
     lengths: tuple[int, int, int],
-    parts: tuple[tuple[int, int], ...] = ((0, 0),) * 3,
+    parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
     """Scale rows and give them their time features.
 
     Args:
-        name: what --data called the data.
-        table: the file that they are from.
+        name: as `load_data` takes it; so are freq and embed.
+        table: what the rows are from.
         frame: values [N, C] over dates, the target last.
         scaler: of these columns.
-        offset: the step.
+        offset: the step that the dates keep.
         out_width: columns to forecast.
-        freq: unit of the time features.
-        embed: timeF, fixed or learned.
         lengths: seq_len, label_len, pred_len.
         parts: first row and number of windows of training, validation and test.
 
     Raises:
-        UserError: a value is too far from the scaler's mean to be squared in float32.
+        UserError: a value is so far from the scaler's mean that float32 cannot hold its square.
     """
     scaled = scaler.transform(frame.to_numpy())
     far = np.abs(scaled)
     if not (far <= ABSURD).all():
         row, column = np.unravel_index(far.argmax(), far.shape)
-        where = f"{table.path}: row {row + FIRST_ROW}, column {frame.columns[column]!r}"
-        what = f"{frame.iat[row, column]:g} is {far.max():.1g} standard deviations from the mean"
+        what = (
+            f"{table.path}: row {row + FIRST_ROW}, column {frame.columns[column]!r}: "
+            f"{frame.iat[row, column]:g} is {far.max():.1g} standard deviations from the mean of "
+            "the training rows"
+        )
         if not far.max() ** 2 <= LARGEST:
-            raise UserError(f"{where}: {what} of the training rows; mend it or leave it out")
-        print(f"note: {where}: {what} of the training rows; scores will show little else")
+            raise UserError(f"{what}; mend it, or leave the column out with --cols")
+        print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     dates = pd.DatetimeIndex(frame.index)
     beyond = pd.date_range(dates[-1], periods=lengths[2] + 1, freq=offset)[1:]
@@ -249,34 +213,35 @@ def scaled_rows(
     train, val, test = (Windows(values, marks, *part, *lengths) for part in parts)
     columns = list(frame.columns)
     return ForecastData(
-        *(name, table.path, table.sha256, columns, columns[-1], dates, beyond),
-        *(table.step, offset, scaler, len(columns), out_width, train, val, test),
+        *(name, table.path, table.sha256, columns, columns[-1], dates, beyond, table.step),
+        *(offset, scaler, len(columns), out_width, train, val, test),
     )
 
 
 def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
-    """Return the checksum of a data set's file, which a registered one need not be there for."""
-    return _source(name, root_path, data_path).sha256
+    """Return the checksum of a data set's file; a registered set needs no file."""
+    return DATASETS[name].sha256 if name in DATASETS else _table(name, root_path, data_path).sha256
 
 
 def window_counts(
     name: str, root_path: Path | str, data_path: str, seq_len: int, pred_len: int
 ) -> tuple[int, int, int]:
-    """Count the windows of training, validation and test, for a registered set without its file.
+    """Count the windows of training, validation and test; a registered set needs no file.
 
     Raises:
         UserError: a part has none.
     """
-    rows = _source(name, root_path, data_path).rows
+    rows, _ = _shape(name, root_path, data_path)
     counts = _counts(_borders(name, rows), seq_len, pred_len)
     if min(counts) < 1:
-        enough = itertools.count(rows)
-        fits = (n for n in enough if min(_counts(_borders("", n), seq_len, pred_len)) > 0)
-        more = "" if name in DATASETS else f" or bring {next(fits)} rows"
+        more = (
+            n for n in itertools.count() if min(_counts(_borders("", n), seq_len, pred_len)) > 0
+        )
+        advice = "" if name in DATASETS else f" or bring {next(more)} rows"
         raise UserError(
             f"{name if name in DATASETS else Path(root_path) / data_path}: {rows} rows are too few "
             f"for --seq_len {seq_len} and --pred_len {pred_len}: a part has no window; "
-            f"shorten them{more}"
+            f"shorten them{advice}"
         )
     return counts
 
@@ -284,10 +249,10 @@ def window_counts(
 def column_counts(
     name: str, root_path: Path | str, data_path: str, features: str, cols: Sequence[str] | None
 ) -> tuple[int, int]:
-    """Count the columns that a model reads and forecasts; `cols` with the target, None for all."""
+    """Count the columns that go in and out; `cols` with the target; registered: without a file."""
     if features == "S":
         return 1, 1
-    width = len(cols) if cols else _source(name, root_path, data_path).columns
+    width = len(cols) if cols else _shape(name, root_path, data_path)[1]
     return width, width if features == "M" else 1
 
 
@@ -296,29 +261,37 @@ def natural_freq(name: str, root_path: Path | str, data_path: str, embed: str = 
 
     The embeddings fixed and learned know h and t only.
     """
-    unit = _source(name, root_path, data_path).freq
+    if name in DATASETS:
+        return "h"  # the released code's, whatever the step
+    unit = natural_unit(_table(name, root_path, data_path).offset)
     return unit if embed == "timeF" else "t" if unit in "st" else "h"
-
-
-def _source(name: str, root_path: Path | str, data_path: str) -> DataSet | Table:
-    """Return what knows a data set's rows, columns, checksum and unit of time."""
-    return DATASETS.get(name) or _table(name, root_path, data_path)
 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
 
 
-def _columns(table: Table, features: str, target: str, cols: Sequence[str] | None) -> pd.DataFrame:
-    return table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
+def _shape(name: str, root_path: Path | str, data_path: str) -> tuple[int, int]:
+    """Return a data set's rows and columns."""
+    known = DATASETS.get(name)
+    if known:
+        return known.rows, known.columns
+    return _table(name, root_path, data_path).values.shape
 
 
-def _borders(name: str, rows: int) -> tuple[int, int, int, int]:
+def _training_rows(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the training rows of another file's columns of the same names."""
+    size = path.stat().st_size if path.is_file() else 0
+    known = next((dataset for dataset in DATASETS.values() if dataset.size == size), None)
+    rows = read_table(path, known).pick(frame.columns[-1], list(frame.columns))
+    return rows.head(_borders(known.name if known else "", len(rows))[1])
+
+
+def _borders(name: str, rows: int) -> tuple[int, ...]:
     """Return the rows between which training, validation and test lie."""
-    dataset = DATASETS.get(name)
-    if dataset and dataset.split:
-        return 0, *dataset.split
-    return 0, int(rows * 0.7), rows - int(rows * 0.2), rows
+    known = DATASETS.get(name)
+    split = known.split if known else ()
+    return 0, *(split or (int(rows * 0.7), rows - int(rows * 0.2), rows))
 
 
 def _counts(borders: Sequence[int], seq_len: int, pred_len: int) -> tuple[int, int, int]:

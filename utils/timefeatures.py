@@ -49,9 +49,8 @@ def natural_unit(offset: pd.offsets.BaseOffset) -> str:
     """
     if not isinstance(offset, pd.offsets.Tick):
         return "b" if isinstance(offset, pd.offsets.BusinessDay) else "m"
-    step = pd.Timedelta(offset)
-    units = {"7D": "w", "1D": "d", "1h": "h", "1min": "t"}
-    whole = (letter for unit, letter in units.items() if not step % pd.Timedelta(unit))
+    units = {"w": "7D", "d": "1D", "h": "1h", "t": "1min"}
+    whole = (u for u, length in units.items() if offset.nanos % pd.to_timedelta(length).value == 0)
     return next(whole, "s")
 
 
