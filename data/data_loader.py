@@ -95,9 +95,9 @@ class ForecastData:
         return ending.batch(torch.zeros(1, dtype=torch.int64, device=unknown.device)), self.beyond
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
-        """Count the steps of a length of time; None unless every such length has that many."""
-        steps = length / self.step
-        return int(steps) if isinstance(self.offset, Tick) and steps % 1 == 0 else None
+        """Count the steps of a length of time; None unless it is a whole number of equal steps."""
+        whole = isinstance(self.offset, Tick) and not length % self.step
+        return length // self.step if whole else None
 
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""
