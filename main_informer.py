@@ -4,9 +4,9 @@ import dataclasses
 import sys
 
 from exp.flags import parse
+from exp.record import RunFailed
 from exp.run import dry_run, run_all
 from exp.sweep import named_gpus, spread
-from exp.training import RunFailed
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
 

@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from exp.forecasts import save_figure
+from exp.samples import save_figure
 from utils.environment import describe
 from utils.errors import UserError
 from utils.files import write_atomic

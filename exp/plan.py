@@ -10,7 +10,7 @@ from pathlib import Path
 
 from exp.exp_informer import Exp_Informer
 from exp.grid import Run
-from exp.run import time_one_step
+from exp.run import _time_one_step as time_one_step
 from utils.errors import UserError
 from utils.files import read_json
 from utils.progress import duration
