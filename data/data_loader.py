@@ -230,3 +230,46 @@ def _refuse_lengths(
         f"{path}: {rows} rows are too few for --seq_len {seq_len} and --pred_len {pred_len}: "
         f"a part has no window; shorten them{way_out}"
     )
+
+
+# Stand-ins until the data helpers land.
+_ROWS_OF = {
+    **dict.fromkeys(["ETTh1", "ETTh2"], 17420),
+    **dict.fromkeys(["ETTm1", "ETTm2"], 69680),
+    **{"WTH": 35064, "weather": 52696, "ECL": 26304, "demo": 8730},
+}
+
+
+def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
+    """Return a data set's checksum."""
+    if name in DATASETS:
+        return DATASETS[name].sha256
+    return hashlib.sha256((Path(root_path) / data_path).read_bytes()).hexdigest()
+
+
+def window_counts(
+    name: str, root_path: Path | str, data_path: str, seq_len: int, pred_len: int
+) -> tuple[int, int, int]:
+    """Count the windows of train, val and test."""
+    path = Path(root_path) / data_path
+    if name in DATASETS:
+        rows = _ROWS_OF[name]
+    else:
+        rows = sum(1 for line in path.open() if line.strip()) - 1
+    counts = _counts(_borders(rows, DATASETS.get(name)), seq_len, pred_len)
+    if min(counts) < 1:
+        _refuse_lengths(path, rows, DATASETS.get(name), seq_len, pred_len)
+    return counts[0], counts[1], counts[2]
+
+
+def column_counts(
+    name: str,
+    root_path: Path | str,
+    data_path: str,
+    features: str,
+    target: str,
+    cols: Sequence[str] | None,
+) -> tuple[int, int]:
+    """Count the columns that a model reads and forecasts."""
+    width = DATASETS[name].columns if name in DATASETS else len({*(cols or ()), target})
+    return (1, 1) if features == "S" else (width, width if features == "M" else 1)
