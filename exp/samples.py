@@ -35,6 +35,7 @@ class Prediction:
         history: its values [seq_len, C], original units.
         dates: dates of the forecast [pred_len].
         values: the forecast [pred_len, C], original units.
+        texts: the same with the digits that the data have [pred_len, C].
         attention: the encoder layers' maps [H, L, L], where --output_attention keeps them.
     """
 
@@ -43,13 +44,14 @@ class Prediction:
     history: np.ndarray
     dates: pd.DatetimeIndex
     values: np.ndarray
+    texts: np.ndarray
     attention: list[np.ndarray]
 
     def write(self, folder: Path) -> list[Path]:
         """Write prediction.csv and .png (and attention.npz), and return their paths."""
-        table = pd.DataFrame(self.values, columns=self.names, index=self.dates)
+        table = pd.DataFrame(self.texts, columns=self.names, index=self.dates)
         paths = [folder / "prediction.csv", folder / "prediction.png"]
-        text = table.to_csv(index_label="date", float_format="%.6g")
+        text = table.to_csv(index_label="date")
         write_atomic(paths[0], text.encode())
         shown = self.names[-MOST_PANELS:]
         figure, axes = plt.subplots(
@@ -201,10 +203,16 @@ def long_frame(data: ForecastData, config: Config, pred: Tensor) -> pd.DataFrame
             "window": np.repeat(np.arange(count), rows.shape[1] * width),
             "date": np.repeat(data.dates.to_numpy()[rows].ravel(), width),
             "column": np.tile(names, rows.size),
-            "forecast": data.scaler.inverse(pred.numpy().astype(float)).ravel(),
-            "truth": data.scaler.inverse(true.astype(float)).ravel(),
+            "forecast": _texts(data, pred.numpy()),
+            "truth": _texts(data, true),
         }
     )
+
+
+def _texts(data: ForecastData, scaled: np.ndarray) -> np.ndarray:
+    """Write scaled values [..., C] in original units, with the digits that the data have."""
+    values = data.scaler.inverse(scaled.astype(float))
+    return data.scaler.as_text(values.reshape(-1, values.shape[-1])).ravel()
 
 
 def plain(name: str) -> str:
