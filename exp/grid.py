@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data.data_loader import data_sha256, window_counts
 from exp.config import Config
+from exp.exp_basic import load
 from exp.flags import Options, parse, signed_coefficient
 from exp.record import Record
 from utils.errors import UserError
@@ -85,12 +86,17 @@ def expand(
     """
     coefficients = list(dict.fromkeys(signed_coefficient(lam, s) for lam in lams for s in signs))
     runs: dict[str, Run] = {}
+    read: set[tuple[object, ...]] = set()  # custom files and columns that are known to do
     for words in settings:
         try:
             for word in words:
                 if (flag := word.split("=")[0]) in INSTEAD:
                     raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
             config, options = parse(list(words))
+            columns = (options.root_path, options.data_path, config.features, config.target)
+            if config.data == "custom" and columns not in read:
+                load(config, options)
+                read.add(columns)
             for run in repetitions(config, options, words, coefficients, seeds):
                 runs.setdefault(run.name, run)
         except UserError as error:
