@@ -33,6 +33,7 @@ from utils.progress import Meter
 
 BATCH = 32
 SIDE = 4096  # of the matrices whose product shows what the device can do
+SETTINGS = [(48, 48, 24, 3), (720, 168, 24, 5)]  # seq_len, label_len, pred_len, factor
 PEER = "neuralforecast"
 PEERS = {"informer": "Informer", "transformer": "VanillaTransformer", "autoformer": "Autoformer"}
 CONTENDERS = {  # and their flags, where they are ours
@@ -191,16 +192,14 @@ def _setting(text: str) -> tuple[int, ...]:
 
 def main(words: list[str]) -> int:
     """Measure, print the table, write it as CSV after each setting, and return the exit code."""
-    parser = Parser(
-        prog="python -m exp.bench",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add, many = parser.add_argument, {"nargs": "+", "metavar": "X"}
-    lengths, text = [(48, 48, 24, 3), (720, 168, 24, 5)], "seq_len/label_len/pred_len/factor"
-    add("--settings", type=_setting, default=lengths, help=text, **many)
-    add("--models", default=["informer"], choices=MODELS, help=f"of {', '.join(MODELS)}", **many)
-    text = f"of {', '.join(CONTENDERS)}; all but {PEER} with c = -2, and c0 with c = 0"
+    help_format = argparse.ArgumentDefaultsHelpFormatter
+    parser = Parser(prog="python -m exp.bench", description=__doc__, formatter_class=help_format)
+    many: dict[str, Any] = {"nargs": "+", "metavar": "X"}
+    add, text = parser.add_argument, "seq_len/label_len/pred_len/factor"
+    add("--settings", type=_setting, default=SETTINGS, help=text, **many)
+    text = f"of {', '.join(MODELS)}"
+    add("--models", default=["informer"], choices=MODELS, help=text, **many)
+    text = f"of {', '.join(CONTENDERS)}; ours but c0 with c = -2"
     add("--contenders", default=["fp32", "c0", "bf16", PEER], choices=CONTENDERS, help=text, **many)
     add("--rounds", type=_whole, default=10, metavar="N", help="steps of each contender")
     add("--threads", type=_whole, default=os.cpu_count(), metavar="N", help="processor threads")

@@ -1,4 +1,4 @@
-"""Forecasts as people read them: dated CSV files and plots in original units."""
+"""Forecasts as people read them: dated tables and plots in original units."""
 
 import io
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -19,19 +19,21 @@ from utils.errors import UserError
 from utils.files import write_atomic, write_npz
 
 mpl.use("Agg")
-TRUTH, FORECAST = "#444444", "#0072B2"  # told apart in grey and by the colour-blind
+TRUTH, FORECAST = "#444444", "#0072B2"  # distinct in grey and for the colour-blind
 MOST_PANELS = 8
+RANKS = ("best", "median", "worst")
+FIXED = {"1/4": 0.25, "1/2": 0.5, "3/4": 0.75}  # the same windows in every run of a cell
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The forecast beyond the end of the file.
+    """The forecast that follows one window.
 
-    Args:
+    Attributes:
         names: output columns.
         past: dates of the input window [seq_len].
         history: its values [seq_len, C], original units.
-        dates: dates of the forecast [pred_len], at the data's own step.
+        dates: dates of the forecast [pred_len].
         values: the forecast [pred_len, C], original units.
         attention: the encoder layers' maps [H, L, L], where --output_attention keeps them.
     """
@@ -44,7 +46,7 @@ class Prediction:
     attention: list[np.ndarray]
 
     def write(self, folder: Path) -> list[Path]:
-        """Write prediction.csv and .png (and attention.npz), and return their places."""
+        """Write prediction.csv and .png (and attention.npz), and return their paths."""
         table = pd.DataFrame(self.values, columns=self.names, index=self.dates)
         paths = [folder / "prediction.csv", folder / "prediction.png"]
         text = table.to_csv(index_label="date", float_format="%.6g")
@@ -55,13 +57,15 @@ class Prediction:
         )
         for axis, name in zip(axes[:, 0], shown, strict=True):
             column = self.names.index(name)
-            axis.plot(self.past, self.history[:, column], color=TRUTH, label="history")
-            axis.plot(self.dates, self.values[:, column], "--", color=FORECAST, label="forecast")
-            axis.axvline(self.past[-1], color="0.7", linewidth=0.8)
+            draw_window(
+                axis,
+                np.concatenate([self.past.to_numpy(), self.dates.to_numpy()]),
+                self.history[:, column],
+                {"forecast": self.values[:, column]},
+            )
             axis.set_ylabel(plain(name))
         axes[0, 0].legend(frameon=False, ncols=2)
-        axes[-1, 0].set_xlabel("date")
-        _concise_dates(axes[-1, 0])
+        axes[-1, 0].set_xlabel(f"date (forecast from {self.dates[0]})")
         save_figure(figure, paths[1])
         if self.attention:
             paths.append(folder / "attention.npz")
@@ -73,33 +77,31 @@ class Prediction:
 class Samples:
     """Test windows to be looked at, of the target column, in original units.
 
-    Args:
-        rank: best, median, worst, or the window's number [n].
-        start: window numbers from 0 [n].
+    Attributes:
+        rank: best, median, worst, a key of FIXED, or the window's number [n].
+        window: window numbers from 0 [n].
         mse: the target's error in each window, on scaled data [n].
+        date: the file's dates [n, seq_len + pred_len].
         history: [n, seq_len].
         truth: [n, pred_len].
         pred: [n, pred_len].
-        first: date of the first forecast step [n], ISO text.
-        step_seconds: the data's step.
         target: the column's name.
     """
 
     rank: np.ndarray
-    start: np.ndarray
+    window: np.ndarray
     mse: np.ndarray
+    date: np.ndarray
     history: np.ndarray
     truth: np.ndarray
     pred: np.ndarray
-    first: np.ndarray
-    step_seconds: float
     target: str
 
     @classmethod
     def choose(
         cls, data: ForecastData, config: Config, wanted: str, pred: Tensor, true: Tensor
     ) -> "Samples":
-        """Pick best, median and worst windows, and those named by number.
+        """Pick best, median, worst and fixed windows, and those named by number.
 
         Args:
             data: the data set.
@@ -113,22 +115,21 @@ class Samples:
         """
         mse = (pred - true).square().mean(1).numpy()
         ranked = np.argsort(mse, kind="stable")
-        places = {"best": ranked[0], "median": ranked[len(mse) // 2], "worst": ranked[-1]}
-        words = [*places, *(w for w in parse_windows(wanted, len(mse)) if w not in places)]
-        start = np.array([places.get(word, word) for word in words], dtype=int)
+        number = dict(zip(RANKS, ranked[[0, len(mse) // 2, -1]], strict=True))
+        number |= {name: int(share * len(mse)) for name, share in FIXED.items()}
+        words = [*number, *(w for w in parse_windows(wanted, len(mse)) if w not in number)]
+        window = np.array([number.get(word, word) for word in words], dtype=int)
         mean, std = data.scaler.mean[-1], data.scaler.std[-1]
-        index = data.test.start + start
-        reach = index[:, None] + np.arange(config.seq_len)
-        values = data.test.values[..., -1].cpu().numpy()
+        rows = data.test.start + window[:, None] + np.arange(config.seq_len + config.pred_len)
+        values = data.test.values[..., -1].cpu().numpy().astype(float) * std + mean
         return cls(
             rank=np.array(words),
-            start=start,
-            mse=mse[start],
-            history=values[reach] * std + mean,
-            truth=true.numpy()[start] * std + mean,
-            pred=pred.numpy()[start] * std + mean,
-            first=data.dates[index + config.seq_len].to_numpy().astype("datetime64[s]").astype(str),
-            step_seconds=_seconds(data),
+            window=window,
+            mse=mse[window],
+            date=data.dates.to_numpy()[rows],
+            history=values[rows[:, : config.seq_len]],
+            truth=values[rows[:, config.seq_len :]],
+            pred=pred.numpy()[window].astype(float) * std + mean,
             target=data.columns[-1],
         )
 
@@ -141,28 +142,69 @@ class Samples:
             len(shown), 1, figsize=(7, 0.9 + 2.0 * len(shown)), squeeze=False
         )
         for axis, i in zip(axes[:, 0], shown, strict=True):
-            self._draw(axis, i)
+            first = str(self.date[i, self.history.shape[1]].astype("datetime64[s]"))
+            lines = {"truth": self.truth[i], "forecast": self.pred[i]}
+            draw_window(axis, self.date[i], self.history[i], lines)
+            axis.set_ylabel(plain(self.target))
+            axis.set_title(
+                f"{self.rank[i]}: test window {self.window[i]}, from {first.replace('T', ' ')}, "
+                f"MSE {self.mse[i]:.3g} (scaled)",
+                fontsize="medium",
+            )
         axes[0, 0].legend(frameon=False, ncols=3)
         figure.tight_layout()
         path = folder / "forecasts.png"
         save_figure(figure, path)
         return path
 
-    def _draw(self, axis: Axes, i: int) -> None:
-        step = np.timedelta64(round(self.step_seconds), "s")
-        first = np.datetime64(self.first[i])
-        past = first + step * np.arange(-self.history.shape[1], 0)
-        ahead = first + step * np.arange(self.truth.shape[1])
-        axis.plot(past, self.history[i], color=TRUTH, linewidth=0.9)
-        axis.plot(ahead, self.truth[i], color=TRUTH, label="truth")
-        axis.plot(ahead, self.pred[i], "--", color=FORECAST, label="forecast")
-        axis.axvline(ahead[0], color="0.7", linewidth=0.8)
-        axis.set_ylabel(plain(self.target))
-        axis.set_title(
-            f"{self.rank[i]}: test window {self.start[i]}, MSE {self.mse[i]:.3g} (scaled)",
-            fontsize="medium",
-        )
-        _concise_dates(axis)
+
+def draw_window(
+    axis: Axes, dates: np.ndarray, history: np.ndarray, ahead: dict[str, np.ndarray]
+) -> None:
+    """Draw a window's history and what follows it, joined, over the file's dates.
+
+    Args:
+        axis: where.
+        dates: datetime64 [seq_len + pred_len].
+        history: [seq_len].
+        ahead: name of each line (truth, forecast) to its values [pred_len].
+    """
+    now = len(history)
+    axis.plot(dates[:now], history, color=TRUTH, linewidth=0.9, label="history")
+    for name, values in ahead.items():
+        line = ("--", FORECAST) if name == "forecast" else ("-", TRUTH)
+        joined = np.concatenate([history[-1:], values])
+        axis.plot(dates[now - 1 :], joined, line[0], color=line[1], label=name)
+    axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
+    locator = AutoDateLocator(minticks=3, maxticks=8)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def long_frame(data: ForecastData, config: Config, pred: Tensor) -> pd.DataFrame:
+    """Lay out all test forecasts, one row a window, step and column, in original units.
+
+    Args:
+        data: the data set.
+        config: lengths.
+        pred: forecasts [windows, pred_len, C], scaled.
+
+    Returns:
+        Columns window, date, column, forecast, truth.
+    """
+    count, _, width = pred.shape
+    rows = data.test.start + config.seq_len + np.arange(count)[:, None] + np.arange(pred.shape[1])
+    names = data.columns[-width:]
+    true = data.test.values[..., -width:].cpu().numpy()[rows]  # [windows, pred_len, C]
+    return pd.DataFrame(
+        {
+            "window": np.repeat(np.arange(count), rows.shape[1] * width),
+            "date": np.repeat(data.dates.to_numpy()[rows].ravel(), width),
+            "column": np.tile(names, rows.size),
+            "forecast": data.scaler.inverse(pred.numpy().astype(float)).ravel(),
+            "truth": data.scaler.inverse(true.astype(float)).ravel(),
+        }
+    )
 
 
 def plain(name: str) -> str:
@@ -178,24 +220,13 @@ def parse_windows(wanted: str, count: int | None) -> list[str]:
     """
     words = wanted.replace(" ", "").split(",")
     for word in words:
-        known = word in ("best", "median", "worst")
         inside = word.isdecimal() and (count is None or int(word) < count)
-        if not known and not inside:
+        if word not in (*RANKS, *FIXED) and not inside:
             raise UserError(
-                f"--plot_windows {word}: must be best, median, worst or a number below {count}"
+                f"--plot_windows {word}: must be best, median, worst, {', '.join(FIXED)} "
+                f"or a number below {count}"
             )
     return words
-
-
-def _seconds(data: ForecastData) -> float:
-    return pd.Timedelta(data.step).total_seconds()
-
-
-def _concise_dates(axis: Axes) -> None:
-    """Label a date axis so that day, month and year are told once each."""
-    locator = AutoDateLocator()
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
