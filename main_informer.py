@@ -1,12 +1,10 @@
 """Train and test a forecaster with the Lipschitz Regularizer: one setting, --itr seeds."""
 
-import dataclasses
 import sys
 
 from exp.flags import parse
 from exp.record import RunFailed
 from exp.run import dry_run, run_all
-from exp.workers import run_on_gpus
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import protect_output
@@ -39,13 +37,11 @@ def main(words: list[str]) -> int:
 def run(words: list[str]) -> int:
     """Do what a command line asks for and return the exit code."""
     config, options = parse(words)
+    if options.use_multi_gpu:
+        print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep runs seeds on all of them")
     if options.dry_run:
         dry_run(config, options)
         return 0
-    if options.use_multi_gpu:
-        if code := run_on_gpus(words, config, options):
-            return code
-        options = dataclasses.replace(options, force=False)  # all done: only the mean is left
     with signals_noted() as stop:
         run_all(config, options, stop)
     return 0

@@ -3,13 +3,14 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data.data_loader import data_sha256, window_counts
 from exp.config import Config
+from exp.exp_basic import load
 from exp.flags import Options, parse, signed_coefficient
 from exp.record import Record, find_record
 from utils.errors import UserError
@@ -42,15 +43,15 @@ class Run:
     data_sha256: str
 
     @cached_property
-    def name(self) -> str:
-        """The name of the run's folder."""
-        return self.record.folder.name
-
-    @cached_property
     def record(self) -> Record:
         """The run's record, there or not."""
-        place = self.options.results, self.config, self.data_sha256, self.options.data_path
-        return find_record(*place)
+        where, file = self.options.results, self.options.data_path
+        return find_record(where, self.config, self.data_sha256, file)
+
+    @property
+    def name(self) -> str:
+        """The run's folder, which holds the hash of its identity."""
+        return self.record.folder.name
 
     @property
     def log(self) -> Path:
@@ -88,11 +89,7 @@ def expand(
     runs: dict[str, Run] = {}
     for words in settings:
         try:
-            for word in words:
-                if (flag := word.split("=")[0]) in INSTEAD:
-                    raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
-            config, options = parse(list(words))
-            for run in repetitions(config, options, words, coefficients, seeds):
+            for run in _runs_of(tuple(words), itertools.product(seeds, coefficients)):
                 runs.setdefault(run.name, run)
         except UserError as error:
             given = dict(itertools.pairwise(words))
@@ -101,24 +98,21 @@ def expand(
     return list(runs.values())
 
 
-def repetitions(
-    config: Config,
-    options: Options,
-    words: Sequence[str],
-    coefficients: Sequence[float],
-    seeds: Iterable[int],
-) -> list[Run]:
-    """Return the runs of one setting over seeds and coefficients."""
+def _runs_of(words: tuple[str, ...], pairs: Iterable[tuple[int, float]]) -> Iterator[Run]:
+    """Check one setting and give its run for each seed and coefficient."""
+    for word in words:
+        if (flag := word.split("=")[0]) in INSTEAD:
+            raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
+    config, options = parse(list(words))
     place = (config.data, options.root_path, options.data_path)
+    if config.data == "custom":
+        load(config, options)  # no later setting reads the file again
     windows = window_counts(*place, config.seq_len, config.pred_len)[0]
-    if windows < config.batch_size:
-        raise UserError(f"--batch_size {config.batch_size}: there are {windows} training windows")
-    sha256 = data_sha256(*place)
-    return [
-        Run(dataclasses.replace(config, lip_coef=c, seed=seed), options, tuple(words), sha256)
-        for seed in seeds
-        for c in coefficients
-    ]
+    if windows < (size := config.batch_size):
+        raise UserError(f"--batch_size {size}: there are {windows} training windows")
+    for seed, c in pairs:
+        one = dataclasses.replace(config, lip_coef=c, seed=seed)
+        yield Run(one, options, words, data_sha256(*place))
 
 
 def shard_of(names: Iterable[str], shard: str) -> set[str]:

@@ -10,8 +10,8 @@ import shutil
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from data.data_loader import column_counts, window_counts
 from data.registry import DATASETS
@@ -29,8 +29,7 @@ STEP_SECONDS = 0.01  # what a step of any size costs
 WEIGHTS = 4 * 43  # bytes that a run keeps, by d_model squared, at the paper's numbers of layers
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """Where a run stands: one of STATUSES, a failed run's error, what a finished one took."""
 
     status: str
@@ -89,7 +88,7 @@ def expected_seconds(run: Run, epochs: int, threads: int) -> float:
     """Estimate the time of a run at REFERENCE; backward costs twice as much as forward."""
     c, place = run.config, (run.config.data, run.options.root_path, run.options.data_path)
     train, val, test = window_counts(*place, c.seq_len, c.pred_len)
-    columns, _ = column_counts(*place, c.features, c.target, c.cols)
+    columns, _ = column_counts(*place, c.features, c.cols)
     forward = epochs * (3 * train + val) + test  # windows
     pace = REFERENCE * threads * (BF16 if c.amp == "bf16" else 1.0)
     return forward * (operations(c, columns) / pace + STEP_SECONDS / 3 / c.batch_size)

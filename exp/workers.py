@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,12 +26,10 @@ from typing import Any
 
 import torch
 
-from exp.config import Config
 from exp.flags import Options
-from exp.grid import Run, repetitions
+from exp.grid import Run
 from utils.errors import UserError
 from utils.files import advice
-from utils.interrupt import signals_noted
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.2  # seconds
@@ -247,35 +244,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def run_on_gpus(words: Sequence[str], config: Config, options: Options) -> int:
-    """Do the repetitions of one command on the GPUs of --use_multi_gpu, one a GPU in turn.
-
-    Args:
-        words: the command line of main_informer.py.
-        config: its settings.
-        options: its options.
-
-    Returns:
-        0, or 1 when a repetition failed, which is printed.
-
-    Raises:
-        UserError: this machine has not all of --devices.
-        Interrupted: a signal came; the runs under way have stopped at a resumable point.
-    """
-    gpus, count = options.devices.replace(" ", "").split(","), torch.cuda.device_count()
-    if not all(gpu.isdecimal() and int(gpu) < count for gpu in gpus):
-        raise UserError(f"--devices {options.devices}: this machine has {count} CUDA devices")
-    alone = [*(word for word in words if word != "--use_multi_gpu"), "--device", "cuda"]
-    seeds = range(config.seed, config.seed + options.itr)
-    runs = repetitions(config, options, alone, [config.lip_coef], seeds)
-    local = Local([{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus], max(1, cores() // len(gpus)))
-    failed = False
-    with signals_noted() as stop, closing(local.carry_out(runs)) as work:
-        for ended in work:
-            for name, error in ended:
-                print(f"{name}: {f'failed: {error}' if error else 'done'}", flush=True)
-                failed = failed or error is not None
-            stop.check()
-    return int(failed)
