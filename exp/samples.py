@@ -220,10 +220,16 @@ def long_frame(data: ForecastData, config: Config, pred: Tensor) -> pd.DataFrame
             "window": np.repeat(np.arange(count), rows.shape[1] * width),
             "date": np.repeat(data.dates.to_numpy()[rows].ravel(), width),
             "column": np.tile(names, rows.size),
-            "forecast": data.scaler.inverse(pred.numpy().astype(float)).ravel(),
-            "truth": data.scaler.inverse(true.astype(float)).ravel(),
+            "forecast": _texts(data, pred.numpy()),
+            "truth": _texts(data, true),
         }
     )
+
+
+def _texts(data: ForecastData, scaled: np.ndarray) -> np.ndarray:
+    """Write scaled values [..., C] in original units, with the digits that the data have."""
+    values = data.scaler.inverse(scaled.astype(float))
+    return data.scaler.as_text(values.reshape(-1, values.shape[-1])).ravel()
 
 
 def plain(name: str) -> str:
