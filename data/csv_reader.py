@@ -122,10 +122,9 @@ def parse_table(content: bytes, path: Path) -> Table:
     texts = pd.DataFrame(columns, dates, dtype=object)
     values = pd.DataFrame(texts.apply(pd.to_numeric, errors="coerce"), dtype=np.float64)
     unfit = ~(values.abs() <= LARGEST)  # NaN compares false
-    first = unfit.loc[:, unfit.any()].to_numpy().argmax(axis=0)
     bad = {
-        name: (int(row), columns[name][row])
-        for name, row in zip(values.columns[unfit.any()], first, strict=True)
+        name: (row := int(unfit[name].to_numpy().argmax()), columns[name][row])
+        for name in values.columns[unfit.any()]
     }
     return Table(path, sha256_of(content), values, bad, step, offset)
 
@@ -160,7 +159,7 @@ def _check_header(header: list[str], path: Path) -> None:
             f"{where} is separated by {separator!r}; save the file with commas between cells "
             "and points in numbers"
         )
-    if header[0] == "" and len(header) > 1:
+    if header[:1] == [""] and len(header) > 1:
         raise UserError(
             f"{where}, column 1 has no name: probably the index that pandas writes; save the "
             'frame with to_csv(index=False), or with index_label="date" if the index has the dates'
