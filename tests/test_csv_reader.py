@@ -3,7 +3,7 @@
 import csv
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ def changed(row: int, line: str) -> bytes:
     return "\n".join(whole).encode()
 
 
-def dated(dates: Sequence[pd.Timestamp | str]) -> bytes:
+def dated(dates: Iterable[pd.Timestamp | str]) -> bytes:
     """A file with a number for each date."""
     return "\n".join(["date,OT", *(f"{date},{i}" for i, date in enumerate(dates))]).encode()
 
