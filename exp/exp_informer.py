@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.data_loader import Batch, Windows
+from data.data_loader import Batch, ForecastData, Windows
 from exp.baselines import baseline_scores
 from exp.config import Config
 from exp.exp_basic import Exp_Basic, batch_order
@@ -51,10 +51,17 @@ class Exp_Informer(Exp_Basic):
         config: the settings that define the run.
         options: where and how to run.
         stop: says whether a signal came.
+        data: its data, where they are not those that the settings name.
     """
 
-    def __init__(self, config: Config, options: Options, stop: Stop | None = None) -> None:
-        super().__init__(config, options)
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        stop: Stop | None = None,
+        data: ForecastData | None = None,
+    ) -> None:
+        super().__init__(config, options, data)
         self.stop = stop or Stop()
         self.writer: Any = None  # of TensorBoard, where it is asked for
 
@@ -251,14 +258,13 @@ class Exp_Informer(Exp_Basic):
         with torch.inference_mode(), self.own_draws():
             forecast, _ = self._process_one_batch(batch)
         width, scaler = self.data.out_width, self.data.scaler
-        values = scaler.inverse(forecast.pred[0].double().cpu().numpy())
         return Prediction(
             names=self.data.columns[-width:],
+            scaler=scaler,
             past=self.data.dates[-self.config.seq_len :],
             history=scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
             dates=dates,
-            values=values,
-            texts=scaler.as_text(values),
+            values=scaler.inverse(forecast.pred[0].double().cpu().numpy()),
             attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
         )
 
