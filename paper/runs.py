@@ -19,6 +19,7 @@ STUDY = "study"  # the committed study, under results/
 BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
 METRICS = ("mse", "mae")
 CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
+ORDER = ["place", "label", "axis", "norm", "c", "seed"]
 LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
 TEXTS = ("id", "setting_id", "data_sha256", "git_commit", "error", "cols", "s_layers", "started")
 PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measured against
@@ -39,8 +40,9 @@ class Runs:
             `exp.record.read_runs` (lists written as text with commas): c (signed coefficient),
             axis and norm of the regularizer ("" at c = 0), dataset ("ETTh2"; for a custom file
             "FILE TARGET"), cell ("ETTh2 S 24"), lengths ("seq_len/label_len"), printed (has a
-            place in the paper's tables), differs (settings unlike the paper's, "" if none) and
-            label (cell and all that sets it apart, for sentences, titles and file names).
+            place in the paper's tables), differs (settings unlike the paper's, "" if none),
+            label (cell and all that sets it apart, for sentences, titles and file names) and place
+            (in the paper's order).
         source: the folder of the runs, or of the study.
         committed: the frame is the study's CSV: no folder of a run is there.
         notes: sentences about what was read.
@@ -166,8 +168,7 @@ def describe(frame: pd.DataFrame) -> pd.DataFrame:
         values = frame[column].groupby(frame["label"])
         apart = pd.Series(values.transform("nunique")) > 1  # equal labels would merge
         frame.loc[apart, "label"] += frame.loc[apart, column].map(text.format)
-    by = ["place", "label", "axis", "norm", "c", "seed"]
-    return frame.sort_values(by, kind="stable").drop(columns="place").reset_index(drop=True)
+    return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 
 def _datasets(frame: pd.DataFrame) -> pd.Series:
@@ -198,14 +199,19 @@ def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
     parts = [cell if paper else f"{cell} ({lengths})", *differs]
     parts += [row["model"]] if row["model"] != "informer" else []
     parts += [f"{row['amp']}"] if row["amp"] != "off" else []
-    order = [*paper_settings()]
+    order = [data for data, _, _ in paper_settings()]
+    places = (
+        "SM".find(str(row["features"])) % 3,  # S, M, then MS
+        order.index(row["data"]) if row["data"] in order else len(order),
+        horizon,
+    )
     return {
         "cell": cell,
         "lengths": lengths,
         "printed": paper is not None and not differs,
         "differs": ", ".join(differs),
         "label": ", ".join(map(str, parts)),
-        "place": order.index(key) if paper else len(order),
+        "place": places,
     }
 
 
@@ -271,12 +277,12 @@ def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows with axis and norm filled; both "" in a setting that has no run with c != 0.
     """
-    frame = scored.loc[scored["c"].notna()].assign(row=lambda rows: range(len(rows)))
+    frame = scored.loc[scored["c"].notna()]
     setting = ["results_version", "setting_id"]
     regularized = frame.loc[frame["c"] != 0]
     kinds = regularized[CELL].drop_duplicates()
     zero = frame.loc[frame["c"] == 0].drop(columns=["axis", "norm"])
     zero = zero.merge(kinds, on=setting, how="left").fillna({"axis": "", "norm": ""})
     whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
-    whole = whole.drop_duplicates([*CELL, "c", "seed"]).sort_values("row", kind="stable")
-    return whole.drop(columns="row").reset_index(drop=True)
+    whole = whole.drop_duplicates([*CELL, "c", "seed"])
+    return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)

@@ -1,18 +1,26 @@
 """Tables as text: a frame, and how each of its columns is written."""
 
+import argparse
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import tabulate as layout
 from tabulate import tabulate
 
+from paper.runs import paper_settings
+from utils.errors import UserError, nearest
 from utils.files import make_folder, write_atomic
 
+layout.MIN_PADDING = 0  # headings as narrow as their columns
 DIGITS = 5  # as printed: errors equal to this many digits are equal
 WIDTH = 110  # characters of a line in a terminal
+MOST = 30  # characters of a column there
+STAR = "* the lowest of what is compared; all that are equal"
 FORMATS = ("terminal", "markdown", "latex", "csv")
 SYMBOLS = {
     **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
@@ -35,19 +43,23 @@ class Column:
     """How one column is written.
 
     Attributes:
-        name: of the frame's column.
         head: heading.
+        name: of the frame's column.
         digits: decimals of a number; None: as it stands.
         sd: column of the standard deviation that follows after ±; "" for none.
+        write: from a row to text, where more than one value makes it.
     """
 
-    name: str
     head: str
+    name: str
     digits: int | None = None
     sd: str = ""
+    write: Callable[[dict[Any, Any]], str] | None = None
 
-    def write(self, row: dict[Any, Any]) -> str:
+    def text(self, row: dict[Any, Any]) -> str:
         """Write a row's value, "-" where it is missing."""
+        if self.write:
+            return self.write(row)
         words = number(row[self.name], self.digits)
         sd = number(row[self.sd], self.digits) if self.sd else "-"
         return words if sd == "-" else f"{words} ± {sd}"
@@ -79,9 +91,9 @@ class Table:
     @property
     def rows(self) -> list[list[str]]:
         """Text of each row."""
-        return [[c.write(row) for c in self.columns] for row in self.frame.to_dict("records")]
+        return [[c.text(row) for c in self.columns] for row in self.frame.to_dict("records")]
 
-    def marked(self, mark: str, change: Any = str) -> list[list[str]]:
+    def marked(self, mark: str, change: Callable[[str], str] = str) -> list[list[str]]:
         """Return the rows with `mark`, which has a {}, around the best, after changing each text.
 
         Args:
@@ -151,31 +163,34 @@ def render(
     if style == "latex":
         body = "\n".join(_latex(table, standalone) for table in tables)
         return DOCUMENT.replace("%s", body) if standalone else body
-    write = _markdown if style == "markdown" else _terminal
-    last = _notes(notes, style) if notes else []
-    return "\n".join([*map(write, tables), *("\n".join(last) + "\n" for _ in last[:1])])
+    write, seen, parts = _markdown if style == "markdown" else _terminal, set(), []
+    for table in tables:
+        star = [STAR] if table.best and style == "terminal" else []
+        new = [note for note in (*star, *table.notes) if note not in seen]  # each note once
+        seen |= {*new}
+        parts += [*write(table), *([""] if new else []), *_notes(new, style), ""]
+    return "\n".join([*parts, *_notes(notes, style)]).rstrip("\n") + "\n"
 
 
 def _notes(notes: Sequence[str], style: str) -> list[str]:
     if style == "markdown":
         return [f"- {note}" for note in notes]
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH) or [""]]
+    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
 
 
-def _terminal(table: Table) -> str:
-    body = tabulate(table.marked("{}*"), table.heads, disable_numparse=True)
-    star = ["* the lowest of what is compared; all that are equal"] if table.best else []
-    return "\n".join([*textwrap.wrap(table.title, WIDTH), "", body, "",
-                      *_notes([*star, *table.notes], "terminal")]) + "\n"  # fmt: skip
+def _terminal(table: Table) -> list[str]:
+    rows, most = table.marked("{}*"), [MOST] * len(table.columns)
+    body = tabulate(rows, table.heads, disable_numparse=True, maxcolwidths=most)
+    return [*textwrap.wrap(table.title, WIDTH), "", body]
 
 
-def _markdown(table: Table) -> str:
+def _markdown(table: Table) -> list[str]:
     def safe(text: str) -> str:
         return text.replace("|", "\\|")
 
     heads = [safe(head) for head in table.heads]
     body = tabulate(table.marked("**{}**", safe), heads, "pipe", disable_numparse=True)
-    return "\n".join([f"### {table.title}", "", body, "", *_notes(table.notes, "markdown")]) + "\n"
+    return [f"### {table.title}", "", body]
 
 
 def _latex(table: Table, standalone: bool) -> str:
@@ -193,15 +208,58 @@ def escape(text: str) -> str:
     return "".join(SYMBOLS.get(character, character) for character in text)
 
 
-def write_out(text: str, out: Path | None) -> None:
-    """Write a command's text to a file, or to the terminal.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what paper.tables and paper.signs have in common."""
+    add = parser.add_argument
+    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
+    add("--data", help="data set, or file name of own data (all)")
+    add("--features", choices=("S", "M", "MS"), help="S: Table 2, M: Table 5 (all)")
+    add("--axis", choices=("feature", "time"), help="axis of the regularizer (all)")
+    add("--amp", choices=("off", "bf16"), help="precision (all)")
+    add("--format", choices=FORMATS, default=FORMATS[0], help="csv: unrounded (%(default)s)")
+    add("--standalone", action="store_true", help="LaTeX as a document, not tabulars to \\input")
+    add("--out", type=Path, help="file to write (the terminal)")
+
+
+def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the runs that the flags ask for; c = 0 belongs to every axis.
+
+    Returns:
+        The runs, and a sentence where there is none.
+
+    Raises:
+        UserError: no such data set, here or in the paper.
+    """
+    if args.data:
+        known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
+        asked = args.data.lower()
+        names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
+        if not names:
+            have = ", ".join(sorted({*frame["dataset"]})) or "none"
+            hint = nearest(args.data, known)
+            raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
+        frame = frame.loc[frame["dataset"].isin(names)]
+    for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
+        if value:
+            zero = (frame["c"] == 0) & (column == "axis")
+            frame = frame.loc[(frame[column] == value) | zero]
+    words = [word for word in (args.data, args.features, args.axis, args.amp) if word]
+    none = f"No run of {', '.join(words)}." if words else "There are no runs."
+    return frame, [] if len(frame) else [none]
+
+
+def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence[str]) -> None:
+    """Write a command's tables to its --out, or to the terminal.
 
     Raises:
         UserError: the file's folder cannot be made or written.
     """
-    if out is None:
+    text = render(tables, args.format, notes, args.standalone)
+    if args.format in ("csv", "latex"):  # nothing but the tables goes into the file
+        print(*notes, sep="\n", file=sys.stderr)
+    if args.out is None:
         print(text, end="")
         return
-    make_folder(out.parent)
-    write_atomic(out, text.encode())
-    print(f"wrote {out}")
+    make_folder(args.out.parent)
+    write_atomic(args.out, text.encode())
+    print(f"wrote {args.out}")

@@ -26,32 +26,26 @@ def mean_interval(
     values = np.asarray(values, dtype=float)
     n = values.shape[-1]
     mean = values.mean(axis=-1) if n else np.full(values.shape[:-1], math.nan)
-    half = _half_width(values, 1 / max(n, 1), level)
+    sd = values.std(axis=-1, ddof=1) if n > 1 else np.full(values.shape[:-1], math.nan)
+    half = stats.t.ppf((1 + level) / 2, max(n - 1, 1)) * sd / math.sqrt(max(n, 1))
     return mean, mean - half, mean + half
 
 
-def prediction_interval(values: ArrayLike, k: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return where the mean of k further repetitions would lie: ± t * sd * sqrt(1/n + 1/k).
+def prediction_interval(
+    mean: ArrayLike, sd: ArrayLike, n: ArrayLike, k: ArrayLike, level: float = LEVEL
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the mean of k further repetitions would lie: mean ± t * sd * sqrt(1/n + 1/k).
 
     Args:
-        values: our n repetitions [n].
+        mean: of our repetitions.
+        sd: their standard deviation, NaN for n = 1, and so are the bounds then.
+        n: our repetitions.
         k: repetitions behind the mean that is looked at.
         level: coverage.
-
-    Returns:
-        Lower and upper bound, NaN for n = 1.
     """
-    values = np.asarray(values, dtype=float)
-    half = _half_width(values, 1 / len(values) + 1 / k, level)
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def _half_width(values: np.ndarray, variance_factor: float, level: float) -> np.ndarray:
-    n = values.shape[-1]
-    if n < 2:
-        return np.full(values.shape[:-1], math.nan)
-    quantile = stats.t.ppf((1 + level) / 2, n - 1)
-    return quantile * values.std(axis=-1, ddof=1) * math.sqrt(variance_factor)
+    mean, sd, n, k = (np.asarray(value, dtype=float) for value in (mean, sd, n, k))
+    half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * sd * np.sqrt(1 / n + 1 / k)
+    return mean - half, mean + half
 
 
 def sign_flip_p(differences: ArrayLike) -> np.ndarray:
