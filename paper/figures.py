@@ -21,16 +21,16 @@ from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
 from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell, left_out, load, score_windows
-from paper.tables import select
+from paper.text import select
 from utils.errors import UserError
 from utils.files import make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
 
 STYLE: dict[Any, Any] = {
-    **{"font.size": 8, "axes.titlesize": 8, "legend.frameon": False, "axes.linewidth": 0.7},
-    **{"axes.spines.top": False, "axes.spines.right": False, "lines.markerfacecolor": "none"},
-    **{"lines.linewidth": 1.2, "lines.markersize": 4.5},
+    **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+    **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
     "svg.hashsalt": "informer-lipreg",  # equal runs, equal bytes
 }
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -74,17 +74,17 @@ class Cell:
     """
 
     def __init__(self, runs: Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
-        self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0]
-        axis, norm = str(self.first["axis"]), str(self.first["norm"])
+        self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
         self.heading = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
-        self.heading += f", {axis} axis" * bool(axis)
-        self.heading += f", lip_norm {norm}" * (norm not in ("", "max"))
+        self.heading += f", {self.first['axis']} axis" if self.first["axis"] else ""
+        norm = self.first["norm"]
+        self.heading += f", lip_norm {norm}" if norm not in ("", "max") else ""
         self.arms: dict[int, pd.DataFrame] = {}
         for sign in COLOR:
             n = frame.loc[np.sign(frame["c"]) == sign, "c"].value_counts()
             if len(n):
                 c = max(n.index, key=lambda c, n=n: (n[c], -abs(abs(c) - 2)))
-                self.arms[sign] = frame[frame["c"] == c].set_index("seed").sort_index()
+                self.arms[sign] = frame.loc[frame["c"] == c].set_index("seed").sort_index()
         seeds = [set(arm.index) for arm in self.arms.values()]
         self.seed = min(set.intersection(*seeds) or set.union(*seeds))
         wide = frame.pivot(index="seed", columns="c", values="mse")
@@ -108,62 +108,55 @@ class Cell:
         frame = pd.read_csv(PRINTED / f"{name}.csv")
         horizons = frame["pred_len"] if "pred_len" in frame else pd.Series(24, frame.index)
         inside = self.first["printed"] and self.first["cell"].startswith("ETTh2 S ")
-        return frame[(horizons == self.first["pred_len"]) & inside]
+        return frame.loc[(horizons == self.first["pred_len"]) & inside]
 
 
-def one_run(cell: Cell, axis: Axes) -> str:
-    """Draw L_f in training mode of one run of each c, beside the printed curves (Figure 2)."""
-    for series, sign, line in (("original", "= 0", "-"), ("lip", "< 0", ":")):
-        curve = cell.printed("figure2").query("series == @series")
-        if len(curve):
-            x, y = curve["epoch"], curve["lipschitz_constant"]
-            axis.plot(x, y, line, color=GREY, linewidth=0.9, label=f"printed, c {sign}")
-    for arm in cell.arms.values():
-        for trace in cell.read(cell.runs.trace, arm[arm.index == cell.seed]):
-            points = trace.iloc[:: max(1, len(trace) // POINTS)]
-            axis.plot(points["epoch"], points["l_f"], **look(arm) | {"linewidth": 0.7})
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return f": one run each, seed {cell.seed:g}"
-
-
-def mean_run(cell: Cell, axis: Axes) -> str:
-    """Draw the seeds' mean of L_f: training mode in blocks of steps, evaluation mode by epoch."""
+def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
+    """Draw L_f over epochs (Figure 2): of one run of each c, or the mean over seeds."""
+    for series, curve in [] if mean else cell.printed("figure2").groupby("series"):
+        line, label = {"lip": (":", "c < 0"), "original": ("-", "c = 0")}[str(series)]
+        style = {"color": GREY, "linewidth": 0.9, "label": f"printed, {label}"}
+        axis.plot(curve["epoch"], curve["lipschitz_constant"], line, **style)
     for sign, arm in cell.arms.items():
-        traces = [trace.set_index("epoch")["l_f"] for trace in cell.read(cell.runs.trace, arm)]
+        style = look(arm) | {"linewidth": 1.2 if mean else 0.7}
+        traces = cell.read(cell.runs.trace, arm if mean else arm[arm.index == cell.seed])
         if traces:
-            mean = pd.concat(traces, axis=1).mean(axis=1).rename("l_f").reset_index()
-            block = np.arange(len(mean)) // max(1, 3 * len(mean) // POINTS)
-            axis.plot(*mean.groupby(block).mean().to_numpy().T, **look(arm))
-        epochs = [one.set_index("epoch")["eval_l_f"] for one in cell.read(cell.runs.history, arm)]
+            points = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
+            block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
+            points = points.groupby(block).agg("mean" if mean else "first")
+            axis.plot(points["epoch"], points["l_f"], **style)
+        epochs = cell.read(cell.runs.history, arm) if mean else []
         if epochs:
-            mean, label = pd.concat(epochs, axis=1).mean(axis=1), look(arm)["label"]
-            style = {"color": COLOR[sign], "label": f"{label}, evaluation mode"}
-            axis.plot(mean.index, mean, MARKER[sign], **style)
+            points = pd.concat(epochs).groupby("epoch")["eval_l_f"].mean()
+            style |= {"label": f"{style['label']}, evaluation mode", "marker": MARKER[sign]}
+            axis.plot(points.index, points, **style | {"linestyle": "none"})
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return f": mean, n = {between(len(arm) for arm in cell.arms.values())}"
+    axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
+    n = between(len(arm) for arm in cell.arms.values())
+    return f": mean, n = {n}" if mean else f": one run each, seed {cell.seed:g}"
 
 
-def differences(cell: Cell, axis: Axes) -> str:
-    """Draw the paired change of test MSE from c = 0, for each c (Figure 3)."""
+def changes(cell: Cell, axis: Axes) -> str:
+    """Draw the change of test MSE from the run with c = 0 and the same seed (Figure 3)."""
     curve = cell.printed("figure3").set_index("lam")["mse"].rename(lambda lam: -float(lam))
     curve = 100 * (curve / curve.get(0.0, math.nan) - 1)
     ticks = sorted({0.0, *cell.d.columns, *curve.index})
     if len(curve):
-        at = [ticks.index(c) for c in curve.index]
-        axis.plot(at, curve, "x:", color=GREY, linewidth=0.8, label="printed")
+        style = {"color": GREY, "linewidth": 0.8, "label": "printed"}
+        axis.plot([ticks.index(c) for c in curve.index], curve, "x:", **style)
     for c in cell.d.columns:
-        values, at = percent(cell.d[c].dropna()), ticks.index(c)
-        axis.plot([at - 0.12] * len(values), values, "o", color=COLOR[1], label="one seed")
-        mean, low, high = map(percent, mean_interval(cell.d[c].dropna()))
-        style: dict[str, Any] = {"fmt": "s", "color": COLOR[0], "mfc": COLOR[0], "capsize": 2}
+        values, at = cell.d[c].dropna(), ticks.index(c)
+        left = [at - 0.12] * len(values)
+        axis.plot(left, percent(values), "o", color=COLOR[1], label="one seed")
+        mean, low, high = map(percent, mean_interval(values))
+        style: dict[str, Any] = {"fmt": "s", "color": COLOR[0], "mfc": COLOR[0]}
         style |= {"yerr": [[mean - low], [high - mean]], "label": "mean, 95 % interval"}
         axis.errorbar([at + 0.12], [mean], **style)
-    around_zero(axis, np.array([*curve, *percent(cell.d.stack())]))
-    names = [look(pd.DataFrame({"c": [c]}))["label"].removeprefix("c = ") for c in ticks]
+    names = [signed(c) for c in ticks]
     turned = len(names) * max(map(len, names)) > 48  # else they would touch
     axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
-    axis.set_xlim(-0.5, len(ticks) - 0.5)
-    return f", n = {between(cell.d.count())}"
+    axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)")
+    return from_zero(cell, axis)
 
 
 def step_errors(cell: Cell, axis: Axes) -> str:
@@ -178,61 +171,62 @@ def step_errors(cell: Cell, axis: Axes) -> str:
         if steps := (body.get(name) or {}).get("by_step"):
             style = {"color": color, "linewidth": 1.8, "label": BASELINES[name]}
             axis.plot(range(1, len(steps["mse"]) + 1), steps["mse"], ":", **style)
+    axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
     return ""
 
 
-def step_differences(cell: Cell, axis: Axes) -> str:
-    """Draw the paired change from c = 0 at each forecast step."""
-    seen = [np.zeros(1)]
+def step_changes(cell: Cell, axis: Axes) -> str:
+    """Draw the change from c = 0 at each forecast step."""
     for arm in [arm for arm in cell.arms.values() if arm["c"].iloc[0] in cell.d]:
         seeds = cell.d[arm["c"].iloc[0]].dropna().index
-        pairs = [cell.read(cell.runs.by_step, a.loc[seeds]) for a in (arm, cell.arms[0])]
-        if len(pairs[0]) == len(pairs[1]) == len(seeds):
-            d = np.log(np.divide(*pairs))  # [n, pred_len]
+        pair = [cell.read(cell.runs.by_step, side.loc[seeds]) for side in (arm, cell.arms[0])]
+        if len(pair[0]) == len(pair[1]) == len(seeds):
+            d = np.log(np.divide(*pair))  # [n, pred_len]
             mean, low, high = map(percent, mean_interval(d.T))
             steps, style = np.arange(1, len(mean) + 1), look(arm)
             axis.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, **style)
-            seen.append(percent(d).ravel())
-    around_zero(axis, np.concatenate(seen))
+    axis.set_xlabel("forecast step")
+    return from_zero(cell, axis)
+
+
+def from_zero(cell: Cell, axis: Axes) -> str:
+    """Draw the line of no change, and fit the axis to points and lines, not to intervals."""
+    axis.axhline(0, color=GREY, linewidth=0.7)
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
+    room = 0.1 * np.ptp(values) or 1
+    axis.set(ylim=(values.min() - room, values.max() + room), ylabel="change from c = 0 (%)")
     return f", n = {between(cell.d.count())}"
 
 
-def window_panels(cell: Cell) -> list[Any]:
+def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
     """Return a panel for each test window that one run of every c keeps."""
-    kept: list[tuple[pd.DataFrame, dict[str, np.ndarray]]] = []
+    kept = []
     for arm in () if cell.runs.committed else cell.arms.values():
         one = arm[arm.index == cell.seed]
         found = cell.read(lambda run: read_arrays(cell.runs.source / run, "samples"), one)
-        kept += [(arm, samples) for samples in found if set(FIXED) <= set(samples["rank"])]
-    if not kept or len(kept) < len(cell.arms):
-        return []
-    units = [f"{kept[0][1]['target']} (original units)", "", ""]
-    return [(partial(window, kept=kept, rank=r), y) for r, y in zip(FIXED, units, strict=True)]
+        kept += [(look(arm), samples) for samples in found if set(FIXED) <= {*samples["rank"]}]
+    whole = 0 < len(kept) == len(cell.arms)
+    return [partial(window, kept=kept, rank=rank) for rank in FIXED if whole]
 
 
-def window(cell: Cell, axis: Axes, kept: list[Any], rank: str) -> str:
+def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> str:
     """Draw one test window: history and truth, and what one run of each c forecasts."""
     del cell
-    for arm, samples in kept:
-        i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
-        known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
-        dates = samples["date"][i][-len(known) :]
-        if not axis.lines:
-            axis.plot(dates, known, color=GREY, linewidth=2, label="history and truth")
-        ours = [known[-ahead - 1], *samples["pred"][i]]
-        axis.plot(dates[-ahead - 1 :], ours, **look(arm))
+    samples = kept[0][1]
+    i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
+    known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
+    dates = samples["date"][i][-len(known) :]
+    axis.plot(dates, known, color=GREY, linewidth=2, label="history and truth")
+    for style, samples in kept:
+        pred = samples["pred"][samples["rank"].tolist().index(rank)]
+        axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *pred], **style)
     locator = AutoDateLocator(minticks=2, maxticks=5)
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    unit = f"{samples['target']} (original units)" if rank == FIXED[0] else ""
+    axis.set_ylabel(unit, parse_math=False)  # a column may be called "$"
     return f"\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
-
-
-def around_zero(axis: Axes, values: np.ndarray) -> None:
-    """Draw the line of no change, and fit the axis to values, not to intervals."""
-    low, high = min(0, np.nanmin(values)), max(0, np.nanmax(values))
-    axis.axhline(0, color=GREY, linewidth=0.7)
-    axis.set_ylim(low - 0.1 * (high - low or 1), high + 0.1 * (high - low or 1))
 
 
 def percent(d: Any) -> np.ndarray:
@@ -240,11 +234,16 @@ def percent(d: Any) -> np.ndarray:
     return 100 * np.expm1(np.asarray(d, dtype=float))
 
 
+def signed(c: float) -> str:
+    """Write c with its sign."""
+    return f"{c:+g}".replace("e-0", "e-").replace("-", "−") if c else "0"
+
+
 def look(arm: pd.DataFrame) -> dict[str, Any]:
     """Return how an arm's line is drawn, and its name in the legend."""
     c = arm["c"].iloc[0]
-    name = f"c = {c:+g}".replace("e-0", "e-").replace("-", "−") if c else "c = 0"
-    return {"color": COLOR[int(np.sign(c))], "linestyle": LINE[int(np.sign(c))], "label": name}
+    sign = int(np.sign(c))
+    return {"color": COLOR[sign], "linestyle": LINE[sign], "label": f"c = {signed(c)}"}
 
 
 def between(counts: Any) -> str:
@@ -253,84 +252,71 @@ def between(counts: Any) -> str:
     return f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
 
 
-CHANGE = "change from c = 0 (%)"
-L_F = "$L_f$ of the embedding (no unit)"
-STEPS = [(step_errors, "test MSE (scaled data)"), (step_differences, CHANGE)]
 ONE_C = "Of several c of one sign, the one with most seeds is shown, of equals that nearest to ±2."
-# name -> title, x label, caption, and what gives a cell's panels and their y labels
-KINDS: dict[str, tuple[str, str, str, Callable[[Cell], list[Any]]]] = {
+# name -> title, caption, and what gives a cell's panels
+KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes], str]]]]] = {
     "figure3": (
         "test MSE with LipReg",
-        "c (the paper's λ is −c)",
-        "Change from the run with c = 0 and the same seed. Square and bar: mean and 95 % t interval, "
+        "Change from the run with c = 0 and the same seed. Square and bar: mean, 95 % t interval, "
         "which may leave the panel. Grey: the paper's Figure 3 against its own c = 0.",
-        lambda cell: [(differences, CHANGE)] if cell.d.size else [],
+        lambda cell: [changes] if cell.d.size else [],
     ),
     "figure2": (
         "L_f of the embedded input",
-        "epoch",
         "L_f (Eq. 2): largest step along time, mean over batch and channels, after LipReg's "
         "normalisation. Left: training mode (with dropout), not smoothed; grey: the paper's "
         "Figure 2. Right: mean over seeds, of training mode in about 100 blocks of steps, of "
         f"evaluation mode on one validation batch after each epoch. {ONE_C}",
-        lambda cell: [(one_run, L_F), (mean_run, L_F)],
+        lambda cell: [partial(continuity, mean=mean) for mean in (False, True)],
     ),
     "steps": (
         "test MSE by forecast step",
-        "forecast step",
-        "Left: mean over seeds, and the baselines if recorded. Right: change from the run with c = 0 "
+        "Left: mean over seeds, and baselines if recorded. Right: change from the run with c = 0 "
         f"and the same seed, mean and 95 % t interval (band). All test windows. {ONE_C}",
-        lambda cell: STEPS if cell.d.size else STEPS[:1],
+        lambda cell: [step_errors, step_changes] if cell.d.size else [step_errors],
     ),
     "windows": (
         "the same test windows",
-        "",
         "The windows at 1/4, 1/2 and 3/4 of the test part, as one run of each c forecasts them, "
         f"after at most two forecast lengths of the input. {ONE_C}",
-        window_panels,
+        windows,
     ),
 }
 
 
 def draw_all(runs: Runs, scored: pd.DataFrame) -> Iterator[Figure]:
-    """Draw every figure that the runs allow.
-
-    Args:
-        runs: where histories and arrays are read from.
-        scored: as `score_windows` returns it.
-    """
-    frame = by_cell(scored[scored["outcome"] == "ok"])
+    """Draw every figure that the runs allow; scored as `score_windows` returns it."""
+    frame = by_cell(scored.loc[scored["outcome"] == "ok"])
     for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
         gaps: list[str] = []
         cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *CELL])]
-        rows = [[(cell, *panel) for panel in KINDS[kind][-1](cell)] for cell in cells]
+        rows = [[(cell, panel) for panel in KINDS[kind][-1](cell)] for cell in cells]
         if any(rows):
-            yield _compose(kind, group.iloc[0], [row for row in rows if row], gaps)
+            yield _compose(kind, [row for row in rows if row], gaps)
 
 
-def _compose(kind: str, first: pd.Series, rows: list[list[Any]], gaps: list[str]) -> Figure:
+def _compose(kind: str, rows: list[list[tuple[Cell, Any]]], gaps: list[str]) -> Figure:
     """Draw rows of panels under one title, with one legend below all."""
-    if max(map(len, rows)) == 1:  # two columns of single panels
-        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
-    what, x, caption, _ = KINDS[kind]
+    first, (title, caption, _) = rows[0][0][0].first, KINDS[kind]
     words = [f"{first['dataset']} {first['features']}", first["model"], first["amp"]]
     words = [word for word in [*words, first["differs"]] if word not in ("informer", "off", "")]
+    if max(map(len, rows)) == 1:  # two columns of single panels
+        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
     with mpl.rc_context(STYLE):
         drawing = Drawing(figsize=(7.2, 2.3 * len(rows) + 0.7), layout="constrained")
         grid = drawing.add_gridspec(len(rows), max(map(len, rows)))
         for i, row in enumerate(rows):
-            for j, (cell, draw, y) in enumerate(row):
+            for j, (cell, draw) in enumerate(row):
                 axis = drawing.add_subplot(grid[i, j])
-                axis.set(title=cell.heading + draw(cell, axis), xlabel=x)
-                axis.set_ylabel(y, parse_math=y == L_F)  # a column may be called "$"
-        whole = [f"{words[0]}: {what}", *textwrap.wrap(", ".join(words[1:]), 110)]
-        drawing.suptitle("\n".join(whole), fontsize=9, x=0.01, ha="left", parse_math=False)
+                axis.set_title(cell.heading + draw(cell, axis))
+        lines = [f"{words[0]}: {title}", *textwrap.wrap(", ".join(words[1:]), 110)]
+        drawing.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
         pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in drawing.axes]
-        handles = {name: handle for pair in pairs for handle, name in pair}
+        handles = {name: handle for handle, name in itertools.chain(*pairs)}
         drawing.legend(handles.values(), handles, loc="outside lower center", ncols=4)
     name = re.sub(r"[^\w.]+", "-", "-".join([kind, *words]))
     name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-    return Figure(name, whole[0], caption, list(dict.fromkeys(gaps)), drawing)
+    return Figure(name, lines[0], caption, list(dict.fromkeys(gaps)), drawing)
 
 
 def main(words: Sequence[str]) -> int:
@@ -348,10 +334,9 @@ def main(words: Sequence[str]) -> int:
     figures = list(draw_all(runs, scored))
     make_folder(out)
     for figure in figures:
-        path = out / f"{figure.name}.{args.format}"
-        write_atomic(path, figure.render(args.format))
-        print(" ".join([f"{path}: {figure.title}.", *figure.gaps]))
-    print(*runs.notes, *notes, *left_out(scored), f"wrote {len(figures)} figures", sep="\n")
+        write_atomic(out / f"{figure.name}.{args.format}", figure.render(args.format))
+        print(*[f"{figure.name}: {figure.title}", *figure.gaps], sep="\n  ")
+    print(*runs.notes, *notes, *left_out(scored), f"{len(figures)} figures in {out}", sep="\n")
     return 0
 
 
