@@ -1,45 +1,43 @@
 """python -m paper.figures: the paper's Figures 2 and 3, errors by step and test windows."""
 
 import argparse
-import io
 import itertools
 import math
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
-from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell, left_out, load, score_windows
-from paper.text import select
+from paper.pairs import pair
+from paper.runs import (
+    BASELINES,
+    CELL,
+    PRINTED,
+    Runs,
+    by_cell,
+    left_out,
+    load,
+    score_windows,
+    select,
+)  # fmt: skip
+from paper.tables import regularizer
+from utils import plots
 from utils.errors import UserError
 from utils.files import make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
 
-STYLE: dict[Any, Any] = {
-    **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
-    **{"axes.spines.top": False, "axes.spines.right": False},
-    **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
-    "svg.hashsalt": "informer-lipreg",  # equal runs, equal bytes
-}
-METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-# Okabe and Ito's colours; line styles and markers differ too, for print in grey.
-COLOR = {0: "#000000", -1: "#D55E00", 1: "#0072B2"}  # by the sign of c
+COLOR = {0: plots.BLACK, -1: plots.RED, 1: plots.BLUE}  # by the sign of c
 LINE: dict[int, Any] = {0: "-", -1: "--", 1: "-."}
 MARKER = {0: "o", -1: "v", 1: "^"}
-BASELINE_COLOR = {"last": "#E69F00", "day": "#009E73", "week": "#CC79A7", "ridge": "#56B4E9"}
-GREY = "#808080"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 POINTS = 300  # of a curve over training steps, about as many as printed
 GROUP = ["results_version", "dataset", "features", "model", "differs", "amp"]
@@ -54,74 +52,63 @@ class Figure(NamedTuple):
     gaps: list[str]
     drawing: Drawing
 
-    def render(self, form: str) -> bytes:
-        """Return the file's content, form png, svg or pdf; equal runs give equal bytes."""
-        buffer = io.BytesIO()
-        with mpl.rc_context(STYLE):
-            self.drawing.savefig(buffer, format=form, dpi=200, metadata=METADATA[form])
-        return buffer.getvalue()
-
 
 class Cell:
     """The runs of one setting, axis and normalisation.
 
     Attributes:
-        heading: horizon, lengths, axis and normalisation.
         arms: by sign, the runs of one c: that with most seeds, of equals the one nearest to ±2.
         seed: the lowest that all arms have; the lowest of all where they share none.
         d: ln(MSE with c / MSE with 0), one row a seed, one column a c that has a pair.
-        gaps: a sentence for each file that cannot be read.
     """
 
     def __init__(self, runs: Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
         self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
-        self.heading = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
-        self.heading += f", {self.first['axis']} axis" if self.first["axis"] else ""
-        norm = self.first["norm"]
-        self.heading += f", lip_norm {norm}" if norm not in ("", "max") else ""
-        self.arms: dict[int, pd.DataFrame] = {}
+        steps = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
+        self.heading = f"{steps}, {regularizer(self.first)}" if self.first["axis"] else steps
+        self.arms: dict[int, Any] = {}
+        n = frame["c"].value_counts()
         for sign in COLOR:
-            n = frame.loc[np.sign(frame["c"]) == sign, "c"].value_counts()
-            if len(n):
-                c = max(n.index, key=lambda c, n=n: (n[c], -abs(abs(c) - 2)))
+            of_sign = [c for c in n.index if np.sign(c) == sign]
+            if of_sign:
+                c = max(of_sign, key=lambda c: (n[c], -abs(abs(c) - 2)))
                 self.arms[sign] = frame.loc[frame["c"] == c].set_index("seed").sort_index()
         seeds = [set(arm.index) for arm in self.arms.values()]
         self.seed = min(set.intersection(*seeds) or set.union(*seeds))
-        wide = frame.pivot(index="seed", columns="c", values="mse")
-        ratios = wide.div(wide.get(0.0, pd.Series(math.nan, wide.index)), axis=0)
-        self.d = np.log(ratios).drop(columns=0.0, errors="ignore").dropna(how="all", axis=1)
+        d = {c: pair(frame, c, 0.0)["d"].dropna() for c in sorted(n.index) if c}
+        self.d = pd.DataFrame({c: one for c, one in d.items() if len(one)})
 
-    def read(self, reader: Callable[[str], Any], arm: pd.DataFrame) -> list[Any]:
+    def read(self, reader: Callable[[str], Any], arm: Any) -> list[Any]:
         """Read something of every run; what cannot be read becomes a sentence in gaps."""
         found = []
         for run in arm["run"]:
             try:
                 found.append(reader(run))
-            except FileNotFoundError as error:
-                self.gaps.append(f"{error.filename}: not there.")
-            except UserError as error:
+            except (UserError, FileNotFoundError) as error:
                 self.gaps.append(f"{error}.")
         return found
 
-    def printed(self, name: str) -> pd.DataFrame:
+    def printed(self, name: str) -> Any:
         """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
-        frame = pd.read_csv(PRINTED / f"{name}.csv")
-        horizons = frame["pred_len"] if "pred_len" in frame else pd.Series(24, frame.index)
-        inside = self.first["printed"] and self.first["cell"].startswith("ETTh2 S ")
-        return frame.loc[(horizons == self.first["pred_len"]) & inside]
+        frame = pd.read_csv(PRINTED / f"{name}.csv").assign(features="S", data="ETTh2")
+        frame["pred_len"] = frame.get("pred_len", 24)  # Figure 2's horizon
+        same = [frame[name] == self.first[name] for name in ("data", "features", "pred_len")]
+        return frame.loc[np.all([*same, [self.first["printed"]] * len(frame)], axis=0)]
 
 
 def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
     """Draw L_f over epochs (Figure 2): of one run of each c, or the mean over seeds."""
     for series, curve in [] if mean else cell.printed("figure2").groupby("series"):
         line, label = {"lip": (":", "c < 0"), "original": ("-", "c = 0")}[str(series)]
-        style = {"color": GREY, "linewidth": 0.9, "label": f"printed, {label}"}
-        axis.plot(curve["epoch"], curve["lipschitz_constant"], line, **style)
+        values = curve["epoch"], curve["lipschitz_constant"]
+        axis.plot(*values, line, color=plots.GREY, linewidth=0.9, label=f"printed, {label}")
     for sign, arm in cell.arms.items():
-        style = look(arm) | {"linewidth": 1.2 if mean else 0.7}
-        traces = cell.read(cell.runs.trace, arm if mean else arm[arm.index == cell.seed])
+        if cell.first["norm"] not in ("", arm["lip_norm"].iloc[0]):
+            continue  # at c = 0, L_f was measured under another normalisation
+        style = {**look(arm), "linewidth": 1.2 if mean else 0.7}
+        traces = cell.read(cell.runs.trace, arm if mean else arm.loc[arm.index == cell.seed])
         if traces:
-            points = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
+            points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
             block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
             points = points.groupby(block).agg("mean" if mean else "first")
             axis.plot(points["epoch"], points["l_f"], **style)
@@ -142,16 +129,15 @@ def changes(cell: Cell, axis: Axes) -> str:
     curve = 100 * (curve / curve.get(0.0, math.nan) - 1)
     ticks = sorted({0.0, *cell.d.columns, *curve.index})
     if len(curve):
-        style = {"color": GREY, "linewidth": 0.8, "label": "printed"}
-        axis.plot([ticks.index(c) for c in curve.index], curve, "x:", **style)
+        at = [ticks.index(c) for c in curve.index]
+        axis.plot(at, curve, "x:", color=plots.GREY, linewidth=0.8, label="printed")
     for c in cell.d.columns:
         values, at = cell.d[c].dropna(), ticks.index(c)
         left = [at - 0.12] * len(values)
         axis.plot(left, percent(values), "o", color=COLOR[1], label="one seed")
         mean, low, high = map(percent, mean_interval(values))
-        style: dict[str, Any] = {"fmt": "s", "color": COLOR[0], "mfc": COLOR[0]}
-        style |= {"yerr": [[mean - low], [high - mean]], "label": "mean, 95 % interval"}
-        axis.errorbar([at + 0.12], [mean], **style)
+        bar, label = [[mean - low], [high - mean]], "mean, 95 % interval"
+        axis.errorbar([at + 0.12], [mean], bar, fmt="s", color="black", mfc="black", label=label)
     names = [signed(c) for c in ticks]
     turned = len(names) * max(map(len, names)) > 48  # else they would touch
     axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
@@ -167,10 +153,10 @@ def step_errors(cell: Cell, axis: Axes) -> str:
             axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **look(arm))
     metrics = cell.runs.source / cell.first["run"] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics)["baselines"]
-    for name, color in BASELINE_COLOR.items():
+    for name, color in zip(BASELINES, plots.OTHERS, strict=True):
         if steps := (body.get(name) or {}).get("by_step"):
-            style = {"color": color, "linewidth": 1.8, "label": BASELINES[name]}
-            axis.plot(range(1, len(steps["mse"]) + 1), steps["mse"], ":", **style)
+            x, label = range(1, len(steps["mse"]) + 1), BASELINES[name]
+            axis.plot(x, steps["mse"], ":", color=color, linewidth=1.8, label=label)
     axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
     return ""
 
@@ -179,9 +165,10 @@ def step_changes(cell: Cell, axis: Axes) -> str:
     """Draw the change from c = 0 at each forecast step."""
     for arm in [arm for arm in cell.arms.values() if arm["c"].iloc[0] in cell.d]:
         seeds = cell.d[arm["c"].iloc[0]].dropna().index
-        pair = [cell.read(cell.runs.by_step, side.loc[seeds]) for side in (arm, cell.arms[0])]
-        if len(pair[0]) == len(pair[1]) == len(seeds):
-            d = np.log(np.divide(*pair))  # [n, pred_len]
+        sides = (arm.loc[seeds], cell.arms[0].loc[seeds])
+        ours, zero = (np.array(cell.read(cell.runs.by_step, side)) for side in sides)
+        if len(ours) == len(zero) == len(seeds):
+            d = np.log(ours / zero)  # [n, pred_len]
             mean, low, high = map(percent, mean_interval(d.T))
             steps, style = np.arange(1, len(mean) + 1), look(arm)
             axis.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
@@ -191,11 +178,9 @@ def step_changes(cell: Cell, axis: Axes) -> str:
 
 
 def from_zero(cell: Cell, axis: Axes) -> str:
-    """Draw the line of no change, and fit the axis to points and lines, not to intervals."""
-    axis.axhline(0, color=GREY, linewidth=0.7)
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
-    room = 0.1 * np.ptp(values) or 1
-    axis.set(ylim=(values.min() - room, values.max() + room), ylabel="change from c = 0 (%)")
+    """Finish a panel of changes."""
+    plots.fit_around_zero(axis)
+    axis.set_ylabel("change from c = 0 (%)")
     return f", n = {between(cell.d.count())}"
 
 
@@ -203,7 +188,7 @@ def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
     """Return a panel for each test window that one run of every c keeps."""
     kept = []
     for arm in () if cell.runs.committed else cell.arms.values():
-        one = arm[arm.index == cell.seed]
+        one = arm.loc[arm.index == cell.seed]
         found = cell.read(lambda run: read_arrays(cell.runs.source / run, "samples"), one)
         kept += [(look(arm), samples) for samples in found if set(FIXED) <= {*samples["rank"]}]
     whole = 0 < len(kept) == len(cell.arms)
@@ -217,13 +202,11 @@ def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> st
     i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
     known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
     dates = samples["date"][i][-len(known) :]
-    axis.plot(dates, known, color=GREY, linewidth=2, label="history and truth")
+    axis.plot(dates, known, color=plots.GREY, linewidth=2, label="history and truth")
     for style, samples in kept:
         pred = samples["pred"][samples["rank"].tolist().index(rank)]
         axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *pred], **style)
-    locator = AutoDateLocator(minticks=2, maxticks=5)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    plots.date_axis(axis)
     unit = f"{samples['target']} (original units)" if rank == FIXED[0] else ""
     axis.set_ylabel(unit, parse_math=False)  # a column may be called "$"
     return f"\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
@@ -239,7 +222,7 @@ def signed(c: float) -> str:
     return f"{c:+g}".replace("e-0", "e-").replace("-", "−") if c else "0"
 
 
-def look(arm: pd.DataFrame) -> dict[str, Any]:
+def look(arm: Any) -> dict[str, Any]:
     """Return how an arm's line is drawn, and its name in the legend."""
     c = arm["c"].iloc[0]
     sign = int(np.sign(c))
@@ -290,33 +273,25 @@ def draw_all(runs: Runs, scored: pd.DataFrame) -> Iterator[Figure]:
     for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
         gaps: list[str] = []
         cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *CELL])]
-        rows = [[(cell, panel) for panel in KINDS[kind][-1](cell)] for cell in cells]
+        what, caption, panels = KINDS[kind]
+        rows = [[partial(_titled, cell, draw) for draw in panels(cell)] for cell in cells]
         if any(rows):
-            yield _compose(kind, [row for row in rows if row], gaps)
+            one = group.iloc[0]
+            words = [word for word in (one["model"], one["amp"]) if word not in ("informer", "off")]
+            words += [one["differs"]] if one["differs"] else []
+            title = f"{one['dataset']} {one['features']}: {what}"
+            drawing = plots.compose(title, ", ".join(words), [row for row in rows if row])
+            name = "-".join([kind, one["dataset"], one["features"], *words])
+            yield Figure(_file_name(name), title, caption, list(dict.fromkeys(gaps)), drawing)
 
 
-def _compose(kind: str, rows: list[list[tuple[Cell, Any]]], gaps: list[str]) -> Figure:
-    """Draw rows of panels under one title, with one legend below all."""
-    first, (title, caption, _) = rows[0][0][0].first, KINDS[kind]
-    words = [f"{first['dataset']} {first['features']}", first["model"], first["amp"]]
-    words = [word for word in [*words, first["differs"]] if word not in ("informer", "off", "")]
-    if max(map(len, rows)) == 1:  # two columns of single panels
-        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
-    with mpl.rc_context(STYLE):
-        drawing = Drawing(figsize=(7.2, 2.3 * len(rows) + 0.7), layout="constrained")
-        grid = drawing.add_gridspec(len(rows), max(map(len, rows)))
-        for i, row in enumerate(rows):
-            for j, (cell, draw) in enumerate(row):
-                axis = drawing.add_subplot(grid[i, j])
-                axis.set_title(cell.heading + draw(cell, axis))
-        lines = [f"{words[0]}: {title}", *textwrap.wrap(", ".join(words[1:]), 110)]
-        drawing.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
-        pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in drawing.axes]
-        handles = {name: handle for handle, name in itertools.chain(*pairs)}
-        drawing.legend(handles.values(), handles, loc="outside lower center", ncols=4)
-    name = re.sub(r"[^\w.]+", "-", "-".join([kind, *words]))
-    name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-    return Figure(name, lines[0], caption, list(dict.fromkeys(gaps)), drawing)
+def _titled(cell: Cell, draw: Callable[[Cell, Axes], str], axis: Axes) -> None:
+    axis.set_title(cell.heading + draw(cell, axis))
+
+
+def _file_name(text: str) -> str:
+    name = re.sub(r"[^\w.]+", "-", text)
+    return name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
 
 
 def main(words: Sequence[str]) -> int:
@@ -327,15 +302,15 @@ def main(words: Sequence[str]) -> int:
     add("--data", help="data set, or file name of own data (all)")
     add("--score", choices=("truncated", "all"), help="test windows (truncated beside a print)")
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
-    add("--format", choices=[*METADATA], default="png", help="of the files (%(default)s)")
+    add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
     args = parser.parse_args(words, argparse.Namespace(features=None, axis=None, amp=None))
     runs, out = load(args.results), args.out or args.results / "figures"
     scored, notes = select(score_windows(runs.frame, args.score), args)
     figures = list(draw_all(runs, scored))
     make_folder(out)
-    for figure in figures:
-        write_atomic(out / f"{figure.name}.{args.format}", figure.render(args.format))
-        print(*[f"{figure.name}: {figure.title}", *figure.gaps], sep="\n  ")
+    for one in figures:
+        write_atomic(out / f"{one.name}.{args.format}", plots.render(one.drawing, args.format))
+        print(*[f"{one.name}: {one.title}", *one.gaps], sep="\n  ")
     print(*runs.notes, *notes, *left_out(scored), f"{len(figures)} figures in {out}", sep="\n")
     return 0
 

@@ -1,92 +1,160 @@
-"""python -m exp.report: one self-contained HTML page with verdicts, tables, figures and runs."""
+"""python -m paper.report: one self-contained HTML page with answers, tables, figures and runs."""
 
 import argparse
 import base64
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
+import pandas as pd
 
-from exp.behind import environments, left_out_table, runs_table, shortfall_tables
-from exp.cells import Cell, find_cells, usable_runs
-from exp.figure import draw_all
-from exp.layout import PRECISION, number, result_tables
-from exp.paper_tables import TABLES
-from exp.record import read_runs
-from exp.sign_tables import contrast, interval, sign_tables
-from exp.signs import HYPOTHESES, Hypothesis, hypothesis_frame, paired_frame, read_hypotheses
-from utils.errors import UserError
+from paper.figures import draw_all
+from paper.pairs import choice_table, choices, contrast_table, contrasts, sentences
+from paper.runs import Runs, left_out, load, paper_settings, score_windows, select
+from paper.signs import HYPOTHESES, Named, read_hypotheses, verdicts
+from paper.tables import result_tables
 from utils.files import make_folder, write_atomic
+from utils.output import run_command
+from utils.plots import render
+from utils.progress import duration
+from utils.text import DIGITS, Column, Table
 
-TEMPLATE = "report.html.j2"
+# Columns that say which row it is: they become the row's heading.
+MOST = 40  # rows of every c and baseline: with more, the paper's shape is shown instead
+LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
 
 
-def build(results: Path, score: str, hypotheses: list[Hypothesis]) -> str:
+def build(runs: Runs, score: str | None, named: Named, data: str | None = None) -> str:
     """Return the page; equal runs give an equal page.
 
     Args:
-        results: the folder of the runs.
-        score: truncated or all: the test windows that are scored.
-        hypotheses: what the verdicts are about.
-
-    Raises:
-        UserError: there is no such folder.
+        runs: all runs.
+        score: test windows of tables and figures, as `paper.runs.score_windows` takes it.
+        named: the hypotheses.
+        data: data set to show; None: all.
     """
-    frame = read_runs(results)
-    runs, notes = usable_runs(frame, score)
-    cells = sorted(find_cells(runs), key=lambda cell: (cell.data, cell.features, cell.pred_len))
-    used = runs["run"].tolist() if len(runs) else []
-    figures = list(draw_all(cells, results, score))
-    places, environment_table = environments(used, results)
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    flags = argparse.Namespace(data=data, features=None, axis=None, amp=None)
+    scored, none = select(score_windows(runs.frame, score), flags)
+    whole, _ = select(score_windows(runs.frame, "all"), flags)
+    used = scored.loc[scored["outcome"] == "ok"]
+    tested = verdicts(runs, named).to_dict("records")
+    results = result_tables(scored)
+    every = [table for table in results if "method" in table.heads]  # the others repeat it
+    small = sum(len(table.frame) for table in every) <= MOST or len(every) == len(results)
+    shown = every if small else [table for table in results if "method" not in table.heads]
+    signs = [contrast_table(contrasts(whole)), choice_table(choices(whole))]
+    signs = [table for table in signs if len(table.frame)]
+    figures = list(draw_all(runs, scored))
     pages = jinja2.Environment(
-        loader=folder,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # names of columns and folders come from outside
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     pages.filters["typeset"] = typeset
-    return pages.get_template(TEMPLATE).render(
-        results=results,
-        score=score,
-        counted=(len(frame), len(runs), len(cells)),
-        versions=sorted({f"{v:g}" for cell in cells for v in cell.runs["results_version"]}),
-        notes=notes,
-        verdicts=verdicts(cells, hypotheses),
-        results_tables=result_tables(cells, [*TABLES], score),
-        sign_tables=sign_tables(cells, hypotheses, score),
-        figures=[(figure, data_uri(figure.render("svg"))) for figure in figures],
-        cell_tables=[runs_table(cell, places) for cell in cells],
-        environment_table=environment_table,
-        shortfall_tables=shortfall_tables(cells),
-        left_out_table=left_out_table(frame, used),
-        gaps=list(dict.fromkeys(gap for figure in figures for gap in figure.gaps)),
+    return pages.get_template("report.html.j2").render(
+        source=runs.source,
+        counts=(len(used), len(scored), used["label"].nunique()),
+        answers=sentences(whole),
+        tested=[row for row in tested if row["state"] != "no runs"],
+        untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
+        named=named,
+        results=[page_table(table) for table in shown],
+        folded=[page_table(table) for table in results if table not in shown],
+        figures=[(figure, data_uri(render(figure.drawing, "svg"))) for figure in figures],
+        signs=[page_table(table) for table in signs],
+        runs=page_table(runs_table(scored)) if len(scored) else None,
+        missing=missing(used),
+        notes=list(dict.fromkeys(note for table in [*results, *signs] for note in table.notes)),
+        gaps=[*runs.notes, *none, *left_out(scored), *(gap for f in figures for gap in f.gaps)],
     )
 
 
-def verdicts(cells: list[Cell], hypotheses: list[Hypothesis]) -> list[dict[str, Any]]:
-    """Return each hypothesis with its verdict, its cell and the numbers behind it, as text."""
-    found = []
-    for row in hypothesis_frame(paired_frame(cells), hypotheses).to_dict("records"):
-        cell = f"{row['data']} {row['features']} {row['pred_len']}, {row['axis']} axis"
-        numbers = ""
-        if row["n"]:
-            numbers = f"{contrast(row['comparison'])}: {number(row['difference'])}, 95 % interval "
-            numbers += f"{interval(row['low'], row['high'])}, n = {row['n']:g}, "
-            numbers += (
-                f"p = {number(row['p'], 4)}, with Holm's correction {number(row['p_holm'], 4)}"
-            )
-        words = {"claim": row["claim"], "verdict": row["verdict"], "numbers": numbers}
-        found.append({**words, "cell": f"{cell}, {PRECISION[row['amp']]}, {row['model']}"})
-    return found
+def page_table(table: Table) -> dict[str, Any]:
+    """Lay a table out for the page.
+
+    What is the same in all rows goes to the caption, unless it is a result; columns that say which
+    row it is become its heading.
+
+    Returns:
+        title, heads of (text, whether of numbers), rows of (text, whether a number, whether best).
+    """
+    texts, columns = table.rows, table.columns
+    movable = [j for j, column in enumerate(columns) if not column.digits and len(texts) > 1]
+    same = [j for j in movable if len({row[j] for row in texts}) == 1]
+    shared = [f"{table.heads[j]} {texts[0][j]}" for j in same if texts[0][j] != "-"]
+    kept = [j for j in range(len(columns)) if j not in same] or [0]
+    label = [j for j in kept if columns[j].name in LABELS] or kept[:1]
+    rest = [j for j in kept if j not in label]
+    number = {j for j in rest if all(row[j][:1] in "-+−0123456789" for row in texts)}
+    return {
+        "title": ", ".join([table.title, *shared]),
+        "heads": [(", ".join(table.heads[j] for j in label), False)]
+        + [(table.heads[j], j in number) for j in rest],
+        "rows": [
+            [(" ".join(row[j] for j in label), False, False)]
+            + [(row[j], j in number, (i, columns[j].name) in table.best) for j in rest]
+            for i, row in enumerate(texts)
+        ],
+    }
+
+
+def runs_table(scored: pd.DataFrame) -> Table:
+    """Lay out every run: scores, cost, where it ran, its folder and what came of it."""
+    whole = duration(float(np.nansum(scored["wall_seconds"])))
+    columns = [
+        Column("cell", "label"),
+        Column("axis", "axis", write=lambda row: row["axis"] or "-"),
+        Column("c", "c"),
+        Column("seed", "seed"),
+        Column("test MSE", "mse", DIGITS),
+        Column("test MAE", "mae", DIGITS),
+        Column("val MSE", "val_mse", DIGITS),
+        Column("best epoch", "best_epoch", 0),
+        Column("epochs", "epochs", 0),
+        Column("time", "wall_seconds", write=_time),
+        Column("s a step", "step_seconds", 3),
+        Column("peak MB", "peak_memory_mb", 0),
+        *(Column(n, n) for n in ("processor", "threads", "device", "torch")),
+        Column("commit", "git_commit", write=_commit),
+        *(Column(n, n) for n in ("outcome", "error")),
+        Column("folder", "run"),
+    ]
+    return Table(f"{len(scored)} runs, {whole} together", scored, columns)
+
+
+def _time(row: dict[Any, Any]) -> str:
+    return "-" if pd.isna(row["wall_seconds"]) else duration(row["wall_seconds"])
+
+
+def _commit(row: dict[Any, Any]) -> str:
+    return f"{str(row['git_commit'])[:12]}{'+changes' if row['git_dirty'] is True else ''}"
+
+
+def missing(used: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Name the paper's Informer cells with fewer seeds than the paper: a line a data set, each."""
+    printed = used.loc[used["printed"].astype(bool)]
+    lacks: dict[str, list[str]] = {}
+    for (data, features, pred_len), row in paper_settings().items():
+        cell = printed.loc[printed["cell"] == f"{data} {features} {pred_len}"]
+        zero, lip = (cell.loc[cell["c"] == c, "seed"].nunique() for c in (0.0, -2.0))
+        text = f"{features} {pred_len}: c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds"
+        lacks.setdefault(data, [])
+        lacks[data] += [text] if min(zero, lip) < row["itr"] else []
+    return [
+        (f"{data}: {len(cells)} cells of the paper have fewer seeds than there", cells)
+        for data, cells in lacks.items()
+        if cells
+    ]
 
 
 def typeset(text: str) -> str:
     """Return a table's text with a minus before numbers, and a dash for what is missing."""
+    text = text.replace(" = ", "\u00a0=\u00a0").replace(" %", "\u00a0%")  # no line ends there
     return "–" if text == "-" else re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
@@ -96,25 +164,23 @@ def data_uri(svg: bytes) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command line and return the exit code: 0, or 2 after a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m exp.report", description=__doc__)
+    """Run one command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m paper.report", description=__doc__)
     add = parser.add_argument
     add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
-    add("--out", type=Path, help="file to write (RESULTS/report.html)")
-    add("--score", choices=("truncated", "all"), default="truncated", help="test windows scored")
+    add("--data", help="data set, or file name of own data (all)")
+    add("--score", choices=("truncated", "all"), help="test windows (truncated beside a print)")
     add("--hypotheses", type=Path, default=HYPOTHESES, help="what is tested (%(default)s)")
+    add("--out", type=Path, help="file to write (RESULTS/report.html)")
     args = parser.parse_args(words)
     out = args.out or args.results / "report.html"
-    try:
-        page = build(args.results, args.score, read_hypotheses(args.hypotheses))
-        make_folder(out.parent)
-        write_atomic(out, page.encode())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    named = read_hypotheses(args.hypotheses)
+    page = build(load(args.results), args.score, named, args.data)
+    make_folder(out.parent)
+    write_atomic(out, page.encode())
     print(f"wrote {out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(run_command(main))
