@@ -1,8 +1,10 @@
 """Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
 
+import argparse
 import functools
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,17 @@ import numpy as np
 import pandas as pd
 
 from exp.record import read_arrays, read_history, read_runs
-from utils.errors import UserError
+from utils.errors import UserError, nearest
 from utils.files import read_json
+from utils.text import FORMATS
 
 PRINTED = Path(__file__).with_name("printed")
 STUDY = "study"  # the committed study, under results/
 BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
 METRICS = ("mse", "mae")
 CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
+DESCRIBED = ["c", "axis", "norm", "dataset", "cell", "lengths", "printed", "differs", "label",
+             "place"]  # fmt: skip
 ORDER = ["place", "label", "axis", "norm", "c", "seed"]
 LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
 TEXTS = ("id", "setting_id", "data_sha256", "git_commit", "error", "cols", "s_layers", "started")
@@ -57,7 +62,8 @@ class Runs:
     def history(self, run: str) -> pd.DataFrame:
         """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
         if not self.committed:
-            return read_history(self.source / run)
+            with _as_user_error(self.source / run):
+                return read_history(self.source / run)
         return self._rows("histories", run).drop(columns="run").dropna(axis=1, how="all")
 
     def trace(self, run: str) -> pd.DataFrame:
@@ -74,10 +80,9 @@ class Runs:
         """Return a run's test MSE by forecast step [pred_len]."""
         if self.committed:
             return _numbers(self._rows("by_step", run).iloc[0]["values"])
-        body = read_json(self.source / run / "metrics.json")
-        if not body.get("by_step"):
-            raise UserError(f"{self.source / run}: has no errors by step")
-        return np.array(body["by_step"]["mse"], dtype=float)
+        with _as_user_error(self.source / run):
+            by_step = read_json(self.source / run / "metrics.json")["by_step"]
+            return np.array(by_step["mse"], dtype=float)
 
     def window_errors(self, run: str) -> np.ndarray:
         """Return a run's MSE by test window [windows]."""
@@ -98,6 +103,16 @@ class Runs:
         if rows.empty:
             raise UserError(f"{path}: has nothing on {run}")
         return rows.reset_index(drop=True)
+
+
+@contextmanager
+def _as_user_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: not there; the run has not written it") from error
+    except KeyError as error:
+        raise UserError(f"{folder}: the run has not written {error}") from error
 
 
 def _numbers(text: str) -> np.ndarray:
@@ -121,14 +136,20 @@ def load(results: Path) -> Runs:
         note = f"{results} holds no runs of its own: these are the committed study's."
         return _study(results / STUDY, [note])
     frame = read_runs(results)
+    finished = [path.parent for path in results.glob("*/metrics.json")]
+    notes = [
+        f"{folder}: not read, its config.json is not there."
+        for folder in sorted(finished)
+        if not (folder / "config.json").exists()
+    ]
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
-    return Runs(describe(frame), results)
+    return Runs(describe(frame), results, notes=notes)
 
 
 def _study(folder: Path, notes: list[str]) -> Runs:
     path = folder / "runs.csv"
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), float_precision="round_trip")
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
         return Runs(describe(frame), folder, True, notes)
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"{path}: not the study's CSV ({error}); git checkout -- {path}") from error
@@ -154,16 +175,14 @@ NEEDED = [
 
 def describe(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that `Runs.frame` has beyond a record's, and sort as the paper does."""
-    absent = [name for name in dict.fromkeys(NEEDED) if name not in frame]
-    frame = frame.assign(**dict.fromkeys(absent, None))
+    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
     frame["c"] = frame["lip_coef"].astype(float)
     regularized = frame["c"].fillna(0) != 0
     for short, name in (("axis", "lip_axis"), ("norm", "lip_norm")):
         frame[short] = frame[name].where(regularized, "").fillna("")
     frame["dataset"] = _datasets(frame)
     added = [_described(row) for row in frame.to_dict("records")]
-    names = ["cell", "lengths", "printed", "differs", "label", "place"]
-    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=names))
+    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=DESCRIBED[4:]))
     for column, text in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
         values = frame[column].groupby(frame["label"])
         apart = pd.Series(values.transform("nunique")) > 1  # equal labels would merge
@@ -286,3 +305,43 @@ def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
     whole = whole.drop_duplicates([*CELL, "c", "seed"])
     return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what paper.tables and paper.signs have in common."""
+    add = parser.add_argument
+    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
+    add("--data", help="data set, or file name of own data (all)")
+    add("--features", choices=("S", "M", "MS"), help="S: Table 2, M: Table 5 (all)")
+    add("--axis", choices=("feature", "time"), help="axis of the regularizer (all)")
+    add("--amp", choices=("off", "bf16"), help="precision (all)")
+    add("--format", choices=FORMATS, default=FORMATS[0], help="csv: unrounded (%(default)s)")
+    add("--standalone", action="store_true", help="LaTeX as a document, not tabulars to \\input")
+    add("--out", type=Path, help="file to write (the terminal)")
+
+
+def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the runs that the flags ask for; c = 0 belongs to every axis.
+
+    Returns:
+        The runs, and a sentence where there is none.
+
+    Raises:
+        UserError: no such data set, here or in the paper.
+    """
+    if args.data:
+        known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
+        asked = args.data.lower()
+        names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
+        if not names:
+            have = ", ".join(sorted({*frame["dataset"]})) or "none"
+            hint = nearest(args.data, known)
+            raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
+        frame = frame.loc[frame["dataset"].isin(names)]
+    for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
+        if value:
+            zero = (frame["c"] == 0) & (column == "axis")
+            frame = frame.loc[(frame[column] == value) | zero]
+    words = [word for word in (args.data, args.features, args.axis, args.amp) if word]
+    none = f"No run of {', '.join(words)}." if words else "There are no runs."
+    return frame, [] if len(frame) else [none]

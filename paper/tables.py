@@ -16,15 +16,17 @@ from paper.runs import (
     CELL,
     METRICS,
     PRINTED,
+    add_flags,
     by_cell,
     left_out,
     load,
     paper_settings,
     score_windows,
+    select,
 )
-from paper.text import DIGITS, Column, Table, add_flags, lowest, percent, select, write_out
 from utils.output import run_command
 from utils.stats import prediction_interval
+from utils.text import DIGITS, Column, Table, lowest, percent, write_out
 
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c

@@ -3,17 +3,14 @@
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import tabulate as layout
 from tabulate import tabulate
 
-from paper.runs import paper_settings
-from utils.errors import UserError, nearest
 from utils.files import make_folder, write_atomic
 
 layout.MIN_PADDING = 0  # headings as narrow as their columns
@@ -124,9 +121,17 @@ def percent(value: float) -> str:
     return "-" if pd.isna(value) else f"{value:+.1f} %".replace("-", "−")
 
 
-def percent_range(low: float, high: float) -> str:
-    """Write an interval in percent, "-" if there is none."""
-    return "-" if pd.isna(low) else f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
+def interval(row: Mapping[Any, Any]) -> str:
+    """Write a change with its interval (change, low, high) in percent."""
+    if pd.isna(row["low"]):
+        return percent(row["change"])
+    bounds = f"{row['low']:+.1f} to {row['high']:+.1f} %".replace("-", "−")
+    return f"{percent(row['change'])}, {bounds}"
+
+
+def joined(values: Iterable[float]) -> str:
+    """Write numbers with commas."""
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def lowest(frame: pd.DataFrame, names: Sequence[str]) -> set[tuple[int, str]]:
@@ -190,7 +195,7 @@ def _markdown(table: Table) -> list[str]:
 
     heads = [safe(head) for head in table.heads]
     body = tabulate(table.marked("**{}**", safe), heads, "pipe", disable_numparse=True)
-    return [f"### {table.title}", "", body]
+    return [*([f"### {table.title}", ""] if table.title else []), body]
 
 
 def _latex(table: Table, standalone: bool) -> str:
@@ -208,48 +213,8 @@ def escape(text: str) -> str:
     return "".join(SYMBOLS.get(character, character) for character in text)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what paper.tables and paper.signs have in common."""
-    add = parser.add_argument
-    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
-    add("--data", help="data set, or file name of own data (all)")
-    add("--features", choices=("S", "M", "MS"), help="S: Table 2, M: Table 5 (all)")
-    add("--axis", choices=("feature", "time"), help="axis of the regularizer (all)")
-    add("--amp", choices=("off", "bf16"), help="precision (all)")
-    add("--format", choices=FORMATS, default=FORMATS[0], help="csv: unrounded (%(default)s)")
-    add("--standalone", action="store_true", help="LaTeX as a document, not tabulars to \\input")
-    add("--out", type=Path, help="file to write (the terminal)")
-
-
-def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the runs that the flags ask for; c = 0 belongs to every axis.
-
-    Returns:
-        The runs, and a sentence where there is none.
-
-    Raises:
-        UserError: no such data set, here or in the paper.
-    """
-    if args.data:
-        known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
-        asked = args.data.lower()
-        names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
-        if not names:
-            have = ", ".join(sorted({*frame["dataset"]})) or "none"
-            hint = nearest(args.data, known)
-            raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
-        frame = frame.loc[frame["dataset"].isin(names)]
-    for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
-        if value:
-            zero = (frame["c"] == 0) & (column == "axis")
-            frame = frame.loc[(frame[column] == value) | zero]
-    words = [word for word in (args.data, args.features, args.axis, args.amp) if word]
-    none = f"No run of {', '.join(words)}." if words else "There are no runs."
-    return frame, [] if len(frame) else [none]
-
-
 def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence[str]) -> None:
-    """Write a command's tables to its --out, or to the terminal.
+    """Write a command's tables to a file or to the terminal: --format, --standalone, --out.
 
     Raises:
         UserError: the file's folder cannot be made or written.
