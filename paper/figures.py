@@ -16,18 +16,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
+from paper import runs as records
 from paper.pairs import pair
-from paper.runs import (
-    BASELINES,
-    CELL,
-    PRINTED,
-    Runs,
-    by_cell,
-    left_out,
-    load,
-    score_windows,
-    select,
-)  # fmt: skip
 from paper.tables import regularizer
 from utils import plots
 from utils.errors import UserError
@@ -38,18 +28,19 @@ from utils.stats import mean_interval
 COLOR = {0: plots.BLACK, -1: plots.RED, 1: plots.BLUE}  # by the sign of c
 LINE: dict[int, Any] = {0: "-", -1: "--", 1: "-."}
 MARKER = {0: "o", -1: "v", 1: "^"}
+CHANGE = "change from c = 0 (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 POINTS = 300  # of a curve over training steps, about as many as printed
 GROUP = ["results_version", "dataset", "features", "model", "differs", "amp"]
 
 
 class Figure(NamedTuple):
-    """A drawing with its file name (without ending), title, caption, and what it lacks."""
+    """A drawing with its words."""
 
-    name: str
+    name: str  # of its file, without ending
     title: str
     caption: str
-    gaps: list[str]
+    gaps: list[str]  # what could not be read
     drawing: Drawing
 
 
@@ -62,7 +53,7 @@ class Cell:
         d: ln(MSE with c / MSE with 0), one row a seed, one column a c that has a pair.
     """
 
-    def __init__(self, runs: Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
+    def __init__(self, runs: records.Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
         self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
         steps = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
         self.heading = f"{steps}, {regularizer(self.first)}" if self.first["axis"] else steps
@@ -90,10 +81,10 @@ class Cell:
 
     def printed(self, name: str) -> Any:
         """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
-        frame = pd.read_csv(PRINTED / f"{name}.csv").assign(features="S", data="ETTh2")
-        frame["pred_len"] = frame.get("pred_len", 24)  # Figure 2's horizon
-        same = [frame[name] == self.first[name] for name in ("data", "features", "pred_len")]
-        return frame.loc[np.all([*same, [self.first["printed"]] * len(frame)], axis=0)]
+        frame = pd.read_csv(records.PRINTED / f"{name}.csv")
+        steps = frame["pred_len"] if "pred_len" in frame else pd.Series(24, frame.index)
+        cells = "ETTh2 S " + steps.astype(str)
+        return frame.loc[(cells == self.first["cell"]) & self.first["printed"]]
 
 
 def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
@@ -105,22 +96,22 @@ def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
     for sign, arm in cell.arms.items():
         if cell.first["norm"] not in ("", arm["lip_norm"].iloc[0]):
             continue  # at c = 0, L_f was measured under another normalisation
-        style = {**look(arm), "linewidth": 1.2 if mean else 0.7}
+        style, width = look(arm), 1.2 if mean else 0.7
         traces = cell.read(cell.runs.trace, arm if mean else arm.loc[arm.index == cell.seed])
         if traces:
             points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
             block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
             points = points.groupby(block).agg("mean" if mean else "first")
-            axis.plot(points["epoch"], points["l_f"], **style)
+            axis.plot(points["epoch"], points["l_f"], linewidth=width, **style)
         epochs = cell.read(cell.runs.history, arm) if mean else []
         if epochs:
             points = pd.concat(epochs).groupby("epoch")["eval_l_f"].mean()
-            style |= {"label": f"{style['label']}, evaluation mode", "marker": MARKER[sign]}
-            axis.plot(points.index, points, **style | {"linestyle": "none"})
+            label = f"{style['label']}, evaluation mode"
+            axis.plot(points.index, points, MARKER[sign], color=COLOR[sign], label=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
     n = between(len(arm) for arm in cell.arms.values())
-    return f": mean, n = {n}" if mean else f": one run each, seed {cell.seed:g}"
+    return f"{cell.heading}: " + (f"mean, n = {n}" if mean else f"one run each, seed {cell.seed:g}")
 
 
 def changes(cell: Cell, axis: Axes) -> str:
@@ -141,8 +132,9 @@ def changes(cell: Cell, axis: Axes) -> str:
     names = [signed(c) for c in ticks]
     turned = len(names) * max(map(len, names)) > 48  # else they would touch
     axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
-    axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)")
-    return from_zero(cell, axis)
+    plots.fit_around_zero(axis)
+    axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)", ylabel=CHANGE)
+    return f"{cell.heading}, n = {between(cell.d.count())}"
 
 
 def step_errors(cell: Cell, axis: Axes) -> str:
@@ -153,12 +145,12 @@ def step_errors(cell: Cell, axis: Axes) -> str:
             axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **look(arm))
     metrics = cell.runs.source / cell.first["run"] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics)["baselines"]
-    for name, color in zip(BASELINES, plots.OTHERS, strict=True):
+    for name, color in zip(records.BASELINES, plots.OTHERS, strict=True):
         if steps := (body.get(name) or {}).get("by_step"):
-            x, label = range(1, len(steps["mse"]) + 1), BASELINES[name]
+            x, label = range(1, len(steps["mse"]) + 1), records.BASELINES[name]
             axis.plot(x, steps["mse"], ":", color=color, linewidth=1.8, label=label)
     axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
-    return ""
+    return cell.heading
 
 
 def step_changes(cell: Cell, axis: Axes) -> str:
@@ -173,15 +165,9 @@ def step_changes(cell: Cell, axis: Axes) -> str:
             steps, style = np.arange(1, len(mean) + 1), look(arm)
             axis.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, **style)
-    axis.set_xlabel("forecast step")
-    return from_zero(cell, axis)
-
-
-def from_zero(cell: Cell, axis: Axes) -> str:
-    """Finish a panel of changes."""
     plots.fit_around_zero(axis)
-    axis.set_ylabel("change from c = 0 (%)")
-    return f", n = {between(cell.d.count())}"
+    axis.set(xlabel="forecast step", ylabel=CHANGE)
+    return f"{cell.heading}, n = {between(cell.d.count())}"
 
 
 def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
@@ -191,13 +177,12 @@ def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
         one = arm.loc[arm.index == cell.seed]
         found = cell.read(lambda run: read_arrays(cell.runs.source / run, "samples"), one)
         kept += [(look(arm), samples) for samples in found if set(FIXED) <= {*samples["rank"]}]
-    whole = 0 < len(kept) == len(cell.arms)
-    return [partial(window, kept=kept, rank=rank) for rank in FIXED if whole]
+    ranks = FIXED if 0 < len(kept) == len(cell.arms) else ()
+    return [partial(window, kept=kept, rank=rank) for rank in ranks]
 
 
 def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> str:
     """Draw one test window: history and truth, and what one run of each c forecasts."""
-    del cell
     samples = kept[0][1]
     i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
     known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
@@ -209,7 +194,7 @@ def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> st
     plots.date_axis(axis)
     unit = f"{samples['target']} (original units)" if rank == FIXED[0] else ""
     axis.set_ylabel(unit, parse_math=False)  # a column may be called "$"
-    return f"\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
+    return f"{cell.heading}\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
 
 
 def percent(d: Any) -> np.ndarray:
@@ -247,15 +232,15 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
     "figure2": (
         "L_f of the embedded input",
         "L_f (Eq. 2): largest step along time, mean over batch and channels, after LipReg's "
-        "normalisation. Left: training mode (with dropout), not smoothed; grey: the paper's "
-        "Figure 2. Right: mean over seeds, of training mode in about 100 blocks of steps, of "
-        f"evaluation mode on one validation batch after each epoch. {ONE_C}",
+        "normalisation. Left: training mode, not smoothed; grey: the paper's Figure 2. Right: mean "
+        f"over seeds; evaluation mode: on one validation batch after each epoch. {ONE_C}",
         lambda cell: [partial(continuity, mean=mean) for mean in (False, True)],
     ),
     "steps": (
         "test MSE by forecast step",
-        "Left: mean over seeds, and baselines if recorded. Right: change from the run with c = 0 "
-        f"and the same seed, mean and 95 % t interval (band). All test windows. {ONE_C}",
+        "Left: mean over seeds, and baselines where a run recorded them by step. Right: mean and "
+        "95 % t interval (band) of the change from the run with c = 0 and the same seed. All test "
+        f"windows. {ONE_C}",
         lambda cell: [step_errors, step_changes] if cell.d.size else [step_errors],
     ),
     "windows": (
@@ -267,31 +252,26 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
 }
 
 
-def draw_all(runs: Runs, scored: pd.DataFrame) -> Iterator[Figure]:
-    """Draw every figure that the runs allow; scored as `score_windows` returns it."""
-    frame = by_cell(scored.loc[scored["outcome"] == "ok"])
+def draw_all(runs: records.Runs, scored: pd.DataFrame) -> Iterator[Figure]:
+    """Draw every figure that the runs allow; scored as `records.score_windows` returns it."""
+    frame = records.by_cell(scored.loc[scored["outcome"] == "ok"])
+    several = frame["results_version"].nunique() > 1
     for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
         gaps: list[str] = []
-        cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *CELL])]
+        cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *records.CELL])]
         what, caption, panels = KINDS[kind]
-        rows = [[partial(_titled, cell, draw) for draw in panels(cell)] for cell in cells]
+        rows = [[partial(draw, cell) for draw in panels(cell)] for cell in cells]
         if any(rows):
             one = group.iloc[0]
-            words = [word for word in (one["model"], one["amp"]) if word not in ("informer", "off")]
-            words += [one["differs"]] if one["differs"] else []
+            words = [one[name] for name in ("model", "amp", "differs")]
+            words += [f"results version {one['results_version']:g}"] * several
+            words = [word for word in words if word not in ("informer", "off", "")]
             title = f"{one['dataset']} {one['features']}: {what}"
             drawing = plots.compose(title, ", ".join(words), [row for row in rows if row])
             name = "-".join([kind, one["dataset"], one["features"], *words])
-            yield Figure(_file_name(name), title, caption, list(dict.fromkeys(gaps)), drawing)
-
-
-def _titled(cell: Cell, draw: Callable[[Cell, Axes], str], axis: Axes) -> None:
-    axis.set_title(cell.heading + draw(cell, axis))
-
-
-def _file_name(text: str) -> str:
-    name = re.sub(r"[^\w.]+", "-", text)
-    return name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
+            name = re.sub(r"[^\w.]+", "-", name)
+            name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
+            yield Figure(name, title, caption, list(dict.fromkeys(gaps)), drawing)
 
 
 def main(words: Sequence[str]) -> int:
@@ -304,14 +284,15 @@ def main(words: Sequence[str]) -> int:
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
     args = parser.parse_args(words, argparse.Namespace(features=None, axis=None, amp=None))
-    runs, out = load(args.results), args.out or args.results / "figures"
-    scored, notes = select(score_windows(runs.frame, args.score), args)
+    runs, out = records.load(args.results), args.out or args.results / "figures"
+    scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
     figures = list(draw_all(runs, scored))
     make_folder(out)
     for one in figures:
         write_atomic(out / f"{one.name}.{args.format}", plots.render(one.drawing, args.format))
         print(*[f"{one.name}: {one.title}", *one.gaps], sep="\n  ")
-    print(*runs.notes, *notes, *left_out(scored), f"{len(figures)} figures in {out}", sep="\n")
+    notes = [*runs.notes, *notes, *records.left_out(scored)]
+    print(*notes, f"{len(figures)} figures in {out}", sep="\n")
     return 0
 
 

@@ -135,21 +135,17 @@ def _commit(row: dict[Any, Any]) -> str:
     return f"{str(row['git_commit'])[:12]}{'+changes' if row['git_dirty'] is True else ''}"
 
 
-def missing(used: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Name the paper's Informer cells with fewer seeds than the paper: a line a data set, each."""
+def missing(used: pd.DataFrame) -> list[str]:
+    """Name the paper's Informer cells with fewer seeds than the paper, one line a data set."""
     printed = used.loc[used["printed"].astype(bool)]
     lacks: dict[str, list[str]] = {}
     for (data, features, pred_len), row in paper_settings().items():
         cell = printed.loc[printed["cell"] == f"{data} {features} {pred_len}"]
         zero, lip = (cell.loc[cell["c"] == c, "seed"].nunique() for c in (0.0, -2.0))
-        text = f"{features} {pred_len}: c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds"
+        seeds = f"c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds" if zero + lip else "no run"
         lacks.setdefault(data, [])
-        lacks[data] += [text] if min(zero, lip) < row["itr"] else []
-    return [
-        (f"{data}: {len(cells)} cells of the paper have fewer seeds than there", cells)
-        for data, cells in lacks.items()
-        if cells
-    ]
+        lacks[data] += [f"{features} {pred_len} {seeds}"] if min(zero, lip) < row["itr"] else []
+    return [f"{data}: {'; '.join(cells)}." for data, cells in lacks.items() if cells]
 
 
 def typeset(text: str) -> str:

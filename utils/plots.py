@@ -23,13 +23,13 @@ BLACK, GREY, RED, BLUE = "#000000", "#808080", "#D55E00", "#0072B2"  # Okabe and
 OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # of theirs, too
 
 
-def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], None]]]) -> Figure:
+def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], str]]]) -> Figure:
     """Draw rows of panels under one title, with one legend below all, each label once.
 
     Args:
         title: first line, left.
         subtitle: smaller lines below it; "" for none.
-        rows: what draws each panel; rows of one panel each are set in two columns.
+        rows: what draws each panel and returns its title; single panels are set in two columns.
     """
     if max(map(len, rows)) == 1:
         rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
@@ -39,7 +39,8 @@ def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], 
         figure = Figure((width, 2.3 * len(rows) + 0.7), layout="constrained")
         for i, row in enumerate(rows):
             for j, draw in enumerate(row):
-                draw(figure.add_subplot(len(rows), columns, i * columns + j + 1))
+                axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
+                axis.set_title(draw(axis))
         lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
         figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
         pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
