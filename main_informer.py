@@ -48,5 +48,4 @@ def run(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-
     sys.exit(run_command(main))

@@ -160,5 +160,4 @@ def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -
 
 
 if __name__ == "__main__":
-
     sys.exit(run_command(main))
