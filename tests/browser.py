@@ -86,7 +86,9 @@ class Browser:
 
     def requested(self) -> list[str]:
         """Return all addresses that the page asked for."""
-        return [event["params"]["request"]["url"] for event in self._all("Network.requestWillBeSent")]
+        return [
+            event["params"]["request"]["url"] for event in self._all("Network.requestWillBeSent")
+        ]
 
     def close(self) -> None:
         """End the browser and its pipes."""
