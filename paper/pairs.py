@@ -75,8 +75,8 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
     row |= {"sd": float(np.std(d, ddof=1)) if len(d) > 1 else math.nan, "p_complete": p}
     row |= {"unlike": int(np.sum(pairs["unlike"].to_numpy() != ""))}
     if failed:
-        p = sign_test_p(won, not_won)
-        return row | {"favour": not_won - won, "p": p, "smallest_p": smallest_p(won + not_won)}
+        p, smallest = sign_test_p(won, not_won), sign_test_p(won + not_won, 0)
+        return row | {"favour": not_won - won, "p": p, "smallest_p": smallest}
     return row | {"favour": change, "p": p, "smallest_p": smallest_p(len(d))}
 
 

@@ -1,5 +1,6 @@
 """Statistics of a few repetitions: intervals, exact tests, and resampled blocks of time."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -76,9 +77,10 @@ def sign_flip_p(differences: ArrayLike) -> np.ndarray:
     return np.asarray(result.pvalue)
 
 
+@functools.cache
 def smallest_p(n: int) -> float:
-    """Return the smallest p that `sign_flip_p` can give for n differences, and `sign_test_p`."""
-    return min(1.0, max(2.0 ** (1 - n), 2 / (FLIPS + 1) if 2**n > FLIPS else 0.0))
+    """Return the smallest p that `sign_flip_p` can give for n differences: all of one sign."""
+    return float(sign_flip_p(np.ones(n)))
 
 
 def sign_test_p(wins: int, losses: int) -> float:
