@@ -146,19 +146,19 @@ def _write_history(record: Record, config: Config) -> None:
 
 
 def _write_samples(folder: Path, config: Config) -> None:
-    hours = np.arange(-config.seq_len, config.pred_len) + np.array([[0], [40], [90]])
-    values = 20 + 8 * np.sin(hours * 2 * np.pi / 24) + hours / 30  # [3, seq_len + pred_len]
+    rank = ["best", "median", "worst", "1/4", "1/2", "3/4"]
+    hours = np.arange(-config.seq_len, config.pred_len) + 40 * np.arange(len(rank))[:, None]
+    values = 20 + 8 * np.sin(hours * 2 * np.pi / 24) + hours / 30  # [6, seq_len + pred_len]
     past, truth = values[:, : config.seq_len], values[:, config.seq_len :]
-    off = np.array([[0.3], [2.0], [7.0]]) * np.cos(np.arange(config.pred_len) / 9 + config.seed)
+    ahead = np.arange(config.pred_len)
     arrays = {
-        "rank": np.array(["best", "median", "worst"]),
-        "start": np.array([10, 50, 100]),
-        "mse": np.array([0.004, 0.07, 0.6]),
+        "rank": np.array(rank),
+        "window": 40 * np.arange(len(rank)),
+        "mse": np.array([0.004, 0.07, 0.6, 0.1, 0.1, 0.1]),
+        "date": np.datetime64("2017-11-01T05:00:00") + hours * np.timedelta64(1, "h"),
         "history": past,
         "truth": truth,
-        "pred": truth + off + config.lip_coef / 2,
-        "first": np.array(["2017-11-01T00:00:00", "2017-12-24T18:00:00", "2018-02-01T05:00:00"]),
-        "step_seconds": np.asarray(3600.0),
+        "pred": truth + np.cos(ahead / 9 + config.seed) + config.lip_coef / 2,
         "target": np.asarray(config.target),
     }
     write_npz(folder / "samples.npz", arrays)
