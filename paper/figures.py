@@ -4,7 +4,7 @@ import argparse
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,6 @@ class Figure(NamedTuple):
     name: str  # of its file, without ending
     title: str
     caption: str
-    gaps: list[str]  # what could not be read
     drawing: Drawing
 
 
@@ -252,26 +251,35 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
 }
 
 
-def draw_all(runs: records.Runs, scored: pd.DataFrame) -> Iterator[Figure]:
-    """Draw every figure that the runs allow; scored as `records.score_windows` returns it."""
+def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+    """Draw every figure that the runs allow.
+
+    Args:
+        runs: where histories and arrays are read from.
+        scored: as `records.score_windows` returns it.
+
+    Returns:
+        The figures, and a sentence for each file that could not be read.
+    """
     frame = records.by_cell(scored.loc[scored["outcome"] == "ok"])
     several = frame["results_version"].nunique() > 1
+    figures, gaps = [], []
     for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
-        gaps: list[str] = []
         cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *records.CELL])]
         what, caption, panels = KINDS[kind]
-        rows = [[partial(draw, cell) for draw in panels(cell)] for cell in cells]
-        if any(rows):
+        rows = [row for cell in cells if (row := [partial(p, cell) for p in panels(cell)])]
+        if rows:
             one = group.iloc[0]
             words = [one[name] for name in ("model", "amp", "differs")]
             words += [f"results version {one['results_version']:g}"] * several
             words = [word for word in words if word not in ("informer", "off", "")]
             title = f"{one['dataset']} {one['features']}: {what}"
-            drawing = plots.compose(title, ", ".join(words), [row for row in rows if row])
             name = "-".join([kind, one["dataset"], one["features"], *words])
             name = re.sub(r"[^\w.]+", "-", name)
             name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-            yield Figure(name, title, caption, list(dict.fromkeys(gaps)), drawing)
+            drawing = plots.compose(title, ", ".join(words), rows)
+            figures.append(Figure(name, title, caption, drawing))
+    return figures, list(dict.fromkeys(gaps))
 
 
 def main(words: Sequence[str]) -> int:
@@ -286,13 +294,12 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_args(words, argparse.Namespace(features=None, axis=None, amp=None))
     runs, out = records.load(args.results), args.out or args.results / "figures"
     scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
-    figures = list(draw_all(runs, scored))
+    figures, gaps = draw_all(runs, scored)
     make_folder(out)
     for one in figures:
         write_atomic(out / f"{one.name}.{args.format}", plots.render(one.drawing, args.format))
-        print(*[f"{one.name}: {one.title}", *one.gaps], sep="\n  ")
-    notes = [*runs.notes, *notes, *records.left_out(scored)]
-    print(*notes, f"{len(figures)} figures in {out}", sep="\n")
+    notes = [*runs.notes, *notes, *records.left_out(scored), *gaps]
+    print(*notes, f"wrote {len(figures)} figures to {out}", sep="\n")
     return 0
 
 

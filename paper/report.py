@@ -47,7 +47,7 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     shown = every if small else [table for table in results if "method" not in table.heads]
     signs = [contrast_table(contrasts(whole)), choice_table(choices(whole))]
     signs = [table for table in signs if len(table.frame)]
-    figures = list(draw_all(runs, scored))
+    figures, gaps = draw_all(runs, scored)
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # names of columns and folders come from outside
@@ -70,7 +70,7 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
         runs=page_table(runs_table(scored)) if len(scored) else None,
         missing=missing(used),
         notes=list(dict.fromkeys(note for table in [*results, *signs] for note in table.notes)),
-        gaps=[*runs.notes, *none, *left_out(scored), *(gap for f in figures for gap in f.gaps)],
+        gaps=[*runs.notes, *none, *left_out(scored), *gaps],
     )
 
 
