@@ -118,6 +118,22 @@ def test_older_records_take_the_scale_from_their_data_file(tmp_path):
     )
 
 
+def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, capsys):
+    training = run.parent.parent / "mine.csv"
+    ROWS.tail(200).to_csv(tmp_path / "new.csv", index=False)
+    words = [*TINY, "--data", "custom", "--root_path", str(tmp_path), "--data_path", "new.csv"]
+    words += ["--target", "temp", "--batch_size", "64", "--results", str(tmp_path), "--do_predict"]
+    words += ["--test_only", "--load", str(run / "weights.pt")]
+    for scaler_from in ([], ["--scaler_from", str(training)]):
+        assert main_informer.main([*words, *scaler_from]) == 0
+        scaled_by = training if scaler_from else tmp_path / "new.csv"
+        assert f"scaled by the training rows of {scaled_by}; " in capsys.readouterr().out
+    (folder,) = tmp_path.glob("loaded-*")  # the second forecast has not replaced the first
+    second = pd.read_csv(folder / "prediction-2.csv", index_col="date", parse_dates=True)
+    agree(second, forecast(run, ROWS))
+    assert not second.equals(pd.read_csv(folder / "prediction.csv", index_col="date"))
+
+
 SPAN = "frame has no row of that date; give one from 2013-12-14 03:00:00 to 2013-12-30 19:00:00"
 HALF_HOURS = pd.date_range("2020-01-01", periods=400, freq="30min")
 MISTAKES: dict[str, tuple[pd.DataFrame, str | None, str]] = {
