@@ -112,6 +112,7 @@ def load(config: Config, options: Options) -> ForecastData:
         seq_len=config.seq_len,
         label_len=config.label_len,
         pred_len=config.pred_len,
+        scaler_from=options.scaler_from,
     )
     if len(data.train) < config.batch_size:
         raise UserError(
