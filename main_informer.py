@@ -1,4 +1,4 @@
-"""Train and test Informer with the Lipschitz Regularizer: one setting, --itr seeds."""
+"""Train and test a forecaster with the Lipschitz Regularizer: one setting, --itr seeds."""
 
 import sys
 
@@ -7,7 +7,7 @@ from exp.record import RunFailed
 from exp.run import dry_run, run_all
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
-from utils.output import protect_output
+from utils.output import run_command
 
 
 def main(words: list[str]) -> int:
@@ -48,5 +48,4 @@ def run(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    protect_output()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))

@@ -54,14 +54,22 @@ class Table:
         if cols is not None and len(set(cols)) < len(cols):
             raise UserError(f"--cols {' '.join(cols)}: a column is named twice; name each once")
         chosen = [name for name in cols or names if name != target] + [target]
-        if bad := [(*self.bad[name], name) for name in chosen if name in self.bad]:
+        return self.numbers(chosen, "mend it, or leave the column out with --cols")
+
+    def numbers(self, names: list[str], advice: str) -> pd.DataFrame:
+        """Return columns whose every cell is a finite number.
+
+        Raises:
+            UserError: the first cell that is not, and the advice.
+        """
+        if bad := [(*self.bad[name], name) for name in names if name in self.bad]:
             row, text, name = min(bad, key=lambda cell: cell[0])
             shown = repr(text[:40]) if text else "an empty cell"
             raise UserError(
                 f"{self.path}: row {row + FIRST_ROW}, column {name!r}: {shown} is not a finite "
-                "number; mend it, or leave the column out with --cols"
+                f"number; {advice}"
             )
-        return self.values.reindex(columns=chosen)
+        return self.values.reindex(columns=names)
 
 
 def read_table(path: Path, dataset: DataSet | None = None) -> Table:
@@ -90,12 +98,17 @@ def read_table(path: Path, dataset: DataSet | None = None) -> Table:
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table:
     content = path.read_bytes()
+    if dataset is None:
+        return parse_table(content, path)
     sha256 = sha256_of(content)
-    if dataset:
-        dataset.verify(sha256, path)
-        frame = pd.read_csv(io.BytesIO(content))
-        frame.index, step = parse_dates(frame.pop("date").tolist(), path), dataset.step
-        return Table(path, sha256, frame.astype(np.float64), {}, step, to_offset(step))
+    dataset.verify(sha256, path)
+    frame = pd.read_csv(io.BytesIO(content))
+    frame.index, step = parse_dates(frame.pop("date").tolist(), path), dataset.step
+    return Table(path, sha256, frame.astype(np.float64), {}, step, to_offset(step))
+
+
+def parse_table(content: bytes, path: Path) -> Table:
+    """Read a custom file's content; the rest as for `read_table`."""
     header, *rows = _cells(content, path)
     _check_header(header, path)
     for number, row in enumerate(rows, FIRST_ROW):
@@ -109,12 +122,11 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
     texts = pd.DataFrame(columns, dates, dtype=object)
     values = pd.DataFrame(texts.apply(pd.to_numeric, errors="coerce"), dtype=np.float64)
     unfit = ~(values.abs() <= LARGEST)  # NaN compares false
-    first = unfit.loc[:, unfit.any()].to_numpy().argmax(axis=0)
     bad = {
-        name: (int(row), columns[name][row])
-        for name, row in zip(values.columns[unfit.any()], first, strict=True)
+        name: (row := int(unfit[name].to_numpy().argmax()), columns[name][row])
+        for name in values.columns[unfit.any()]
     }
-    return Table(path, sha256, values, bad, step, offset)
+    return Table(path, sha256_of(content), values, bad, step, offset)
 
 
 def _cells(content: bytes, path: Path) -> list[list[str]]:
@@ -147,7 +159,7 @@ def _check_header(header: list[str], path: Path) -> None:
             f"{where} is separated by {separator!r}; save the file with commas between cells "
             "and points in numbers"
         )
-    if header[0] == "" and len(header) > 1:
+    if header[:1] == [""] and len(header) > 1:
         raise UserError(
             f"{where}, column 1 has no name: probably the index that pandas writes; save the "
             'frame with to_csv(index=False), or with index_label="date" if the index has the dates'

@@ -13,14 +13,14 @@ import torch
 from pandas.tseries.offsets import BaseOffset, Tick
 from torch import Tensor
 
-from data.csv_reader import LARGEST, Table, read_table
+from data.csv_reader import Table, read_table
 from data.dates import FIRST_ROW
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
 from utils.errors import UserError
 from utils.timefeatures import natural_unit, time_features
 
-ABSURD = 1e6  # standard deviations from the training rows' mean
+ABSURD, HOPELESS = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
 
 
 class Batch(NamedTuple):
@@ -202,7 +202,7 @@ def scaled_rows(
             f"{frame.iat[row, column]:g} is {far.max():.1g} standard deviations from the mean of "
             "the training rows"
         )
-        if not far.max() ** 2 <= LARGEST:
+        if not far.max() <= HOPELESS:
             raise UserError(f"{what}; mend it, or leave the column out with --cols")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather

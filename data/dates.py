@@ -119,7 +119,9 @@ def _refuse_irregular(
     elif usual == DAY and workdays:
         offset, step = offsets[1], "the next business day"
         advice = "add the missing days (holidays, say) with the values of the row above"
-    elif usual < DAY <= span / 2 and (clock.nunique() < DAY // usual or workdays):
+    elif usual < DAY and bool(
+        (span >= 2 * DAY and clock.nunique() < DAY // usual) or (span >= 7 * DAY and workdays)
+    ):
         advice = "nights or weekends have no rows: add them, or resample to one row a day"
     i = first_break(dates, offset)
     assert i, "these dates keep none of the steps"

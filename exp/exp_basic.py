@@ -24,12 +24,13 @@ class Exp_Basic:
     Args:
         config: the settings that define the run.
         options: where and how to run.
+        data: its data, where they are not those that the settings name.
 
     Raises:
         UserError: the device, the file or the settings do not do.
     """
 
-    def __init__(self, config: Config, options: Options) -> None:
+    def __init__(self, config: Config, options: Options, data: ForecastData | None = None) -> None:
         self.config, self.options = config, options
         self.device = pick_device(options)
         if config.amp == "bf16" and self.device.type == "cpu" and not has_bf16_kernels():
@@ -39,7 +40,7 @@ class Exp_Basic:
         if options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
             torch.use_deterministic_algorithms(True)
-        self.data = load(config, options).to(self.device)
+        self.data = (data or load(config, options)).to(self.device)
         torch.manual_seed(config.seed)
         self.model = _build_model(config, self.data).to(self.device)
 

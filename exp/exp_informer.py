@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.data_loader import Batch, Windows
+from data.data_loader import Batch, ForecastData, Windows
 from exp.baselines import baseline_scores
 from exp.config import Config
 from exp.exp_basic import Exp_Basic, batch_order
@@ -51,10 +51,17 @@ class Exp_Informer(Exp_Basic):
         config: the settings that define the run.
         options: where and how to run.
         stop: says whether a signal came.
+        data: its data, where they are not those that the settings name.
     """
 
-    def __init__(self, config: Config, options: Options, stop: Stop | None = None) -> None:
-        super().__init__(config, options)
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        stop: Stop | None = None,
+        data: ForecastData | None = None,
+    ) -> None:
+        super().__init__(config, options, data)
         self.stop = stop or Stop()
         self.writer: Any = None  # of TensorBoard, where it is asked for
 
@@ -209,14 +216,15 @@ class Exp_Informer(Exp_Basic):
             RunFailed: an error is not finite.
         """
         begun = time.monotonic()
-        original = ErrorSums()
+        unit = self.data.scaler.last(self.data.out_width, self.device)
+        original = ErrorSums(*unit)
         preds: list[Tensor] = []
         trues: list[Tensor] = []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
             width = None if self.options.save_forecasts else 1  # the target alone is plotted
             for pred, true in self._forecasts(self.data.test, "test"):
-                original.add(self._unscale(pred), self._unscale(true))
+                original.add(pred, true)
                 squared = (pred.double() - true.double()).square()
                 window_mse.append(squared.mean((1, 2)).float().cpu())
                 preds.append(pred[..., -(width or pred.shape[2]) :].cpu())
@@ -249,23 +257,16 @@ class Exp_Informer(Exp_Basic):
         self.model.eval()
         with torch.inference_mode(), self.own_draws():
             forecast, _ = self._process_one_batch(batch)
-        width = self.data.out_width
+        width, scaler = self.data.out_width, self.data.scaler
         return Prediction(
             names=self.data.columns[-width:],
+            scaler=scaler,
             past=self.data.dates[-self.config.seq_len :],
-            history=self._unscale(batch.x[..., -width:])[0].cpu().numpy(),
+            history=scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
             dates=dates,
-            values=self._unscale(forecast.pred)[0].cpu().numpy(),
+            values=scaler.inverse(forecast.pred[0].double().cpu().numpy()),
             attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
         )
-
-    def _unscale(self, values: Tensor) -> Tensor:
-        """Bring the output columns [..., c_out] back to original units, in float64."""
-        width, scaler = self.data.out_width, self.data.scaler
-        mean, std = (
-            torch.as_tensor(a[-width:], device=values.device) for a in (scaler.mean, scaler.std)
-        )
-        return values.double() * std + mean
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:

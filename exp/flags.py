@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from data.data_loader import natural_freq
 from data.registry import DATASETS
 from exp.config import Config, check_choice, check_value, plain_word, setting
 from models import MODELS
@@ -268,8 +269,10 @@ def _apply_record(asked: argparse.Namespace, given: set[str]) -> None:
 
 
 def _apply_data_set(asked: argparse.Namespace, given: set[str]) -> None:
-    """Let a registered data set say its own target; a custom one keeps what was asked."""
+    """Let a registered data set say its own target, and a custom file its own frequency."""
     if asked.data == "custom":
+        if "--freq" not in given:  # the time features follow the file's step
+            asked.freq = natural_freq("custom", asked.root_path, asked.data_path, asked.embed)
         return
     target = DATASETS[asked.data].target
     if asked.target != target and "--target" in given:

@@ -225,6 +225,8 @@ def _read_run(folder: Path) -> dict[str, Any]:
             row["error"] = f"{error.filename}: is not there"
     except UserError as error:
         row["error"] = str(error)
+    except OSError as error:  # permission denied: one run must not cost the others
+        row["error"] = f"{folder}: cannot be read, {advice(error)}"
     return row
 
 

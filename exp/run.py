@@ -91,12 +91,12 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
 def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
     """Train from the last checkpoint on, test, and write everything."""
     print(f"{record.folder.name}: {exp.config.loss_text}", flush=True)
-    scaler, paths = exp.data.scaler, {"data_file": exp.data.path, "checkpoints": checkpoints}
+    paths = {"data_file": exp.data.path, "checkpoints": checkpoints}
     record.start(
         environment.describe(exp.device)
         | {name: str(path) for name, path in paths.items()}
         | {"des": exp.options.des},
-        {"columns": exp.data.columns, "mean": scaler.mean.tolist(), "std": scaler.std.tolist()},
+        exp.data.scaling(),
     )
     if writer:
         exp.writer = writer(str(record.folder / "tensorboard"))

@@ -1,6 +1,7 @@
 """Forecasts as people read them: dated tables and plots in original units."""
 
 import io
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from data.data_loader import ForecastData
+from data.scaler import Scaler
 from exp.config import Config
 from utils.errors import UserError
 from utils.files import write_atomic, write_npz
@@ -31,46 +33,63 @@ class Prediction:
 
     Attributes:
         names: output columns.
+        scaler: by whose deviations numbers are rounded.
         past: dates of the input window [seq_len].
         history: its values [seq_len, C], original units.
         dates: dates of the forecast [pred_len].
         values: the forecast [pred_len, C], original units.
         attention: the encoder layers' maps [H, L, L], where --output_attention keeps them.
+        truth: what came instead [<= pred_len, C], original units, where it is known.
     """
 
     names: list[str]
+    scaler: Scaler
     past: pd.DatetimeIndex
     history: np.ndarray
     dates: pd.DatetimeIndex
     values: np.ndarray
     attention: list[np.ndarray]
+    truth: np.ndarray | None = None
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write prediction.csv and .png (and attention.npz), and return their paths."""
-        table = pd.DataFrame(self.values, columns=self.names, index=self.dates)
-        paths = [folder / "prediction.csv", folder / "prediction.png"]
-        text = table.to_csv(index_label="date", float_format="%.6g")
-        write_atomic(paths[0], text.encode())
+    def write(self, folder: Path, stem: str = "prediction") -> list[Path]:
+        """Write STEM.csv and .png (and attention.npz), and return their paths.
+
+        Another forecast of that name is never overwritten: this one's gets a number then.
+        """
+        table = pd.DataFrame(self.scaler.as_text(self.values), self.dates, self.names)
+        columns = {name: {"forecast": self.values[:, i]} for i, name in enumerate(self.names)}
+        if self.truth is not None:
+            known = len(self.truth)
+            names = [f"{name} (truth)" for name in self.names]
+            table.loc[self.dates[:known], names] = self.scaler.as_text(self.truth)
+            for i, name in enumerate(self.names):
+                columns[name]["truth"] = self.truth[:, i]
+        content = table.to_csv(index_label="date").encode()
+        paths = [free_path(folder / f"{stem}.csv", content)]
+        write_atomic(paths[0], content)
         shown = self.names[-MOST_PANELS:]
         figure, axes = plt.subplots(
             len(shown), 1, figsize=(7, 0.9 + 1.7 * len(shown)), sharex=True, squeeze=False
         )
+        dates = np.concatenate([self.past.to_numpy(), self.dates.to_numpy()])
         for axis, name in zip(axes[:, 0], shown, strict=True):
-            column = self.names.index(name)
-            draw_window(
-                axis,
-                np.concatenate([self.past.to_numpy(), self.dates.to_numpy()]),
-                self.history[:, column],
-                {"forecast": self.values[:, column]},
-            )
+            draw_window(axis, dates, self.history[:, self.names.index(name)], columns[name])
             axis.set_ylabel(plain(name))
-        axes[0, 0].legend(frameon=False, ncols=2)
+        axes[0, 0].legend(frameon=False, ncols=3)
         axes[-1, 0].set_xlabel(f"date (forecast from {self.dates[0]})")
+        paths.append(paths[0].with_suffix(".png"))
         save_figure(figure, paths[1])
         if self.attention:
             paths.append(folder / "attention.npz")
             write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
         return paths
+
+
+def free_path(path: Path, content: bytes) -> Path:
+    """Return the path, or the first with a number before its suffix, that holds nothing else."""
+    numbered = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in itertools.count(2))
+    candidates = itertools.chain([path], numbered)
+    return next(p for p in candidates if not p.exists() or p.read_bytes() == content)
 
 
 @dataclass(frozen=True)
@@ -174,7 +193,7 @@ def draw_window(
     for name, values in ahead.items():
         line = ("--", FORECAST) if name == "forecast" else ("-", TRUTH)
         joined = np.concatenate([history[-1:], values])
-        axis.plot(dates[now - 1 :], joined, line[0], color=line[1], label=name)
+        axis.plot(dates[now - 1 : now + len(values)], joined, line[0], color=line[1], label=name)
     axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
     locator = AutoDateLocator(minticks=3, maxticks=8)
     axis.xaxis.set_major_locator(locator)
@@ -201,10 +220,16 @@ def long_frame(data: ForecastData, config: Config, pred: Tensor) -> pd.DataFrame
             "window": np.repeat(np.arange(count), rows.shape[1] * width),
             "date": np.repeat(data.dates.to_numpy()[rows].ravel(), width),
             "column": np.tile(names, rows.size),
-            "forecast": data.scaler.inverse(pred.numpy().astype(float)).ravel(),
-            "truth": data.scaler.inverse(true.astype(float)).ravel(),
+            "forecast": _texts(data, pred.numpy()),
+            "truth": _texts(data, true),
         }
     )
+
+
+def _texts(data: ForecastData, scaled: np.ndarray) -> np.ndarray:
+    """Write scaled values [..., C] in original units, with the digits that the data have."""
+    values = data.scaler.inverse(scaled.astype(float))
+    return data.scaler.as_text(values.reshape(-1, values.shape[-1])).ravel()
 
 
 def plain(name: str) -> str:

@@ -22,7 +22,7 @@ from exp.plan import Plan, share_done
 from exp.workers import Local, OnRay
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
-from utils.output import protect_output
+from utils.output import run_command
 from utils.progress import duration
 
 
@@ -160,5 +160,4 @@ def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -
 
 
 if __name__ == "__main__":
-    protect_output()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))
