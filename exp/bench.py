@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
 from exp.flags import Parser, parse
 from exp.state import TrainState
@@ -220,7 +221,8 @@ def main(words: list[str]) -> int:
 
 def measure(asked: argparse.Namespace) -> None:
     """Do what the flags ask for; what has been measured is written at once."""
-    found = describe(torch.device(asked.device))
+    words = ["--model", "informer", "--data", asked.data, "--device", asked.device]
+    found = describe(pick_device(parse(words)[1]))
     notes = {name: found[name] for name in ("processor", "device", "cores", "torch")}
     notes["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
     notes |= {name: getattr(asked, name) for name in ("data", "d_model", "threads", "rounds")}

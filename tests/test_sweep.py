@@ -120,7 +120,6 @@ STEPS = {  # seconds on two threads of an AMD EPYC with AVX-512: docs/bench/step
     "1440 48 prob 5": 8.207,
     "96 48 full 5": 0.4914,
     "720 48 full 5": 6.508,
-    "1440 48 full 5": 25.81,
 }
 
 
