@@ -25,7 +25,7 @@ def fetch(dataset: DataSet, folder: Path) -> str:
     Raises:
         UserError: the file is to be placed by hand, or what was fetched is not it.
     """
-    path = dataset.place(folder)
+    path = dataset.below(folder)
     if path.is_file() and _sha256(path) == dataset.sha256:
         return f"{dataset.name}: already there, checksum right: {path}"
     if not dataset.url:
@@ -60,11 +60,10 @@ def _sha256(path: Path) -> str:
 def _listing(folder: Path) -> str:
     lines = []
     for dataset in DATASETS.values():
-        places = [dataset.place(folder), *dataset.places()]
         absent = "not here" if dataset.url else "not here, placed by hand"
-        where = next((str(place) for place in places if place.is_file()), absent)
+        paths = (path for path in [dataset.below(folder), *dataset.paths()] if path.is_file())
         megabytes = f"{dataset.size / 1e6:.1f} MB"
-        lines.append(f"{dataset.name:8} {megabytes:>8}  {dataset.licence:13} {where}")
+        lines.append(f"{dataset.name:8} {megabytes:>8}  {dataset.licence:13} {next(paths, absent)}")
     return "\n".join(lines)
 
 

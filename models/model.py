@@ -21,11 +21,13 @@ class Forecast(NamedTuple):
         pred: forecast of the scaled series [B, out_len, c_out], fp32.
         lip: LipReg of the encoder's embedding, an fp32 scalar.
         attns: maps [B, H, L, L] of each encoder layer, or None unless output_attention.
+        embedded: the encoder's embedded input, after dropout [B, seq_len, d_model].
     """
 
     pred: Tensor
     lip: Tensor
     attns: list[Tensor] | None
+    embedded: Tensor
 
 
 class Informer(nn.Module):
@@ -153,7 +155,7 @@ class Informer(nn.Module):
         memory, attns = self.encoder(h_enc.to(dtype))
         h = self.decoder(h_dec.to(dtype), memory, self.out_len)
         pred = self.projection(h.to(h_enc.dtype))  # [B, out_len, c_out]
-        return Forecast(pred, lip, attns if self.output_attention else None)
+        return Forecast(pred, lip, attns if self.output_attention else None, h_enc)
 
 
 class InformerStack(Informer):

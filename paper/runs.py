@@ -129,9 +129,15 @@ def load(results: Path) -> Runs:
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
     """
+    try:
+        results.stat()
+    except OSError as error:
+        raise UserError(
+            f"{results}: {error.strerror}; name the runs' folder with --results"
+        ) from None
     if (results / "runs.csv").exists():
         return _study(results, [])
-    has_runs = results.is_dir() and any(results.glob("*/config.json"))
+    has_runs = any(results.glob("*/config.json"))
     if not has_runs and (results / STUDY / "runs.csv").exists():
         note = f"{results} holds no runs of its own: these are the committed study's."
         return _study(results / STUDY, [note])
@@ -195,7 +201,7 @@ def _datasets(frame: pd.DataFrame) -> pd.Series:
     custom = frame["data"] == "custom"
     content = frame["data_sha256"].astype(str).str[:8]
     file = frame["data_file"].map(lambda path: Path(path).name, na_action="ignore")
-    file = file.where(file.notna(), "custom " + content)
+    file = file.where(file.notna(), "custom " + content).astype(str)
     several = pd.Series(frame["data_sha256"].groupby(file).transform("nunique")) > 1
     file = file.where(~several | frame["data_file"].isna(), file + " " + content)
     name = file + " " + frame["target"].astype(str)

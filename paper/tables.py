@@ -286,7 +286,10 @@ def main(words: Sequence[str]) -> int:
     runs = load(args.results)
     scored, notes = select(score_windows(runs.frame, args.score), args)
     notes += [] if args.data or args.features == "MS" else absent(scored)
-    write_out(result_tables(scored), args, [*runs.notes, *notes, *left_out(scored)])
+    arms = summarise(scored)
+    csv = args.format == "csv" and len(arms)  # every number once
+    tables = [arm_table(arms, "")] if csv else result_tables(scored)
+    write_out(tables, args, [*runs.notes, *notes, *left_out(scored)])
     return 0
 
 

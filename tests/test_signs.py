@@ -34,9 +34,6 @@ def rows_of(results: Path, named: Named, **more: Any) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
-test_rows.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
-
-
 def write_pairs(results: Path, change: np.ndarray | float, n: int = SEEDS, **more: Any) -> None:
     """Write c = 0, and c = -2 with this relative change."""
     ratios = np.broadcast_to(1 + np.asarray(change), (n,))
@@ -177,8 +174,8 @@ def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
 def test_an_arm_that_always_fails_is_worse(tmp_path, named):
     write_arm(tmp_path, 0.0, LUCK)
     for seed in range(SEEDS):  # a score that is not finite counts like a failure
-        kind = {"status": "failed"} if seed % 2 else {"metrics": {"all": {"mse": None}}}
-        write_run(tmp_path, 0.1, -2.0, seed, **kind)
+        status, metrics = ("failed", {}) if seed % 2 else ("finished", {"all": {"mse": None}})
+        write_run(tmp_path, 0.1, -2.0, seed, status=status, metrics=metrics)
     row = rows_of(tmp_path, named)[H1]
     assert row["p"] == pytest.approx(2 / 2**8) and row["n"] == 0
     assert row["verdict"] == "worse, by how much is open"

@@ -1,6 +1,7 @@
 """Forecast errors, summed up batch by batch."""
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SINGLE = 2.0**-23  # relative precision of single-precision numbers
+
 
 class ErrorSums:
     """Running sums from which MAE, MSE, RMSE, MAPE and MSPE follow at any time.
 
-    Percentage errors leave out the elements whose true value is exactly zero, where they are
-    undefined; how many these were is told beside them. Sums stay on the device, in double.
+    Percentage errors leave out the elements whose true value is zero, where they are undefined.
+    Sums stay on the device, in double; so do original units, which are computed from scaled errors:
+    near 1e9 ± 3, single precision would lose them.
+
+    Args:
+        mean: of each column in original units [C] float64, or 0 for errors as they are.
+        std: the unit of the scaled columns [C] float64, or 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> None:
+        self.mean, self.std = mean, std
         self.windows = 0
         self.elements = 0
         self.zeros: Tensor | float = 0.0
@@ -26,10 +35,10 @@ class ErrorSums:
         self.square_percentage: Tensor | float = 0.0
 
     def add(self, pred: Tensor, true: Tensor) -> None:
-        """Add a batch of forecasts and truths, [B, pred_len, C] each."""
-        truth = true.double()
-        error = pred.double() - truth
-        zero = truth == 0
+        """Add a batch of scaled forecasts and truths, [B, pred_len, C] each."""
+        error = (pred.double() - true.double()) * self.std
+        truth = true.double() * self.std + self.mean
+        zero = truth.abs() <= abs(self.mean) * SINGLE  # what scaling in fp32 leaves of a zero
         ratio = torch.where(zero, 0.0, error / torch.where(zero, 1.0, truth))
         self.windows += len(pred)
         self.elements += pred.numel()
@@ -49,20 +58,23 @@ class ErrorSums:
         return float(torch.as_tensor(self.square_by_step).sum()) / self.elements
 
     def result(self) -> dict[str, Any] | None:
-        """Return the five metrics, the number of windows and of zero truths; None when empty."""
+        """Return the five metrics, the number of windows and of zero truths; None when empty.
+
+        A metric that is not finite, or undefined, is None.
+        """
         if not self.elements:
             return None
         zeros = int(self.zeros)
-        counted = self.elements - zeros
-        return {
+        counted = (self.elements - zeros) or float("nan")
+        scores = {
             "mae": float(torch.as_tensor(self.absolute_by_step).sum()) / self.elements,
             "mse": self.mse,
             "rmse": self.mse**0.5,
-            "mape": float(self.percentage) / counted if counted else None,
-            "mspe": float(self.square_percentage) / counted if counted else None,
-            "windows": self.windows,
-            "zeros": zeros,
+            "mape": float(self.percentage) / counted,
+            "mspe": float(self.square_percentage) / counted,
         }
+        finite = {name: v if math.isfinite(v) else None for name, v in scores.items()}
+        return {**finite, "windows": self.windows, "zeros": zeros}
 
     def by_step(self) -> dict[str, list[float]]:
         """Return MSE and MAE of each forecast step."""

@@ -1,7 +1,7 @@
-"""What every command does around its work: plain letters where needed, errors in one line."""
+"""What every command does around its work: output that nothing can break, errors in one line."""
 
 import codecs
-import os
+import io
 import sys
 from collections.abc import Callable
 
@@ -10,7 +10,18 @@ from utils.errors import UserError
 PLAIN = {"λ": "lambda", "±": "+-", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "×": "x", "·": "*"}
 
 
-def plain_letters(error: UnicodeError) -> tuple[str, int]:
+class _Forgiving(io.FileIO):
+    """A file descriptor that takes what is written to a closed pipe, and drops it."""
+
+    def write(self, content: bytes) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Write, or drop what nobody reads any more."""
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            return len(content)
+
+
+def _plain_letters(error: UnicodeError) -> tuple[str, int]:
     """Write what an output's encoding lacks in letters that every encoding has."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -21,23 +32,25 @@ def plain_letters(error: UnicodeError) -> tuple[str, int]:
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run a command on this process's words and return its exit code.
 
+    A reader that goes away, as in `| head -1`, and an encoding without λ leave the work alone:
+    hours of training must not end with them.
+
     Args:
         main: from the words after the program's name to the exit code.
 
     Returns:
-        What main returns; 2 after a UserError, whose message goes to stderr in one line; 0 where
-        the reader of the output went away, as in `| head -1`.
+        What main returns; 2 after a UserError, whose message goes to stderr in one line.
     """
-    codecs.register_error("plain", plain_letters)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="plain")  # pyright: ignore[reportAttributeAccessIssue]
+    codecs.register_error("plain", _plain_letters)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        buffer = io.BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))  # pyright: ignore[reportArgumentType]
+        wrapped = io.TextIOWrapper(
+            buffer, stream.encoding, errors="plain", line_buffering=stream.line_buffering
+        )
+        setattr(sys, name, wrapped)
     try:
-        code = main(sys.argv[1:])
-        sys.stdout.flush()
+        return main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
-        return 0
-    return code
