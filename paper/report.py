@@ -58,7 +58,7 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     return pages.get_template("report.html.j2").render(
         source=runs.source,
         counts=(len(used), len(scored), used["label"].nunique()),
-        answers=sentences(whole),
+        answers=sentences(whole, numbers=False),
         tested=[row for row in tested if row["state"] != "no runs"],
         untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
         named=named,
