@@ -74,7 +74,7 @@ class Cell:
         for run in arm["run"]:
             try:
                 found.append(reader(run))
-            except (UserError, FileNotFoundError) as error:
+            except UserError as error:
                 self.gaps.append(f"{error}.")
         return found
 
@@ -252,11 +252,7 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
 
 
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow.
-
-    Args:
-        runs: where histories and arrays are read from.
-        scored: as `records.score_windows` returns it.
+    """Draw every figure that the runs allow; scored as `records.score_windows` returns it.
 
     Returns:
         The figures, and a sentence for each file that could not be read.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from paper.figures import draw_all
@@ -23,7 +22,7 @@ from utils.progress import duration
 from utils.text import DIGITS, Column, Table
 
 # Columns that say which row it is: they become the row's heading.
-MOST = 40  # rows of every c and baseline: with more, the paper's shape is shown instead
+MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
 LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
 
 
@@ -59,7 +58,7 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     return pages.get_template("report.html.j2").render(
         source=runs.source,
         counts=(len(used), len(scored), used["label"].nunique()),
-        answers=sentences(whole),
+        answers=sentences(whole, numbers=False),
         tested=[row for row in tested if row["state"] != "no runs"],
         untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
         named=named,
@@ -105,7 +104,6 @@ def page_table(table: Table) -> dict[str, Any]:
 
 def runs_table(scored: pd.DataFrame) -> Table:
     """Lay out every run: scores, cost, where it ran, its folder and what came of it."""
-    whole = duration(float(np.nansum(scored["wall_seconds"])))
     columns = [
         Column("cell", "label"),
         Column("axis", "axis", write=lambda row: row["axis"] or "-"),
@@ -124,6 +122,8 @@ def runs_table(scored: pd.DataFrame) -> Table:
         *(Column(n, n) for n in ("outcome", "error")),
         Column("folder", "run"),
     ]
+    columns = [column for column in columns if column.name in scored]
+    whole = duration(pd.Series(scored.get("wall_seconds"), dtype=float).sum())
     return Table(f"{len(scored)} runs, {whole} together", scored, columns)
 
 
