@@ -60,8 +60,10 @@ def main(words: list[str]) -> int:
         words: the command line without the program's name.
 
     Returns:
-        0 when all runs are done, 1 when one failed, 2 after a mistake in flags or data, 130 or 143
-        after SIGINT or SIGTERM.
+        0 when all runs are done, 1 when one failed, 130 or 143 after SIGINT or SIGTERM.
+
+    Raises:
+        UserError: a mistake in flags or data.
     """
     try:
         asked, common = build_parser().parse_known_args(words)
@@ -78,9 +80,6 @@ def main(words: list[str]) -> int:
             raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
         engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
         return sweep(runs, engine, asked.plan)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Interrupted as error:
         print(f"stopped by {error}; the same command continues", file=sys.stderr)
         return error.exit_code
