@@ -23,7 +23,7 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import Options, Parser
 from exp.samples import Prediction
 from exp.state import fit_weights, load_weights
-from models.layers import has_bf16_kernels
+from models.fast import has_bf16_kernels
 from utils.errors import UserError, nearest
 from utils.files import make_folder, read_json
 from utils.output import run_command

@@ -295,7 +295,7 @@ def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch, tmp_path, capsy
     monkeypatch.setattr("exp.exp_basic.has_bf16_kernels", lambda: False)
     assert main([*TINY, "--amp", "bf16", "--results", str(tmp_path / "r")]) == 2
     assert capsys.readouterr().err == (
-        "error: --amp bf16: this processor has no bf16 instructions; use --amp off\n"
+        "error: --amp bf16: this processor has no bf16 kernels; use --amp off\n"
     )
     assert list(tmp_path.iterdir()) == []
 

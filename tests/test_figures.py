@@ -94,20 +94,14 @@ def test_no_text_covers_another_and_arms_differ_without_colour(study):
         handles = legend.get_lines()
         looks = {(h.get_linestyle(), h.get_marker(), h.get_linewidth()) for h in handles}
         assert len(looks) == len(handles)
-
-
-def test_the_image_itself_names_data_set_horizon_axis_and_c(study):
-    words = [text.get_text() for text in texts_of(study["figure3-ETTh2-S"].drawing)]
-    assert "ETTh2 S: test MSE with LipReg" in words
-    titles = [axis.get_title() for axis in study["figure3-ETTh2-S"].drawing.axes]
-    assert titles == [
+    figure = study["figure3-ETTh2-S"].drawing
+    words = {text.get_text() for text in texts_of(figure)}
+    assert {"ETTh2 S: test MSE with LipReg", "c (the paper's λ is −c)", "−4", "−1e−6"} <= words
+    assert [axis.get_title() for axis in figure.axes] == [
         "24 steps (48/48), feature axis, n = 1 to 3",
         "24 steps (48/48), time axis, n = 1",
         "336 steps (336/168), feature axis, n = 3",
     ]
-    assert (
-        "c (the paper's λ is −c)" in words and "−4" in words and "−1e-6".replace("-", "−") in words
-    )
 
 
 def test_figure_3_has_paired_changes_by_seed_their_interval_and_the_print(tmp_path):
@@ -182,7 +176,7 @@ def test_windows_are_the_same_for_every_c_and_the_seed_is_shared(tmp_path):
     truth = found["history and truth"][1, -24:]
     seed_1 = truth + np.cos(np.arange(24) / 9 + 1)
     np.testing.assert_allclose(found["c = 0"][1, 1:], seed_1)
-    assert figure.drawing.axes[0].get_ylabel() == "a$\\b{ <& (original units)"
+    assert figure.drawing.axes[0].get_ylabel() == "a$\\b{ <&"
     ElementTree.fromstring(plots.render(figure.drawing, "svg"))
 
 
@@ -214,7 +208,7 @@ def test_no_runs_no_folder_and_an_output_that_cannot_be_made(tmp_path, capsys):
     write_run(tmp_path, status="unfinished")
     assert main(["--results", str(tmp_path)]) == 0
     assert "wrote 0 figures" in capsys.readouterr().out
-    with pytest.raises(UserError, match="No such file or directory; name the runs' folder"):
+    with pytest.raises(UserError, match="no such folder; name the folder of runs"):
         main(["--results", str(tmp_path / "none")])
     with pytest.raises(UserError, match="cannot be made"):
         (tmp_path / "file").touch()

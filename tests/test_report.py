@@ -128,9 +128,6 @@ def test_what_is_the_same_in_all_rows_goes_to_the_caption_but_for_results():
     assert page["rows"][1] == [("2", False, False), ("0.10000", True, True)]
     one = page_table(Table("T", frame.iloc[:1], columns))
     assert one["heads"][0] == ("dataset, c", False) and one["rows"][0][0][0] == "A 0"
-
-
-def test_numbers_are_typeset_and_words_left_alone():
     assert typeset("-") == "–" and typeset("c-2 -0.1 to -2 %") == "c-2 −0.1 to −2\u00a0%"
 
 
