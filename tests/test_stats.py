@@ -100,11 +100,11 @@ def test_block_bootstrap_of_independent_windows_is_the_normal_interval():
 
 
 def test_block_bootstrap_covers_other_stretches_of_the_same_time():
-    # constant within blocks of 50: resampling single windows is too narrow
+    # constant within tens: resampling single windows is too narrow
     rng = np.random.default_rng(5)
     covered, narrow = 0, 0
     for _ in range(150):
-        sides = rng.gamma(20, size=(2, 40)).repeat(50, axis=1)
+        sides = rng.gamma(20, size=(2, 200)).repeat(10, axis=1)
         low, high = block_bootstrap_ratio(*sides, block=50, draws=400)
         covered += low <= 0 <= high
         low, high = block_bootstrap_ratio(*sides, block=1, draws=400)
