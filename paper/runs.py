@@ -122,14 +122,11 @@ def load(results: Path) -> Runs:
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
     """
-    with contextlib.suppress(OSError):  # read_runs names what is wrong with the folder
-        for folder in (results, results / STUDY):
-            if (folder / "runs.csv").exists() and not any(folder.glob("*/config.json")):
-                note = f"{results} holds no runs of its own: these are the committed study's."
-                return _study(folder, [note] if folder != results else [])
-            if any(results.glob("*/config.json")):
-                break
     frame = read_runs(results)
+    for folder in (results, results / STUDY) if frame.empty else ():
+        if (folder / "runs.csv").exists():
+            note = f"{results} holds no runs of its own: these are the committed study's."
+            return _study(folder, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
     return Runs(describe(frame), results)
 
