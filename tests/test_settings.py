@@ -267,5 +267,5 @@ def added(words: str) -> tuple[float, Tensor]:
     h = call(exp, exp.model.enc_embedding)[1][0]
     torch.manual_seed(1)
     with torch.no_grad():
-        loss, mse = exp.loss(exp.data.train.batch(torch.arange(32)))
+        loss, mse, _ = exp.loss(exp.data.train.batch(torch.arange(32)))
     return float(loss - mse), h

@@ -1,11 +1,10 @@
 """The sign of c, from the command line to the weights and from a script to the table."""
 
-import importlib
 import itertools
 import os
 import subprocess
+import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import read_runs
 from main_informer import main
+from paper import tables
 from tests.runs import ROOT, TINY, only_run
 from utils.files import read_json
 
@@ -118,18 +118,19 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, trained)
 
 
 def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
-    library = next(p for p in ("sweep.sh", "sweep_lib.sh") if (ROOT / "scripts" / p).exists())
-    script = tmp_path / "demo_sweep.sh"
-    script.write_text(
-        f'source "{ROOT}/scripts/{library}"\nsetup() {{ :; }}  # what runs this has it all\n'
-        'sweep demo "$@" <<< "S 24 48 48 2 1 3"\n'
-    )
     small = "--d_model 8 --n_heads 2 --d_ff 16 --batch_size 1024 --train_epochs 1"
     asked = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
     results = tmp_path / "results"
     subprocess.run(
-        ["bash", str(script), *small.split(), "--eval_batch_size", "512"],
-        env={**os.environ, **asked, "RESULTS": str(results), "OMP_NUM_THREADS": "1"},
+        ["bash", "scripts/sweep.sh", "data/demo/demo.csv", "--target", "temp", *small.split()],
+        cwd=ROOT,
+        env={
+            "VIRTUAL_ENV": sys.prefix,
+            **os.environ,
+            **asked,
+            "RESULTS": str(results),
+            "OMP_NUM_THREADS": "1",
+        },
         check=True,
         capture_output=True,
     )
@@ -139,10 +140,9 @@ def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
     assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in log.read_text()
     config = read_json(results / str(runs.loc[-2.0, "run"]) / "config.json")
     assert config["identity"]["lip_coef"] == -2.0
-    module = "paper.tables" if Path(ROOT / "paper" / "tables.py").exists() else "exp.table"
-    assert importlib.import_module(module).main(["--results", str(results)]) == 0
+    assert tables.main(["--results", str(results)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    for c, text in ((-2.0, "c < 0"), (0.0, "c = 0")):
-        (line,) = [line for line in lines if f"MSE {text}" in line]
-        assert f" {runs.loc[c, 'mse_trunc']:.5f} " in line
-    assert not any("c > 0 " in line for line in lines)
+    for c, text in ((-2.0, "c = -2"), (0.0, "c = 0")):
+        (line,) = [line for line in lines if f" {text} 1 " in line]
+        assert f" {runs.loc[c, 'mse']:.5f} " in line
+    assert not any("c = 2 " in line for line in lines)
