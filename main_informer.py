@@ -1,14 +1,13 @@
-"""Train and test Informer with the Lipschitz Regularizer: one setting, --itr seeds."""
+"""Train and test a forecaster with the Lipschitz Regularizer: one setting, --itr seeds."""
 
-import dataclasses
 import sys
 
 from exp.flags import parse
+from exp.record import RunFailed
 from exp.run import dry_run, run_all
-from exp.sweep import named_gpus, spread
-from exp.training import RunFailed
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
+from utils.output import run_command
 
 
 def main(words: list[str]) -> int:
@@ -38,18 +37,15 @@ def main(words: list[str]) -> int:
 def run(words: list[str]) -> int:
     """Do what a command line asks for and return the exit code."""
     config, options = parse(words)
-    gpus = named_gpus(options)
+    if options.use_multi_gpu:
+        print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep runs seeds on all of them")
     if options.dry_run:
         dry_run(config, options)
         return 0
-    if gpus:
-        if code := spread(words, config, options, gpus):
-            return code
-        options = dataclasses.replace(options, force=False)  # all done: only the mean is left
     with signals_noted() as stop:
         run_all(config, options, stop)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))

@@ -1,8 +1,12 @@
-"""The registered data sets, one row each, and where their files are looked for."""
+"""The registered data sets, one row of registry.csv each, and where their files are."""
 
+import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from utils.errors import UserError
 
@@ -17,25 +21,26 @@ class DataSet:
     name: str  # what --data calls it
     file: str
     folder: str  # below a data folder; absolute for the file that the project carries
+    rows: int
     columns: int  # without the date
     target: str  # what S and MS forecast
-    step: str  # time between rows, as pandas writes it
-    split: tuple[int, int, int] | None  # rows that end train, val, test; None: 70/10/20 %
+    step: pd.Timedelta
+    split: tuple[int, ...]  # rows that end train, val, test; empty: 70/10/20 %
     size: int  # bytes
     sha256: str
     url: str  # empty for a file placed by hand
     source: str
     licence: str
 
-    def place(self, base: Path) -> Path:
-        """Return the file's place below a data folder."""
+    def below(self, base: Path) -> Path:
+        """Return the file's path in a data folder."""
         return base / self.folder / self.file
 
-    def places(self) -> list[Path]:
+    def paths(self) -> list[Path]:
         """List where the file is looked for besides --root_path."""
         named = os.environ.get("INFORMER_DATA")
         bases = [Path(named), DOWNLOADS] if named else [DOWNLOADS]
-        return list(dict.fromkeys(self.place(base) for base in bases))
+        return list(dict.fromkeys(self.below(base) for base in bases))
 
     def verify(self, sha256: str, path: Path) -> None:
         """Check the checksum of what was read from a path.
@@ -50,79 +55,44 @@ class DataSet:
             )
 
 
-def _ett(name: str, size: int, sha256: str) -> DataSet:
-    step, hourly = ("1h", 1) if name.startswith("ETTh") else ("15min", 4)
-    month = 30 * 24 * hourly
-    url = f"https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small/{name}.csv"
-    return DataSet(
-        *(name, f"{name}.csv", "ETT", 7, "OT", step, (12 * month, 16 * month, 20 * month)),
-        *(size, sha256, url, "github.com/zhouhaoyi/ETDataset", "CC BY-ND 4.0"),
-    )
+def _read_row(row: dict[str, str]) -> DataSet:
+    carried = row["name"] == "demo"
+    known: dict[str, Any] = {
+        **row,
+        **{name: int(row[name]) for name in ("rows", "columns", "size")},
+        "folder": str(HERE / row["folder"]) if carried else row["folder"],
+        "step": pd.to_timedelta(row["step"]),
+        "split": tuple(int(end) for end in row["split"].split()),
+    }
+    return DataSet(**known)
 
 
-_ROWS = (
-    _ett("ETTh1", 2589657, "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066"),
-    _ett("ETTh2", 2417960, "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b"),
-    _ett("ETTm1", 10360719, "6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e"),
-    _ett("ETTm2", 9677236, "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd"),
-    DataSet(
-        *("WTH", "WTH.csv", "WTH", 12, "WetBulbCelsius", "1h", None, 2109091),
-        sha256="153fead3ea2a83dc5c4127d3994af6b167322f6f5e292c99491f43a2caf14cd4",
-        url="https://raw.githubusercontent.com/xun468/Time-GNN/main/datasets/WTH.csv",
-        source="NOAA's local climatological data, as distributed with Informer2020",
-        licence="none stated",
-    ),
-    DataSet(
-        *("weather", "weather.csv", "weather", 21, "OT", "10min", None, 7235425),
-        sha256="34ee981d07313e51da2a50bb600072c8ae4a69cb4b0651f4cb93a069d7a2ba63",
-        url="",
-        source="the data links in the README of github.com/thuml/Autoformer (from MPI Jena)",
-        licence="none stated",
-    ),
-    DataSet(
-        *("ECL", "ECL.csv", "ECL", 321, "MT_320", "1h", None, 53338611),
-        sha256="0a96854fc5c6dd6775147eca20668ba571dde1848fcb2df470a666d1623f6362",
-        url="",
-        source="the data links in the README of github.com/zhouhaoyi/Informer2020 (from UCI)",
-        licence="UCI",
-    ),
-    DataSet(
-        *("demo", "demo.csv", str(HERE / "demo"), 7, "temp", "1h", None, 514340),
-        sha256="0ca572bf9e741929b7ada48e7b299487fdf659c7de8ff3557f9c9b30a946b994",
-        url="",
-        source="the project itself: data/demo/PROVENANCE.md",
-        licence="CC0",
-    ),
-)
-DATASETS: dict[str, DataSet] = {row.name: row for row in _ROWS}
+with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
+    DATASETS: dict[str, DataSet] = {row["name"]: _read_row(row) for row in csv.DictReader(rows)}
 
 
 def locate(name: str, root_path: Path, data_path: str) -> Path:
-    """Find a data set's file.
+    """Find a data set's file: in root_path, the folder INFORMER_DATA names, or the downloads.
 
     Args:
         name: a key of DATASETS, or custom.
         root_path: folder searched first.
-        data_path: file name of a custom data set; a registered one has its own.
-
-    Returns:
-        The file: under root_path, in the folder that the environment variable INFORMER_DATA names,
-        or among the downloads. A custom file is root_path / data_path, there or not.
+        data_path: file name of a custom data set, which is in root_path or nowhere.
 
     Raises:
-        UserError: a registered file is in none of these places.
+        UserError: a registered file is in none of these folders.
     """
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
-    places = [root_path / dataset.file, *dataset.places()]
+    paths = [root_path / dataset.file, *dataset.paths()]
     try:
-        found = next((place for place in places if place.is_file()), None)
+        found = next((path for path in paths if path.is_file()), None)
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}; check --root_path") from error
     if found is None:
         raise UserError(
-            f"{dataset.file}: not found, looked for {', '.join(map(str, places))}; "
-            f"run `python -m data.download {name}`, or name its folder with --root_path"
+            f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "
+            f"data.download {name}`, or name its folder with --root_path or in INFORMER_DATA"
         )
     return found

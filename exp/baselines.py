@@ -12,25 +12,25 @@ from data.data_loader import ForecastData
 from exp.config import Config
 from utils.metrics import score
 
+DAY = pd.to_timedelta("1D")
 RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly beyond it
 
 Forecaster = Callable[[Tensor], Tensor]
 
 
 def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
-    """Score last value, value one day ago, and ridge regression on all test windows.
-
-    Args:
-        data: the data set.
-        config: lengths.
+    """Score last value, a day ago, a week ago, and ridge regression on all test windows.
 
     Returns:
-        For last, day and ridge: {"all": ..., "truncated": ...} as metrics.json holds them. `day` is
-        None where a day is not a whole number of steps.
+        For last, day, week and ridge: {"all": ..., "truncated": ...} as metrics.json holds them.
+        `day` and `week` are None where they are not a whole number of equal steps, or would reach
+        back before the file; `week` is for daily data, where a day ago is the last value.
     """
+    day, week = data.steps_in(DAY), data.steps_in(7 * DAY)
     methods: dict[str, Forecaster | None] = {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
-        "day": _day_ago(data, config),
+        "day": _ago(data, config, day),
+        "week": _ago(data, config, week) if day == 1 else None,
         "ridge": _ridge(data, config),
     }
     return {
@@ -48,18 +48,16 @@ def _stream(
         yield method(index).expand_as(true), true
 
 
-def _day_ago(data: ForecastData, config: Config) -> Forecaster | None:
-    """Repeat the last day before the forecast; it may reach back before the window."""
-    day = pd.Timedelta(days=1) / data.step
-    if day < 1 or day != int(day):
+def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
+    """Repeat the last period (in steps) before the forecast, which may begin before the window."""
+    test = data.test
+    if not period or test.start + config.seq_len < period:
         return None
-    ahead = torch.arange(config.pred_len)
-    back = ahead % int(day) - int(day)  # rows from the first forecast step
+    back = torch.arange(config.pred_len) % period - period  # rows from the first forecast step
 
     def forecast(index: Tensor) -> Tensor:
-        test = data.test
         rows = test.start + index[:, None] + config.seq_len + back.to(index.device)
-        return test.values[rows.clamp(min=0)][..., -data.out_width :]  # [B, pred_len, C]
+        return test.values[rows][..., -data.out_width :]  # [B, pred_len, C]
 
     return forecast
 

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError, nearest
@@ -171,11 +172,19 @@ class Config:
                 settings[name] = list(value)
         return {**settings, "data_sha256": data_sha256}
 
-    def run_name(self, data_sha256: str) -> str:
-        """Return the run folder's name: readable settings, then the identity's hash."""
+    def run_name(self, data_sha256: str, data_path: str = "") -> str:
+        """Return the run folder's name: readable settings, then the identity's hash.
+
+        Args:
+            data_sha256: checksum of the data file.
+            data_path: name of a custom data file.
+        """
+        data = self.data
+        if data == "custom" and data_path:
+            data = re.sub(r"[^\w.-]+", "-", f"{Path(data_path).stem}-{self.target}")[:60]
         coefficient = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
         readable = (
-            f"{self.model}_{self.data}_{self.features}_{self.seq_len}-{self.label_len}"
+            f"{self.model}_{data}_{self.features}_{self.seq_len}-{self.label_len}"
             f"-{self.pred_len}_{coefficient}_s{self.seed}"
         )
         return f"{readable}-{identity_hash(self.identity(data_sha256))[:8]}"

@@ -4,14 +4,16 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from data.data_loader import ForecastData, load_data
 from exp.config import Config
 from exp.flags import Options
 from models import MODELS
+from models.fast import has_bf16_kernels, keep_freed_memory
 from models.model import Informer
-from utils.environment import has_bf16_instructions
 from utils.errors import UserError
 from utils.timefeatures import parse_freq
 
@@ -22,22 +24,25 @@ class Exp_Basic:
     Args:
         config: the settings that define the run.
         options: where and how to run.
+        data: its data, where they are not those that the settings name.
 
     Raises:
         UserError: the device, the file or the settings do not do.
     """
 
-    def __init__(self, config: Config, options: Options) -> None:
+    def __init__(self, config: Config, options: Options, data: ForecastData | None = None) -> None:
         self.config, self.options = config, options
         self.device = pick_device(options)
-        if config.amp == "bf16" and self.device.type == "cpu" and not has_bf16_instructions():
-            print("note: this processor has no bf16 instructions: --amp bf16 saves no time here")
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            if config.amp == "bf16" and not has_bf16_kernels():
+                raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
             torch.use_deterministic_algorithms(True)
-        self.data = load(config, options).to(self.device)
+        self.data = (data or load(config, options)).to(self.device)
         torch.manual_seed(config.seed)
         self.model = _build_model(config, self.data).to(self.device)
 
@@ -48,6 +53,18 @@ class Exp_Basic:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.config.seed)
             yield
+
+
+def batch_order(windows: int, batch_size: int, seed: int, epoch: int) -> Tensor:
+    """Return an epoch's shuffled windows, the incomplete last batch dropped: [steps, batch_size].
+
+    A function of seed and epoch alone: it needs no state to be resumed, and runs that differ in
+    nothing but the regularizer see the same batches.
+    """
+    words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint32)
+    generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+    steps = windows // batch_size
+    return torch.randperm(windows, generator=generator)[: steps * batch_size].view(steps, -1)
 
 
 def pick_device(options: Options) -> torch.device:
@@ -97,6 +114,7 @@ def load(config: Config, options: Options) -> ForecastData:
         seq_len=config.seq_len,
         label_len=config.label_len,
         pred_len=config.pred_len,
+        scaler_from=options.scaler_from,
     )
     if len(data.train) < config.batch_size:
         raise UserError(

@@ -1,42 +1,69 @@
-"""Exp_Informer: train, validate, test and predict over one batch routine."""
+"""Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from data.data_loader import Batch, Windows
+from data.data_loader import Batch, ForecastData, Windows
 from exp.baselines import baseline_scores
-from exp.checkpoint import Progress
 from exp.config import Config
-from exp.exp_basic import Exp_Basic
+from exp.exp_basic import Exp_Basic, batch_order
 from exp.flags import Options
-from exp.forecasts import Prediction, Samples
-from exp.record import Record
-from exp.training import Training, continuity
+from exp.record import Record, RunFailed
+from exp.samples import Prediction, Samples, long_frame
+from exp.state import TRACE, TrainState
+from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
-from utils.interrupt import Stop
+from utils.interrupt import Interrupted, Stop
 from utils.metrics import ErrorSums, score
-from utils.progress import Meter
+from utils.progress import Meter, duration
+
+CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
+
+
+class Tested(NamedTuple):
+    """What a test gives: scores, the windows to plot, each window's error, all forecasts.
+
+    Attributes:
+        scores: as metrics.json holds them.
+        samples: best, median, worst and fixed windows.
+        window_mse: on scaled data [windows].
+        forecasts: dated, in original units, where --save_forecasts asks for them.
+    """
+
+    scores: dict[str, Any]
+    samples: Samples
+    window_mse: np.ndarray
+    forecasts: pd.DataFrame | None
 
 
 class Exp_Informer(Exp_Basic):
-    """One run of Informer with loss = MSE + c * LipReg(embedded encoder input).
+    """One run of a forecasting model with loss = MSE + c * LipReg(embedded encoder input).
 
     Args:
         config: the settings that define the run.
         options: where and how to run.
-        stop: tells the loops that a signal came.
+        stop: says whether a signal came.
+        data: its data, where they are not those that the settings name.
     """
 
-    def __init__(self, config: Config, options: Options, stop: Stop | None = None) -> None:
-        super().__init__(config, options)
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        stop: Stop | None = None,
+        data: ForecastData | None = None,
+    ) -> None:
+        super().__init__(config, options, data)
         self.stop = stop or Stop()
-        self.board: Any = None  # a TensorBoard writer, where one was asked for
+        self.writer: Any = None  # of TensorBoard, where it is asked for
 
     def _process_one_batch(self, batch: Batch) -> tuple[Forecast, Tensor]:
         """Forecast one batch, and give the truth [B, pred_len, c_out] beside it."""
@@ -47,21 +74,110 @@ class Exp_Informer(Exp_Basic):
         forecast = self.model(batch.x, batch.x_mark, x_dec, batch.y_mark)
         return forecast, batch.y[:, config.label_len :, -self.data.out_width :]
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the training loss MSE + c * LipReg of one batch, and the MSE alone."""
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor, Forecast]:
+        """Return the training loss MSE + c * LipReg of one batch, the MSE alone, the forecast."""
         forecast, true = self._process_one_batch(batch)
-        mse = torch.nn.functional.mse_loss(forecast.pred, true)
-        coefficient = self.config.lip_coef
-        return (mse + coefficient * forecast.lip if coefficient else mse), mse
+        mse = F.mse_loss(forecast.pred, true)
+        c = self.config.lip_coef  # -lambda (Eq. 7) or +lambda (Eq. 6)
+        loss = mse + c * forecast.lip if c else mse
+        return loss, mse, forecast
 
-    def train(self, record: Record, checkpoints: Path) -> Progress:
+    def train_step(self, batch: Batch, state: TrainState) -> None:
+        """Do one step of the optimizer."""
+        state.optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
+        loss, mse, forecast = self.loss(batch)
+        loss.backward()
+        state.optimizer.step()
+        state.add_step(mse, continuity(forecast.embedded, self.config.lip_norm))
+
+    def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
 
         Args:
             record: the run's folder.
             checkpoints: folder of its checkpoints.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            RunFailed: the loss stopped being finite.
         """
-        return Training(self, record, checkpoints).run()
+        config, windows = self.config, self.data.train
+        steps = len(windows) // config.batch_size
+        state = TrainState(
+            self.model, config.learning_rate, steps, config.train_epochs, checkpoints
+        )
+        if state.history:  # the end may have come between checkpoint and record
+            record.write_history(state.history, state.curves())
+        try:
+            while not state.trained:
+                rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = rate
+                order = batch_order(len(windows), config.batch_size, config.seed, state.epoch)
+                order = order.to(self.device)
+                self.model.train()
+                meter = Meter(f"epoch {state.epoch + 1}/{config.train_epochs}", steps, state.step)
+                for index in order[state.step :]:
+                    self.stop.check()
+                    self.train_step(windows.batch(index), state)
+                    looks = state.step % CHECK_EVERY == 0
+                    meter.step(self._check_finite(state) if looks else "")
+                meter.close()
+                self._check_finite(state)
+                val_mse = self.vali()
+                if not np.isfinite(val_mse):
+                    raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
+                row = state.end_epoch(
+                    {**self.eval_continuity(), "val_mse": val_mse}, config.patience
+                )
+                record.write_history(state.history, state.curves())
+                self._report_epoch(row, state)
+        except Interrupted:
+            self._check_finite(state)
+            state.save()
+            raise
+        self.model.load_state_dict(state.best)
+        return state
+
+    def _check_finite(self, state: TrainState) -> str:
+        """Look at the new rows of the trace, and write the last one out.
+
+        Raises:
+            RunFailed: one of them is not finite.
+        """
+        first, rows, config = state.checked, state.unchecked(), self.config
+        lip = rows[:, TRACE.index(f"lip_{config.lip_axis}")]
+        loss = rows[:, 0] + (config.lip_coef * lip if config.lip_coef else 0.0)
+        bad = (~(torch.isfinite(rows).all(1) & torch.isfinite(loss))).nonzero()
+        if len(bad):
+            step = int(bad[0])
+            raise RunFailed(
+                f"the loss stopped being finite at step {first + step + 1} "
+                f"({_numbers(rows[step].tolist())}), c = {config.lip_coef:g}; "
+                f"try a lower --learning_rate (now {config.learning_rate:g}) or a smaller --lam"
+            )
+        return _numbers(rows[-1].tolist()) if len(rows) else ""
+
+    def _report_epoch(self, row: dict[str, Any], state: TrainState) -> None:
+        """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
+        axis, left = self.config.lip_axis, state.epochs - state.epoch
+        print(
+            f"epoch {row['epoch']}/{state.epochs}: train MSE {row['train_mse']:.4f}, "
+            f"LipReg ({axis}) {row[f'train_lip_{axis}']:.4g}, L_f {row['train_l_f']:.4g}, "
+            f"val MSE {row['val_mse']:.4f}{' *' if state.waited == 0 else ''}, "
+            f"lr {row['lr']:.3g}, {duration(row['seconds'])}, "
+            f"run: at most {duration(left * state.seconds / state.epoch)} left",
+            flush=True,
+        )
+        if self.writer is None:
+            return
+        first = (row["epoch"] - 1) * state.steps
+        for name, curve in state.curves().items():
+            for step, value in enumerate(curve[first:] if name in TRACE else (), first + 1):
+                self.writer.add_scalar(f"step/{name}", value, step)
+        for name, value in row.items():
+            self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
+        self.writer.flush()
 
     def _forecasts(self, windows: Windows, label: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Forecast all windows in order, in evaluation mode, with draws of this pass's own."""
@@ -83,43 +199,41 @@ class Exp_Informer(Exp_Basic):
             sums.add(pred, true)
         return sums.mse
 
-    def fixed_continuity(self) -> list[float]:
-        """Return LipReg on both axes and L_f, in evaluation mode, of the first validation batch."""
+    def eval_continuity(self) -> dict[str, float]:
+        """Return LipReg on both axes and L_f of the first validation batch, without dropout."""
         self.model.eval()
         count = min(self.config.eval_batch_size, len(self.data.val))
         batch = self.data.val.batch(torch.arange(count, device=self.device))
         with torch.inference_mode():
             h, _ = self.model.enc_embedding(batch.x, batch.x_mark)
-            return continuity(h, self.config.lip_norm).tolist()
+            values = continuity(h, self.config.lip_norm).tolist()
+        return {f"eval_{name}": value for name, value in zip(TRACE[1:], values, strict=True)}
 
-    def test(self) -> tuple[dict[str, Any], Samples, np.ndarray, np.ndarray | None]:
+    def test(self) -> Tested:
         """Forecast all test windows and score them beside the baselines.
 
-        Returns:
-            The scores as metrics.json holds them, the windows to be plotted, the MSE of each window
-            on scaled data [windows], and all forecasts [windows, pred_len, c_out] in original units
-            where --save_forecasts asks for them.
+        Raises:
+            RunFailed: an error is not finite.
         """
         begun = time.monotonic()
-        original = ErrorSums()
-        by_window: list[Tensor] = []
-        of_target: list[Tensor] = []
-        kept: list[Tensor] = []
+        unit = self.data.scaler.last(self.data.out_width, self.device)
+        original = ErrorSums(*unit)
+        preds: list[Tensor] = []
+        trues: list[Tensor] = []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
+            width = None if self.options.save_forecasts else 1  # the target alone is plotted
             for pred, true in self._forecasts(self.data.test, "test"):
-                original.add(self._unscale(pred), self._unscale(true))
-                by_window.append(
-                    (pred.double() - true.double()).square().mean((1, 2)).float().cpu()
-                )
-                of_target.append(torch.stack([pred[..., -1], true[..., -1]]).cpu())
-                if self.options.save_forecasts:
-                    kept.append(self._unscale(pred).cpu())
+                original.add(pred, true)
+                squared = (pred.double() - true.double()).square()
+                window_mse.append(squared.mean((1, 2)).float().cpu())
+                preds.append(pred[..., -(width or pred.shape[2]) :].cpu())
+                trues.append(true[..., -1].cpu())
                 yield pred, true
 
+        window_mse: list[Tensor] = []
         scores = score(stream(), len(self.data.test))
-        pred, true = torch.cat(of_target, dim=1)  # [windows, pred_len] each
-        samples = Samples.choose(self.data, self.config, self.options.plot_windows, pred, true)
+        pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [windows, T]
         body = {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
@@ -127,8 +241,15 @@ class Exp_Informer(Exp_Basic):
             "test_seconds": time.monotonic() - begun,
             "baselines": baseline_scores(self.data, self.config),
         }
-        errors = torch.cat(by_window).numpy()
-        return body, samples, errors, torch.cat(kept).numpy() if kept else None
+        if not np.isfinite(scores.full.mse):
+            raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
+        wanted = self.options.plot_windows
+        return Tested(
+            body,
+            Samples.choose(self.data, self.config, wanted, pred[..., -1], true),
+            torch.cat(window_mse).numpy(),
+            long_frame(self.data, self.config, pred) if self.options.save_forecasts else None,
+        )
 
     def predict(self) -> Prediction:
         """Forecast the pred_len steps beyond the end of the file, in original units."""
@@ -136,34 +257,46 @@ class Exp_Informer(Exp_Basic):
         self.model.eval()
         with torch.inference_mode(), self.own_draws():
             forecast, _ = self._process_one_batch(batch)
-        names = self.data.columns[-self.data.out_width :]
-        history = self._unscale(batch.x[..., -self.data.out_width :])
-        past = self.data.dates[-self.config.seq_len :]
+        width, scaler = self.data.out_width, self.data.scaler
         return Prediction(
-            names=names,
-            past=past,
-            history=history[0].cpu().numpy(),
+            names=self.data.columns[-width:],
+            scaler=scaler,
+            past=self.data.dates[-self.config.seq_len :],
+            history=scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
             dates=dates,
-            values=self._unscale(forecast.pred)[0].cpu().numpy(),
+            values=scaler.inverse(forecast.pred[0].double().cpu().numpy()),
             attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
         )
 
-    def _unscale(self, values: Tensor) -> Tensor:
-        """Bring the output columns [..., c_out] back to original units."""
-        width = self.data.out_width
-        scaler = self.data.scaler
-        mean = torch.as_tensor(scaler.mean[-width:], device=values.device, dtype=torch.float32)
-        std = torch.as_tensor(scaler.std[-width:], device=values.device, dtype=torch.float32)
-        return values * std + mean
 
-    def watch(self, row: dict[str, Any], trace: dict[str, np.ndarray], steps: int) -> None:
-        """Hand an epoch's numbers to TensorBoard, where it is asked for."""
-        if self.board is None:
-            return
-        first = (row["epoch"] - 1) * steps
-        for name in ("mse", "lip_time", "lip_feature", "l_f"):
-            for step, value in enumerate(trace[name][first:], first + 1):
-                self.board.add_scalar(f"step/{name}", value, step)
-        for name, value in row.items():
-            self.board.add_scalar(f"epoch/{name}", value, row["epoch"])
-        self.board.flush()
+def learning_rate(initial: float, schedule: str, epoch: int) -> float:
+    """Return the rate of an epoch.
+
+    Args:
+        initial: Adam's initial rate.
+        schedule: type1 halves it each epoch from the third on; type2 is a table of rates.
+        epoch: counted from 1.
+    """
+    if schedule == "type1":
+        return initial * 0.5 ** max(0, epoch - 2)
+    table = {2: 5e-5, 4: 1e-5, 6: 5e-6, 8: 1e-6, 10: 5e-7, 15: 1e-7, 20: 5e-8}
+    passed = [rate for after, rate in table.items() if epoch > after]
+    return passed[-1] if passed else initial
+
+
+@torch.no_grad()
+def continuity(h: Tensor, norm: str) -> Tensor:
+    """Return LipReg along time, LipReg along features and L_f of an embedding [B, L, D]: [3]."""
+    fp32 = h.float()
+    return torch.stack(
+        [
+            LipReg(fp32, transpose=False, normalize=norm),
+            LipReg(fp32, transpose=True, normalize=norm),
+            lipschitz_constant(fp32, norm),
+        ]
+    )
+
+
+def _numbers(row: list[float]) -> str:
+    mse, lip_time, lip_feature, l_f = row
+    return f"MSE {mse:.4g}, LipReg time {lip_time:.3g}, feature {lip_feature:.3g}, L_f {l_f:.3g}"

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from data.data_loader import natural_freq
 from data.registry import DATASETS
 from exp.config import Config, check_choice, check_value, plain_word, setting
 from models import MODELS
 from utils.errors import UserError, nearest
+from utils.files import read_json
 from utils.timefeatures import parse_freq
 
 FOLDERS = "where things are"
@@ -46,11 +48,18 @@ class Options:
     )
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training", on=True)
     load: Path | None = setting(None, RUNNING, "weights of this project's or of Informer2020's")
+    scaler_from: Path | None = setting(
+        None, RUNNING, "file whose training rows scale what --test_only tests (the tested file)"
+    )
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG", on=True)
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too", on=True)
-    save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (npz)", on=True)
+    save_forecasts: bool = setting(
+        False, OUTPUT, "keep all test forecasts: forecasts.csv.gz, dated, original units", on=True
+    )
     plot_windows: str = setting(
-        "best,median,worst", OUTPUT, "test windows to plot: best, median, worst, numbers from 0"
+        "best,median,worst",
+        OUTPUT,
+        "test windows to plot: best, median, worst, 1/4, 1/2, 3/4 of the test part, numbers from 0",
     )
     weights: str = setting(
         "keep", OUTPUT, "the best weights of a finished run", choices=("keep", "drop")
@@ -77,10 +86,12 @@ class Options:
             raise UserError("--test_only: name the weights with --load FILE")
         if self.load is not None and not self.test_only:
             raise UserError("--load: only --test_only reads weights; training resumes by itself")
+        if self.scaler_from is not None and not self.test_only:
+            raise UserError("--scaler_from: a run scales by its own training rows; leave it out")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line with the way out."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the whole usage."""
@@ -211,8 +222,11 @@ def parse(words: list[str]) -> tuple[Config, Options]:
         asked.amp = "bf16"
     asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
     asked.cols = tuple(asked.cols) if asked.cols else None
+    given = {word.split("=")[0] for word in words}
+    if asked.load is not None:
+        _apply_record(asked, given)
     _check_names(asked)
-    _apply_data_set(asked, words)
+    _apply_data_set(asked, given)
     config, options = _fill(Config, asked), _fill(Options, asked)
     dataclasses.replace(config, seed=config.seed + options.itr - 1)  # the last seed must do, too
     return config, options
@@ -235,11 +249,37 @@ def _check_names(asked: argparse.Namespace) -> None:
         )
 
 
-def _apply_data_set(asked: argparse.Namespace, words: list[str]) -> None:
-    """Let a registered data set say its own target; a custom one keeps what was asked."""
+def _apply_record(asked: argparse.Namespace, given: set[str]) -> None:
+    """Take model and lengths of --load from the record beside the weights, if there is one.
+
+    Raises:
+        UserError: a flag contradicts the record.
+    """
+    try:
+        identity = read_json(asked.load.parent / "config.json")["identity"]
+    except (FileNotFoundError, NotADirectoryError):
+        return  # weights from elsewhere: the flags alone describe them
+    for field in dataclasses.fields(Config):
+        name, value = field.name, identity.get(field.name)
+        apart = {"data", "target", "cols", "seed"}  # the weights may be tested on other data
+        if value is None or name in apart or field.metadata["group"] not in ("data", "model"):
+            continue
+        value = tuple(value) if isinstance(value, list) else value
+        if f"--{name}" in given and getattr(asked, name) != value:
+            raise UserError(
+                f"--{name} {getattr(asked, name)}: the record beside {asked.load} says {value}; "
+                "leave the flag out"
+            )
+        setattr(asked, name, value)
+
+
+def _apply_data_set(asked: argparse.Namespace, given: set[str]) -> None:
+    """Let a registered data set say its own target, and a custom file its own frequency."""
     if asked.data == "custom":
+        if "--freq" not in given:  # the time features follow the file's step
+            asked.freq = natural_freq("custom", asked.root_path, asked.data_path, asked.embed)
         return
     target = DATASETS[asked.data].target
-    if asked.target != target and any(word.split("=")[0] == "--target" for word in words):
+    if asked.target != target and "--target" in given:
         print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
     asked.target = target

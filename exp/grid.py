@@ -1,16 +1,18 @@
 """A sweep's grid: lines of settings, times signed coefficients, times seeds."""
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from data.data_loader import data_sha256, window_counts
 from exp.config import Config
 from exp.exp_basic import load
 from exp.flags import Options, parse, signed_coefficient
-from exp.record import Record
+from exp.record import Record, find_record
 from utils.errors import UserError
 
 INSTEAD = {  # flags of main_informer.py that a sweep sets itself, or that fit one run alone
@@ -41,14 +43,15 @@ class Run:
     data_sha256: str
 
     @cached_property
-    def name(self) -> str:
-        """The run's folder, which holds the hash of its identity."""
-        return self.config.run_name(self.data_sha256)
-
-    @property
     def record(self) -> Record:
         """The run's record, there or not."""
-        return Record(self.options.results / self.name, self.config.identity(self.data_sha256))
+        where, file = self.options.results, self.options.data_path
+        return find_record(where, self.config, self.data_sha256, file)
+
+    @property
+    def name(self) -> str:
+        """The run's folder, which holds the hash of its identity."""
+        return self.record.folder.name
 
     @property
     def log(self) -> Path:
@@ -65,13 +68,9 @@ class Run:
 
 
 def expand(
-    settings: Iterable[Sequence[str]],
-    *,
-    lams: Iterable[float],
-    signs: Sequence[str],
-    seeds: Sequence[int],
+    settings: Iterable[Sequence[str]], lams: Iterable[float], signs: Sequence[str], seeds: list[int]
 ) -> list[Run]:
-    """Turn settings into runs, each identity once.
+    """Turn settings into runs, each identity once; a registered data set needs no file for it.
 
     Args:
         settings: flags of main_informer.py, by the word.
@@ -84,59 +83,39 @@ def expand(
         is done together.
 
     Raises:
-        UserError: a setting, or its data, does not do.
+        UserError: a setting does not do; the message names its cell.
     """
-    coefficients = dict.fromkeys(signed_coefficient(lam, sign) for lam in lams for sign in signs)
+    coefficients = list(dict.fromkeys(signed_coefficient(lam, s) for lam in lams for s in signs))
     runs: dict[str, Run] = {}
-    for number, words in enumerate(settings, 1):
+    for words in settings:
         try:
-            _refuse_own_flags(words)
-            config, options = parse(list(words))
-            for run in repetitions(config, options, words, list(coefficients), seeds):
+            for run in _runs_of(tuple(words), itertools.product(seeds, coefficients)):
                 runs.setdefault(run.name, run)
         except UserError as error:
-            raise UserError(f"setting {number}: {error}") from error
+            given = dict(itertools.pairwise(words))
+            cell = [given[f] for f in ("--data", "--features", "--pred_len") if f in given]
+            raise UserError(f"{' '.join(cell)}: {error}" if cell else str(error)) from error
     return list(runs.values())
 
 
-def _refuse_own_flags(words: Sequence[str]) -> None:
+def _runs_of(words: tuple[str, ...], pairs: Iterable[tuple[int, float]]) -> Iterator[Run]:
+    """Check one setting and give its run for each seed and coefficient."""
     for word in words:
         if (flag := word.split("=")[0]) in INSTEAD:
             raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
+    config, options = parse(list(words))
+    place = (config.data, options.root_path, options.data_path)
+    if config.data == "custom":
+        load(config, options)  # no later setting reads the file again
+    windows = window_counts(*place, config.seq_len, config.pred_len)[0]
+    if windows < (size := config.batch_size):
+        raise UserError(f"--batch_size {size}: there are {windows} training windows")
+    for seed, c in pairs:
+        one = dataclasses.replace(config, lip_coef=c, seed=seed)
+        yield Run(one, options, words, data_sha256(*place))
 
 
-def repetitions(
-    config: Config,
-    options: Options,
-    words: Sequence[str],
-    coefficients: Sequence[float],
-    seeds: Sequence[int],
-) -> list[Run]:
-    """Return the runs of one setting over seeds and coefficients."""
-    sha256 = load(config, options).sha256
-    return [
-        Run(
-            dataclasses.replace(config, lip_coef=coefficient, seed=seed),
-            *(options, tuple(words), sha256),
-        )
-        for seed in seeds
-        for coefficient in coefficients
-    ]
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Read a shard as 3/16: the third of sixteen.
-
-    Raises:
-        UserError: it is not between 1/n and n/n.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UserError(f"--shard {text}: must be K/N with K from 1 to N, for instance 3/16")
-    return int(match[1]), int(match[2])
-
-
-def shard_of(names: Iterable[str], shard: tuple[int, int]) -> set[str]:
+def shard_of(names: Iterable[str], shard: str) -> set[str]:
     """Choose one shard's share of a grid.
 
     Dealt from the sorted names of the whole grid, done or not: every shard finds the same deal
@@ -144,7 +123,12 @@ def shard_of(names: Iterable[str], shard: tuple[int, int]) -> set[str]:
 
     Args:
         names: of all runs of the grid.
-        shard: its number from 1, and how many there are.
+        shard: its number from 1, and how many there are: 3/16.
+
+    Raises:
+        UserError: it is not between 1/n and n/n.
     """
-    number, count = shard
-    return set(sorted(names)[number - 1 :: count])
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard {shard}: must be K/N with K from 1 to N, for instance 3/16")
+    return set(sorted(names)[int(match[1]) - 1 :: int(match[2])])

@@ -1,65 +1,97 @@
-"""What a sweep has before it: where each run stands, the hours and the disk still needed."""
+"""What a sweep has before it: where each run stands, the hours and the disk still needed.
 
-import dataclasses
+Hours follow from the operations that the lengths imply, at the pace of those runs of the grid that
+have finished, or at REFERENCE before the first: nothing is timed, and the same records give the
+same plan.
+"""
+
+import math
 import shutil
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from exp.exp_informer import Exp_Informer
+from data.data_loader import column_counts, window_counts
+from data.registry import DATASETS
+from exp.config import Config
 from exp.grid import Run
-from exp.run import time_one_step
 from utils.errors import UserError
 from utils.files import read_json
 from utils.progress import duration
 
 STATUSES = ("done", "cut off", "failed", "new")
-PROBE_ROWS = 1024  # about as many input steps has the training step that is timed for an estimate
+REFERENCE = 70e9  # multiply-adds a second on one thread of an AMD EPYC with AVX-512, fp32
+BF16 = 1.8  # times faster, with instructions for it
+SOFTMAX = 800  # multiply-adds that take as long as softmax and dropout of one score
+STEP_SECONDS = 0.01  # what a step of any size costs
+WEIGHTS = 4 * 43  # bytes that a run keeps, by d_model squared, at the paper's numbers of layers
 
 
-@dataclass(frozen=True)
-class State:
-    """Where a run stands.
-
-    Args:
-        status: one of STATUSES.
-        error: of a failed run.
-        seconds: that a finished run took.
-        megabytes: of a finished run's folder.
-    """
+class State(NamedTuple):
+    """Where a run stands: one of STATUSES, a failed run's error, what a finished one took."""
 
     status: str
     error: str = ""
     seconds: float = 0.0
-    megabytes: float = 0.0
+    epochs: int = 0
 
 
 def state_of(run: Run) -> State:
     """Read from its folder where a run stands; with --force every run is new."""
     if run.options.force:
         return State("new")
-    folder = run.record.folder
     try:
         metrics = run.record.metrics()
     except UserError as error:
         return State("failed", str(error))
     if metrics is None:
-        return State("cut off" if (folder / "config.json").exists() else "new")
+        return State("cut off" if (run.record.folder / "config.json").exists() else "new")
     if metrics["status"] == "failed":
         return State("failed", metrics["error"])
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-    return State("done", seconds=metrics["wall_seconds"], megabytes=size / 1e6)
+    return State("done", "", metrics["wall_seconds"], metrics["epochs"])
 
 
 def share_done(run: Run) -> float:
-    """Return the share of its epochs that an unfinished run has behind it."""
+    """Return the share of its epochs that an unfinished run has recorded."""
     try:
         history = read_json(run.record.folder / "history.json")
     except (FileNotFoundError, UserError):
-        return 0.0  # the run writes the file anew; only the time left is told less well
+        return 0.0  # the run writes the file anew; only the time left is less well known
     return len(history["epochs"]) / run.config.train_epochs
+
+
+def operations(config: Config, columns: int) -> float:
+    """Count the multiply-adds of one window's forward pass, by the layers that Informer has."""
+    d, ff, length = config.d_model, config.d_ff, config.seq_len
+    decoded = config.label_len + config.pred_len
+
+    def scores(queries: int, keys: int, full: bool = config.attn == "full") -> float:
+        chosen = queries if full else min(queries, config.factor * math.ceil(math.log(keys)))
+        return queries * keys * d + chosen * keys * (d + SOFTMAX * config.n_heads)
+
+    total = 3.0 * (length + decoded) * d * columns
+    for layer in range(config.e_layers):
+        total += length * (4 * d * d + 2 * d * ff) + scores(length, length)
+        if config.distil and layer < config.e_layers - 1:
+            total += 3 * length * d * d
+            length = -(-length // 2)
+    for layer in range(config.d_layers):
+        kept = decoded if layer < config.d_layers - 1 else config.pred_len
+        total += 4 * decoded * d * d + scores(decoded, decoded) + 2 * kept * d * ff
+        total += 2 * (kept + length) * d * d + scores(kept, length, full=True)
+    return total
+
+
+def expected_seconds(run: Run, epochs: int, threads: int) -> float:
+    """Estimate the time of a run at REFERENCE; backward costs twice as much as forward."""
+    c, place = run.config, (run.config.data, run.options.root_path, run.options.data_path)
+    train, val, test = window_counts(*place, c.seq_len, c.pred_len)
+    columns, _ = column_counts(*place, c.features, c.cols)
+    forward = epochs * (3 * train + val) + test  # windows
+    pace = REFERENCE * threads * (BF16 if c.amp == "bf16" else 1.0)
+    return forward * (operations(c, columns) / pace + STEP_SECONDS / 3 / c.batch_size)
 
 
 class Plan:
@@ -74,68 +106,45 @@ class Plan:
         self.runs, self.threads = runs, threads
         self.states = {run.name: state_of(run) for run in runs}
         self.to_do = [r for r in runs if self.states[r.name].status in ("cut off", "new")]
-        self.settings: dict[tuple[str, ...], list[Run]] = {}
-        for run in runs:
-            self.settings.setdefault(run.words, []).append(run)
-        to_do = dict.fromkeys(run.words for run in self.to_do)
-        costs = {words: self._cost(self.settings[words]) for words in to_do}
-        self.sources = Counter(source for _, _, source in costs.values())
-        self.seconds = {run.name: costs[run.words][0] for run in self.to_do}  # from scratch
-        self.megabytes = sum(costs[run.words][1] for run in self.to_do)
-
-    def _cost(self, group: Sequence[Run]) -> tuple[float, float, str]:
-        """Return seconds and megabytes of one run of a setting, and how they are known."""
-        done = [state for run in group if (state := self.states[run.name]).status == "done"]
-        if done:
-            seconds = statistics.fmean(state.seconds for state in done)
-            return seconds, statistics.fmean(state.megabytes for state in done), "measured"
-        run = group[0]
-        batch = max(1, min(run.config.batch_size, PROBE_ROWS // run.config.seq_len))
-        config = dataclasses.replace(run.config, batch_size=batch, lip_coef=0.0)
-        options = dataclasses.replace(run.options, threads=run.options.threads or self.threads)
-        exp = Exp_Informer(config, options)
-        train, val, test = len(exp.data.train), len(exp.data.val), len(exp.data.test)
-        # a training step is forward and twice as much backward; an evaluation is forward alone
-        windows = config.train_epochs * (train + val / 3) + test / 3
-        weights = sum(tensor.nbytes for tensor in exp.model.state_dict().values())
-        kept = weights / 1e6 if options.weights == "keep" else 0.0
-        step = min(time_one_step(exp) for _ in range(2))
-        return windows * step / batch, kept, "estimated from a small step"
+        done = [(run, s) for run in runs if (s := self.states[run.name]).status == "done"]
+        self.paces = [s.seconds / expected_seconds(run, s.epochs, threads) for run, s in done]
+        pace = statistics.median(self.paces or [1.0])
+        self.seconds = {
+            run.name: pace * expected_seconds(run, run.config.train_epochs, threads)
+            for run in self.to_do
+        }
 
     @property
     def seconds_left(self) -> float:
-        """Computing time left, one run after the other."""
+        """Computing time left, one run after the other, if none stops early."""
         return sum(self.seconds[run.name] * (1 - share_done(run)) for run in self.to_do)
 
-    def show(self, at_a_time: int | None) -> None:
-        """Print a line a setting, then the sums.
-
-        Args:
-            at_a_time: runs that go on side by side; None where that is not known.
-        """
-        titles = {words: _title(group[0]) for words, group in self.settings.items()}
-        width = max(map(len, titles.values()), default=0)
-        heads = "".join(f"{status:>9}" for status in STATUSES)
-        print(f"{'setting':{width}} {'runs':>6}{heads}  time each")
-        for words, group in self.settings.items():
-            each = [self.seconds[run.name] for run in group if run.name in self.seconds]
-            shown = duration(each[0]) if each else "-"
-            print(f"{titles[words]:{width}} {self._counts(group)}  {shown:>9}")
+    def show(self, side_by_side: int) -> None:
+        """Print a line a setting, then the sums; 0 runs side by side where that is not known."""
+        settings: dict[tuple[str, ...], list[Run]] = {}
+        for run in self.runs:
+            settings.setdefault(run.words, []).append(run)
+        titles = {words: _title(group[0]) for words, group in settings.items()}
+        width = max(map(len, titles.values()), default=7)
+        print(f"{'setting':{width}} {'runs':>6}{''.join(f'{s:>9}' for s in STATUSES)}  time each")
+        for words, group in settings.items():
+            each = [duration(self.seconds[run.name]) for run in group if run.name in self.seconds]
+            print(f"{titles[words]:{width}} {self._counts(group)}  {[*each, '-'][0]:>9}")
         print(f"{'in all':{width}} {self._counts(self.runs)}")
         if not self.to_do:
             return
-        sources = ", ".join(f"{source}: {count}" for source, count in self.sources.items())
-        hours = duration(self.seconds_left / (at_a_time or 1))
+        pace = f"at the pace of {len(self.paces)} finished runs"
         print(
-            f"time left: about {hours}, less with early stopping (runs at a time: "
-            f"{at_a_time or 'counted as 1'}, threads a run: {self.threads}; settings {sources})"
+            f"time left: about {duration(self.seconds_left / max(1, side_by_side))}, less with "
+            f"early stopping (runs at a time: {side_by_side or 'counted as 1'}, threads a run: "
+            f"{self.threads}; {pace if self.paces else 'as on an AMD EPYC with AVX-512'})"
         )
-        free = shutil.disk_usage(_existing(self.to_do[0].options.results)).free / 1e6
-        print(
-            f"disk: about {self.megabytes / 1e3:.2g} GB more, {free / 1e3:.3g} GB are free",
-            flush=True,
-        )
-        if self.megabytes > free:
+        kept = [r.config.d_model**2 for r in self.to_do if r.options.weights == "keep"]
+        needed, folder = sum(kept) * WEIGHTS, self.to_do[0].options.results.absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+        free = shutil.disk_usage(existing).free
+        print(f"disk: about {needed / 1e9:.2g} GB of weights, {free / 1e9:.3g} GB are free")
+        if needed > free:
             print("warning: the disk will not do; --weights drop keeps no weights")
 
     def _counts(self, group: Sequence[Run]) -> str:
@@ -145,10 +154,5 @@ class Plan:
 
 def _title(run: Run) -> str:
     c = run.config
-    return f"{c.model} {c.data} {c.features} {c.seq_len}-{c.label_len}-{c.pred_len}"
-
-
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder that is there."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.is_dir())
+    data = c.data if c.data in DATASETS else f"{Path(run.options.data_path).stem} {c.target}"
+    return f"{c.model} {data} {c.features} {c.seq_len}-{c.label_len}-{c.pred_len}"

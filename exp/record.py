@@ -1,6 +1,5 @@
 """One run's folder: written atomically, never overwritten by another, read back as a frame."""
 
-import fcntl
 import io
 import math
 import os
@@ -11,14 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import filelock
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION, identity_hash, setting_hash
+from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
 from utils.errors import UserError
-from utils.files import advice, make_folder, read_json, write_json, write_npz
+from utils.files import advice, make_folder, read_json, write_atomic, write_json, write_npz
 
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
 ASIDE = ".replaced-"
@@ -26,8 +26,12 @@ SCORES = ("mse", "mae", "rmse", "mape", "mspe")
 ENVIRONMENT = ("started", "processor", "threads", "device", "torch", "git_commit", "git_dirty")
 
 
-class Busy(UserError):  # noqa: N818 - no fault, the run is merely taken
+class Busy(UserError):  # noqa: N818 - the run is merely taken
     """Another process has the run."""
+
+
+class RunFailed(Exception):  # noqa: N818 - the run failed, not the program
+    """A loss or an error of a run is not finite."""
 
 
 class Record:
@@ -59,20 +63,22 @@ class Record:
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
         make_folder(self.folder)
         make_folder(locks)
-        try:
-            file = (locks / self.folder.name).open("a+")
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written, {advice(error)}") from error
-        with file:
-            while not _locked(file):
+        holder = locks / f"{self.folder.name}.holder"
+        lock = filelock.FileLock(locks / f"{self.folder.name}.lock")
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
                 if wait is None:
-                    file.seek(0)
-                    holder = file.read().strip() or "another process"
+                    who = holder.read_text() if holder.exists() else "another process"
                     raise Busy(
-                        f"{self.folder.name}: {holder} has this run; stop it, or wait with --wait"
-                    )
+                        f"{self.folder.name}: {who} has this run; stop it, or wait with --wait"
+                    ) from None
                 wait()
-            _sign(file)
+            except OSError as error:
+                raise UserError(f"{self.folder}: cannot be locked, {advice(error)}") from error
+        with lock:
+            write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
 
     def start(self, environment: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
@@ -138,25 +144,20 @@ class Record:
         write_npz(self.folder / "trace.npz", trace)
 
 
-def _locked(file: TextIO) -> bool:
-    """Try to lock a file for this process alone."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise UserError(f"{file.name}: cannot be locked, {advice(error)}") from error
-    return True
+def find_record(results: Path, config: Config, data_sha256: str, data_path: str) -> Record:
+    """Return a run's record, there or not.
 
-
-def _sign(file: TextIO) -> None:
-    """Leave word of who holds the lock."""
-    try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-    except OSError as error:
-        raise UserError(f"{file.name}: cannot be written, {advice(error)}") from error
+    Args:
+        results: the folder of runs' folders.
+        config: the run's settings.
+        data_sha256: checksum of its data file.
+        data_path: name of a custom data file, which is part of the folder's name.
+    """
+    folder = results / config.run_name(data_sha256, data_path)
+    identity = config.identity(data_sha256)
+    if config.data == "custom" and not folder.exists():  # earlier versions left the file out
+        folder = next(iter(results.glob(f"*-{identity_hash(identity)[:8]}")), folder)
+    return Record(folder, identity)
 
 
 def set_aside(folder: Path) -> None:
@@ -183,18 +184,25 @@ def read_runs(results: Path) -> pd.DataFrame:
     Returns:
         One row a run: its identity's settings, setting_id (equal for runs that differ in seed and
         regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
-        the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), the scores over
-        all windows (mse, ...) and over the truncated set (mse_trunc, ...), the same for the
-        baselines (last_, day_, ridge_), val_mse, best_epoch, epochs, wall_seconds, step_seconds,
-        peak_memory_mb. Missing numbers are NaN.
+        the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
+        name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
+        the same for the baselines (last_, day_, ridge_), val_mse, best_epoch, epochs, wall_seconds,
+        step_seconds, peak_memory_mb. Missing numbers are NaN.
 
     Raises:
         UserError: there is no such folder.
     """
-    if not results.is_dir():
-        raise UserError(f"{results}: no such folder; name the folder of runs with --results")
-    folders = sorted(path for path in results.iterdir() if (path / "config.json").exists())
-    return pd.DataFrame([_read_run(path) for path in folders if ASIDE not in path.name])
+    try:
+        folders = sorted(path for path in results.iterdir() if ASIDE not in path.name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{results}: no such folder; name the folder of runs with --results"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{results}: cannot be read, {advice(error)}") from error
+    files = ("config.json", "metrics.json")
+    runs = [path for path in folders if any(os.path.lexists(path / name) for name in files)]
+    return pd.DataFrame([_read_run(path) for path in runs])
 
 
 def _read_run(folder: Path) -> dict[str, Any]:
@@ -207,12 +215,18 @@ def _read_run(folder: Path) -> dict[str, Any]:
         # the first sitting's start: what a run was meant to test was settled by then
         sittings = [*config.get("earlier_environments", []), config.get("environment", {})]
         row |= {name: sittings[-1].get(name) for name in ENVIRONMENT}
+        row["data_file"] = Path(sittings[-1].get("data_file", "")).name
         row["started"] = sittings[0].get("started") or _written(folder / "config.json")
         row |= _flat(_read(folder / "metrics.json"))
-    except FileNotFoundError:
-        row["status"] = "unfinished"
+    except FileNotFoundError as error:
+        if Path(error.filename).name == "metrics.json":
+            row["status"] = "unfinished"
+        else:
+            row["error"] = f"{error.filename}: is not there"
     except UserError as error:
         row["error"] = str(error)
+    except OSError as error:  # permission denied: one run must not cost the others
+        row["error"] = f"{folder}: cannot be read, {advice(error)}"
     return row
 
 

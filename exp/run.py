@@ -1,6 +1,7 @@
 """One run from flags to record: lock, resume or skip, train, test, write."""
 
 import dataclasses
+import gzip
 import time
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from exp.checkpoint import fit_weights, load_weights, remove_states, serialise
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options
-from exp.forecasts import parse_windows
-from exp.record import Record, set_aside
-from exp.training import RunFailed
+from exp.record import Record, RunFailed, find_record, set_aside
+from exp.samples import parse_windows
+from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
 from utils.errors import UserError
 from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic, write_npz
@@ -30,8 +30,11 @@ def run_all(config: Config, options: Options, stop: Stop) -> None:
     Args:
         config: the settings; repetition i runs with seed + i.
         options: where and how.
-        stop: tells of signals.
+        stop: says whether a signal came.
     """
+    if options.test_only:
+        test_loaded(Exp_Informer(config, options, stop))
+        return
     scores = []
     for i in range(options.itr):
         stop.check()
@@ -57,10 +60,8 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     exp = Exp_Informer(config, options, stop)
     writer = _tensorboard() if options.tensorboard else None
     parse_windows(options.plot_windows, len(exp.data.test))
-    if options.test_only:
-        return test_loaded(exp)
-    name = config.run_name(exp.data.sha256)
-    record = Record(options.results / name, config.identity(exp.data.sha256))
+    record = find_record(options.results, config, exp.data.sha256, options.data_path)
+    name = record.folder.name
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
 
     def pause() -> None:
@@ -82,69 +83,78 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
         else:
             print(f"{name}: done before, skipped (--force runs it anew)")
             remove_states(checkpoints)  # left if a kill came after the last file
-            if options.save_forecasts and not (record.folder / "forecasts.npz").exists():
-                print("note: --save_forecasts was not given then; it takes --force now")
-            if options.do_predict and not (record.folder / "prediction.png").exists():
-                _reload(exp, checkpoints, metrics)
-                _write_prediction(exp, record.folder)
+            _add_missing(exp, record, checkpoints, metrics)
         report(metrics, exp)
     return metrics
 
 
 def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
     """Train from the last checkpoint on, test, and write everything."""
-    config, options = exp.config, exp.options
-    print(f"{record.folder.name}: {config.loss_text}", flush=True)
-    scaler = exp.data.scaler
+    print(f"{record.folder.name}: {exp.config.loss_text}", flush=True)
+    paths = {"data_file": exp.data.path, "checkpoints": checkpoints}
     record.start(
-        {**environment.describe(exp.device), **_paths(exp, checkpoints)},
-        {"columns": exp.data.columns, "mean": scaler.mean.tolist(), "std": scaler.std.tolist()},
+        environment.describe(exp.device)
+        | {name: str(path) for name, path in paths.items()}
+        | {"des": exp.options.des},
+        exp.data.scaling(),
     )
     if writer:
-        exp.board = writer(str(record.folder / "tensorboard"))
-    progress = exp.train(record, checkpoints)
-    begun = time.monotonic()
-    body, samples, errors, forecasts = exp.test()
-    write_npz(record.folder / "window_errors.npz", {"mse": errors})
-    samples.write(record.folder, options.plot_windows)
-    if forecasts is not None:
-        write_npz(record.folder / "forecasts.npz", {"pred": forecasts})
-    if options.do_predict:
-        _write_prediction(exp, record.folder)
-    weights = serialise(exp.model.state_dict())
-    kept = options.weights == "keep"
-    if kept:
-        write_atomic(checkpoints / "weights.pt", weights)
-    steps = len(exp.data.train) // config.batch_size * progress.epoch
-    metrics = {
-        **body,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "val_mse": progress.best_val,
-        "wall_seconds": progress.seconds + time.monotonic() - begun,
-        "step_seconds": progress.seconds / steps,
-        "peak_memory_mb": environment.peak_memory_mb(exp.device),
-        "weights_sha256": sha256_of(weights) if kept else None,
-    }
+        exp.writer = writer(str(record.folder / "tensorboard"))
+    try:
+        metrics = _train_and_test(exp, record, checkpoints)
+    except RunFailed as failure:
+        remove_states(checkpoints)
+        record.finish("failed", {"error": str(failure)})
+        raise RunFailed(f"{record.folder.name}: {failure}") from failure
     record.finish("finished", metrics)
     remove_states(checkpoints)
     return metrics
 
 
-def _paths(exp: Exp_Informer, checkpoints: Path) -> dict[str, str]:
+def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dict[str, Any]:
+    """Do the work of a run, and write all of its files but the last one."""
+    options, folder = exp.options, record.folder
+    state = exp.train(record, checkpoints)
+    begun = time.monotonic()
+    tested = exp.test()
+    write_npz(folder / "window_errors.npz", {"mse": tested.window_mse})
+    tested.samples.write(folder, options.plot_windows)
+    if tested.forecasts is not None:
+        text = tested.forecasts.to_csv(index=False).encode()
+        write_atomic(folder / "forecasts.csv.gz", gzip.compress(text, mtime=0))
+    if options.do_predict:
+        _write_prediction(exp, folder)
+    weights = serialise(exp.model.state_dict())
+    kept = options.weights == "keep"
+    if kept:
+        write_atomic(checkpoints / "weights.pt", weights)
     return {
-        "data_file": str(exp.data.path),
-        "checkpoints": str(checkpoints),
-        "des": exp.options.des,
+        **tested.scores,
+        "best_epoch": state.best_epoch,
+        "epochs": state.epoch,
+        "val_mse": state.best_val,
+        "wall_seconds": state.seconds + time.monotonic() - begun,
+        "step_seconds": state.seconds / state.position,
+        "peak_memory_mb": environment.peak_memory_mb(exp.device),
+        "weights_sha256": sha256_of(weights) if kept else None,
     }
 
 
-def _reload(exp: Exp_Informer, folder: Path, metrics: dict[str, Any]) -> None:
-    """Bring back the weights of a finished run."""
-    path = folder / "weights.pt"
-    if metrics["weights_sha256"] is None:
-        raise UserError(f"{path}: was not kept (--weights drop); run anew with --force")
-    fit_weights(exp.model, load_weights(path, metrics["weights_sha256"]), path)
+def _add_missing(
+    exp: Exp_Informer, record: Record, checkpoints: Path, metrics: dict[str, Any]
+) -> None:
+    """Write what a finished run can still give: a forecast from its weights."""
+    options, folder = exp.options, record.folder
+    if options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
+        print("note: --save_forecasts was not given then; it takes --force now")
+    if options.do_predict and not (folder / "prediction.png").exists():
+        path = checkpoints / "weights.pt"
+        if metrics["weights_sha256"] is None:
+            raise UserError(f"{path}: was not kept (--weights drop); run anew with --force")
+        if not path.exists():
+            raise UserError(f"{path}: is gone; run anew with --force")
+        fit_weights(exp.model, load_weights(path, metrics["weights_sha256"]), path)
+        _write_prediction(exp, folder)
 
 
 def _write_prediction(exp: Exp_Informer, folder: Path) -> None:
@@ -152,20 +162,24 @@ def _write_prediction(exp: Exp_Informer, folder: Path) -> None:
         print(f"wrote {path}")
 
 
-def test_loaded(exp: Exp_Informer) -> dict[str, Any]:
+def test_loaded(exp: Exp_Informer) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
     path = exp.options.load
     assert path is not None, "Options demands --load with --test_only"
+    parse_windows(exp.options.plot_windows, len(exp.data.test))
     fit_weights(exp.model, load_weights(path), path)
-    metrics, _, _, _ = exp.test()
-    print(f"{path}: weights as loaded, no training; nothing is recorded")
-    report(metrics, exp)
+    scaled_by = exp.options.scaler_from or exp.data.path
+    print(
+        f"{path}: weights as loaded, no training; scaled by the training rows of {scaled_by}; "
+        "nothing is recorded"
+    )
+    report(exp.test().scores, exp)
     if exp.options.do_predict:
-        checksum = sha256_of(path.read_bytes())[:8]
-        folder = exp.options.results / f"loaded-{path.stem}-{checksum}_s{exp.config.seed}"
+        names = [path.stem, sha256_of(path.read_bytes())[:8], exp.data.path.stem]
+        name = "-".join(["loaded", *names, exp.data.sha256[:8]])
+        folder = exp.options.results / f"{name}_s{exp.config.seed}"
         make_folder(folder)
         _write_prediction(exp, folder)
-    return metrics
 
 
 def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
@@ -200,33 +214,33 @@ def dry_run(config: Config, options: Options) -> None:
     parse_windows(options.plot_windows, len(exp.data.test))
     data = exp.data
     steps = len(data.train) // config.batch_size
-    seconds = time_one_step(exp)
+    seconds = _time_one_step(exp)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
-    seeds = ", ".join(str(config.seed + i) for i in range(options.itr))
+    record = find_record(options.results, config, data.sha256, options.data_path)
     lines = {
         "data": f"{data.path}, {data.x_width} columns in, {data.out_width} out",
         "windows": f"train {len(data.train)}, val {len(data.val)}, test {len(data.test)}",
         "model": f"{config.model}, {parameters:,} parameters, {exp.device}, amp {config.amp}",
-        "loss": config.loss_text,
-        "seeds": seeds,
+        "loss": config.loss_text.removeprefix("loss = "),
+        "seeds": ", ".join(str(config.seed + i) for i in range(options.itr)),
         "training": f"at most {config.train_epochs} epochs of {steps} steps a seed",
         "time": f"about {duration(seconds * steps * config.train_epochs)} a seed, "
         f"from one step of {seconds:.2f} s",
-        "folder": str(options.results / config.run_name(data.sha256)),
+        "folder": str(record.folder),
     }
     for name, text in lines.items():
-        print(text if name == "loss" else f"{name}: {text}")
+        print(f"{name} = {text}" if name == "loss" else f"{name}: {text}")
     print("dry run: nothing was written")
 
 
-def time_one_step(exp: Exp_Informer) -> float:
+def _time_one_step(exp: Exp_Informer) -> float:
     """Return the seconds of one warm training step, without the optimizer's part."""
     batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
     exp.model.train()
     begun = time.monotonic()
     for _ in range(2):  # the first step also warms up
         begun = time.monotonic()
-        loss, _ = exp.loss(batch)
+        loss, *_ = exp.loss(batch)
         loss.backward()
         if not torch.isfinite(loss):
             raise UserError(f"--dry_run: the first loss is {loss.item()}; check data and --lam")

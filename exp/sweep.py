@@ -5,7 +5,6 @@
 expands the grid, prints the plan, skips what is done, continues what was cut off and sums up.
 """
 
-import argparse
 import shlex
 import sys
 import time
@@ -13,19 +12,18 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from exp.config import Config, check_choice
-from exp.engines import Engine, Local, OnRay, threads_of
-from exp.flags import Options, Parser, number
-from exp.grid import Run, expand, parse_shard, repetitions, shard_of
+from data.registry import locate
+from exp.config import check_choice
+from exp.flags import Parser, number
+from exp.grid import Run, expand, shard_of
 from exp.plan import Plan, share_done
+from exp.workers import Local, OnRay
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
+from utils.output import run_command
 from utils.progress import duration
-
-REFRESH = 2.0  # seconds between looks into the folders of unfinished runs
 
 
 def build_parser() -> Parser:
@@ -37,30 +35,21 @@ def build_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add(
-        "--settings",
-        metavar="FILE",
-        help="flags of one setting a line, # for comments; - for stdin",
-    )
+    text = "flags of one setting a line, # for comments; - for stdin"
+    add("--settings", metavar="FILE", help=text)
     add("--lams", type=number, nargs="+", default=[0.0, 2.0], metavar="X", help="default: 0 2")
     add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help="default: both")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default: 0-4")
     add("--shard", default="1/1", metavar="K/N", help="only the K-th of N shares, K from 1")
     add("--plan", action="store_true", help="print what there is to do and how long it takes; stop")
     add("--engine", default="local", metavar="local|ray", help="where runs go (default: local)")
-    add(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="local runs at a time (default: one a GPU, else one a core)",
-    )
+    text = "local runs at a time (default: --runs_per_gpu on each GPU, else one a core)"
+    add("--jobs", type=int, metavar="N", help=text)
+    text = "local runs side by side on a GPU (default: 1); auto: as memory and cores allow"
+    add("--runs_per_gpu", default="1", metavar="N|auto", help=text)
     add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    add(
-        "--gpus_per_run",
-        type=number,
-        metavar="X",
-        help="Ray: GPUs a run takes, say 0.5 (default 1)",
-    )
+    text = "Ray: GPUs a run takes, say 0.5 (default: 1)"
+    add("--gpus_per_run", type=number, metavar="X", help=text)
     return parser
 
 
@@ -71,38 +60,31 @@ def main(words: list[str]) -> int:
         words: the command line without the program's name.
 
     Returns:
-        0 when all runs are done, 1 when one failed, 2 after a mistake in flags or data, 130 or 143
-        after SIGINT or SIGTERM.
+        0 when all runs are done, 1 when one failed, 130 or 143 after SIGINT or SIGTERM.
+
+    Raises:
+        UserError: a mistake in flags or data.
     """
     try:
         asked, common = build_parser().parse_known_args(words)
-        return _sweep(asked, common)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        for sign in asked.signs:
+            check_choice("signs", sign, ["minus", "plus"])
+        check_choice("engine", asked.engine, ["local", "ray"])
+        settings = [(*words, *common) for words in _read_settings(asked.settings)]
+        grid = expand(settings, asked.lams, asked.signs, asked.seeds)
+        mine = shard_of([run.name for run in grid], asked.shard)
+        runs, options = [run for run in grid if run.name in mine], grid[0].options
+        if asked.engine == "local":
+            return sweep(runs, Local.of(options, asked.jobs, asked.runs_per_gpu), asked.plan)
+        if asked.jobs is not None:
+            raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
+        engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
+        return sweep(runs, engine, asked.plan)
     except Interrupted as error:
         print(f"stopped by {error}; the same command continues", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:  # while planning: nothing is under way yet
         return 130
-
-
-def _sweep(asked: argparse.Namespace, common: list[str]) -> int:
-    for sign in asked.signs:
-        check_choice("signs", sign, ["minus", "plus"])
-    check_choice("engine", asked.engine, ["local", "ray"])
-    shard = parse_shard(asked.shard)
-    settings = [(*words, *common) for words in _read_settings(asked.settings)]
-    grid = expand(settings, lams=asked.lams, signs=asked.signs, seeds=asked.seeds)
-    mine = shard_of([run.name for run in grid], shard)
-    runs = [run for run in grid if run.name in mine]
-    options = grid[0].options
-    if asked.engine == "local":
-        return sweep(runs, Local.of(options, asked.jobs), plan_only=asked.plan)
-    if asked.jobs is not None:
-        raise UserError("--jobs: Ray decides how many fit; say --threads N and --gpus_per_run X")
-    engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
-    return sweep(runs, engine, plan_only=asked.plan)
 
 
 def _read_settings(file: str | None) -> list[list[str]]:
@@ -116,41 +98,11 @@ def _read_settings(file: str | None) -> list[list[str]]:
         raise UserError(f"--settings {file}: cannot be read ({error})") from error
     settings = [words for words in settings if words]
     if not settings:
-        raise UserError(f"--settings {file}: no setting in it; do FEATURES and PRED_LENS fit?")
+        raise UserError(f"--settings {file}: no setting in it")
     return settings
 
 
-def named_gpus(options: Options) -> list[str]:
-    """Return the GPUs of --use_multi_gpu, none without that flag.
-
-    Raises:
-        UserError: one is not there.
-    """
-    if not options.use_multi_gpu:
-        return []
-    gpus, count = options.devices.replace(" ", "").split(","), torch.cuda.device_count()
-    if not all(gpu.isdecimal() and int(gpu) < count for gpu in gpus):
-        raise UserError(
-            f"--devices {options.devices}: this machine has {count} CUDA devices; "
-            "name those, or leave --use_multi_gpu out"
-        )
-    return gpus
-
-
-def spread(words: Sequence[str], config: Config, options: Options, gpus: Sequence[str]) -> int:
-    """Spread the repetitions of one command of main_informer.py over GPUs, one a GPU in turn.
-
-    Returns:
-        The exit code: 1 if a repetition failed.
-    """
-    alone = [word for word in words if word != "--use_multi_gpu"] + ["--device", "cuda"]
-    seeds = range(config.seed, config.seed + options.itr)
-    runs = repetitions(config, options, alone, [config.lip_coef], seeds)
-    places = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
-    return sweep(runs, Local(places, threads_of(options, len(places))))
-
-
-def sweep(runs: Sequence[Run], engine: Engine, *, plan_only: bool = False) -> int:
+def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -> int:
     """Print the plan, carry out what there is to do, and sum up.
 
     Args:
@@ -162,25 +114,42 @@ def sweep(runs: Sequence[Run], engine: Engine, *, plan_only: bool = False) -> in
         The exit code: 1 if a run failed, now or when it was last tried.
 
     Raises:
+        UserError: a data file is not there.
         Interrupted: a signal came; the runs under way have stopped at a resumable point.
     """
     plan = Plan(runs, engine.threads)
-    plan.show(engine.at_a_time)
+    plan.show(len(engine.slots or []))
     if plan_only:
         return 0
-    states = plan.states
-    errors = {name: state.error for name, state in states.items() if state.status == "failed"}
-    work = engine.carry_out(plan.to_do)
-    with signals_noted() as stop, closing(work), closing(Board(plan)) as board:
+    for place in {(r.config.data, r.options.root_path, r.options.data_path) for r in plan.to_do}:
+        locate(*place)
+    errors = {name: s.error for name, s in plan.states.items() if s.status == "failed"}
+    left = {run.name: plan.seconds[run.name] * (1 - share_done(run)) for run in plan.to_do}
+    total, begun, work = sum(left.values()), time.monotonic(), engine.carry_out(plan.to_do)
+    bar = tqdm(
+        *(None, None, total),
+        smoothing=0,
+        disable=not sys.stderr.isatty(),
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
+    )
+    with signals_noted() as stop, closing(work), closing(bar):
         for ended in work:
             for name, error in ended:
-                board.end(name, error)
+                bar.update(left.pop(name))
+                now = total - sum(left.values())
+                pace = (time.monotonic() - begun) / now if now else 1.0
+                count = f"{len(plan.to_do) - len(left)}/{len(plan.to_do)} runs"
+                bar.set_description_str(count)
                 if error:
                     errors[name] = error
-            board.refresh()
+                if error or bar.disable:
+                    text = f"{count}, about {duration(pace * sum(left.values()))} left"
+                    with tqdm.external_write_mode():
+                        print(f"{text}: {name}: {error or 'done'}", flush=True)
+            bar.refresh()
             stop.check()
-    skipped = sum(state.status == "done" for state in states.values())
-    done = len(states) - skipped - len(errors)
+    skipped = sum(state.status == "done" for state in plan.states.values())
+    done = len(runs) - skipped - len(errors)
     print(f"done {done}, skipped {skipped} (done before), failed {len(errors)}")
     for run in runs:
         if run.name in errors:
@@ -188,62 +157,5 @@ def sweep(runs: Sequence[Run], engine: Engine, *, plan_only: bool = False) -> in
     return 1 if errors else 0
 
 
-class Board:
-    """One progress bar over all runs; where there is no terminal, a line whenever a run ends.
-
-    Args:
-        plan: what there is to do; its estimates weigh the runs.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.seconds = plan.seconds
-        self.left = {run.name: run for run in plan.to_do}
-        self.first = {run.name: share_done(run) for run in plan.to_do}
-        self.runs, self.ended = len(self.left), 0.0
-        self.begun, self.looked = time.monotonic(), 0.0
-        self.bar = tqdm(
-            total=plan.seconds_left,
-            smoothing=0,
-            disable=not sys.stderr.isatty(),
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
-        )
-
-    @property
-    def count(self) -> str:
-        """How many runs have ended, of how many."""
-        return f"{self.runs - len(self.left)}/{self.runs} runs"
-
-    def end(self, name: str, error: str | None) -> None:
-        """Note a run's end, and tell it where there is no bar."""
-        self.left.pop(name)
-        self.ended += self.seconds[name] * (1 - self.first[name])
-        self.looked = 0.0
-        if self.bar.disable or error:
-            total = self.bar.total
-            pace = (time.monotonic() - self.begun) / self.ended if self.ended else 1.0
-            told = f"failed: {error}" if error else "done"
-            with tqdm.external_write_mode():
-                print(
-                    f"{self.count}, about {duration(pace * (total - self.ended))} left: "
-                    f"{name}: {told}",
-                    flush=True,
-                )
-
-    def refresh(self) -> None:
-        """Move the bar by what runs have recorded since."""
-        if self.bar.disable or time.monotonic() - self.looked < REFRESH:
-            return
-        self.looked = time.monotonic()
-        self.bar.n = self.ended + sum(
-            self.seconds[name] * max(0.0, share_done(run) - self.first[name])
-            for name, run in self.left.items()
-        )
-        self.bar.set_description_str(self.count)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.bar.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))

@@ -4,30 +4,19 @@
 #   RESULTS=FOLDER        the runs' folders (results/study-runs)
 #   SEEDS="0 1 2 3"       other seeds for H1 to H4, say on a GPU (0 to 7)
 # Arguments go to the sweep: --plan, --jobs N, --shard K/N.
-# shellcheck source=scripts/setup.sh
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-setup requirements.txt
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 STAGES=${STAGES:-H1 H2 H3 H4 control time dropout0 lambda figure3 tables}
-RESULTS=${RESULTS:-results/study-runs}
 SEEDS=${SEEDS:-0 1 2 3 4 5 6 7}
+AXIS=feature
 more=("$@")
 
 # runs LAMS SIGNS SEEDS DATA FEATURES PRED_LEN [FLAG...]: sweep a cell at the paper's settings.
 runs() {
-    local lams signs seeds row data=$4 features=$5 pred_len=$6
-    read -ra lams <<<"$1"
-    read -ra signs <<<"$2"
-    read -ra seeds <<<"$3"
-    shift 6
-    row=$(grep "^$data,$features,$pred_len," paper/printed/informer_settings.csv)
-    local seq_len label_len e_layers d_layers factor
-    IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
-    python -m exp.sweep --lams "${lams[@]}" --signs "${signs[@]}" --seeds "${seeds[@]}" \
-        --model informer --data "$data" --features "$features" --pred_len "$pred_len" \
-        --seq_len "$seq_len" --label_len "$label_len" --e_layers "$e_layers" \
-        --d_layers "$d_layers" --factor "$factor" --lip_axis feature --weights drop \
-        --results "$RESULTS" "$@" ${more[@]+"${more[@]}"}
+    LAMS=$1 SIGNS=$2 SEEDS=$3 FEATURES=$5 PRED_LENS=$6 AXIS=$AXIS MODEL=informer \
+        RESULTS=${RESULTS:-results/study-runs} \
+        bash scripts/sweep.sh "$4" --weights drop "${@:7}" ${more[@]+"${more[@]}"}
 }
 
 stage_H1() { runs "0 2" minus "$SEEDS" ETTh2 S 24; }
@@ -36,8 +25,8 @@ stage_H3() { runs "0 2" minus "$SEEDS" ETTh1 M 24; }
 stage_H4() { runs 2 plus "$SEEDS" ETTh2 S 24; }
 stage_control() { runs 1e-6 minus "0 1 2 3 4 5" ETTh2 S 24; }
 stage_time() {
-    runs 2 "minus plus" "0 1 2 3 4 5" ETTh2 S 24 --lip_axis time
-    runs 32 minus "0 1 2 3 4 5" ETTh2 S 24 --lip_axis time
+    AXIS="time" runs 2 "minus plus" "0 1 2 3 4 5" ETTh2 S 24
+    AXIS="time" runs 32 minus "0 1 2 3 4 5" ETTh2 S 24
 }
 stage_dropout0() { runs "0 2" minus "0 1 2 3" ETTh2 S 24 --dropout 0; }
 stage_lambda() { runs "1 4 8" minus "0 1" ETTh2 M 24; }

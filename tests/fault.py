@@ -14,7 +14,6 @@ from typing import Any
 
 import exp.exp_informer
 import exp.record
-import exp.training
 from main_informer import main
 
 point, count = os.environ["FAULT"].split(":")
@@ -54,7 +53,7 @@ def half_written(descriptor: int) -> None:
 
 
 if point == "step":
-    wrap(exp.training.Training, "step", lambda *_: True)
+    wrap(exp.exp_informer.Exp_Informer, "train_step", lambda *_: True)
 elif point == "checkpoint":
     os.fsync = half_written
 elif point == "validation":

@@ -1,18 +1,21 @@
-"""Folders of runs, written as a run writes them, with made-up numbers that say so: no training."""
+"""Folders of runs as a run leaves them, with made-up numbers: what all tests of paper/ read."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from exp.cells import LENGTHS, paper_settings
-from exp.config import RESULTS_VERSION, Config
+from exp.config import Config
 from exp.record import Record
+from paper.runs import LENGTHS, paper_settings
 from utils.files import read_json, write_json, write_npz
 
 SHA256 = "a" * 64
-EPOCHS, STEPS = 6, 40
+EPOCHS, STEPS = 6, 60  # and so 360 points of L_f a run
 ENVIRONMENT = {
+    "started": "2099-01-01T00:00:00+00:00",
     "host": "node-1",
     "processor": "Test & <Co> CPU",
     "cores": 2,
@@ -26,129 +29,159 @@ ENVIRONMENT = {
     "git_commit": "0123456789abcdef0123456789abcdef01234567",
     "git_dirty": False,
 }
+BASELINES = {"last": 0.4, "day": 0.3, "ridge": 0.2}  # their MSE; their MAE is twice that
 
 
-def paper_config(data: str, features: str, pred_len: int, **settings: Any) -> Config:
-    """A run's settings as the paper's cell has them."""
-    row = paper_settings()[data, features, pred_len]
-    lengths = {name: row[name] for name in LENGTHS}
-    settings = {"lip_axis": "feature", **lengths, **settings}
-    return Config(model="informer", data=data, features=features, pred_len=pred_len, **settings)
+def make_config(
+    data: str = "ETTh2", features: str = "S", pred_len: int = 24, **settings: Any
+) -> Config:
+    """Settings of one of the paper's cells, or the defaults elsewhere; c is `lip_coef`."""
+    row = paper_settings().get((data, features, pred_len), {})
+    lengths = {name: row[name] for name in LENGTHS if row}
+    fixed = {"model": "informer", "data": data, "features": features, "pred_len": pred_len}
+    return Config(**{**fixed, "lip_axis": "feature", **lengths, **settings})
 
 
 def write_run(
-    results: Path, config: Config, mse: float = 0.1, target: str = "OT", **metrics: Any
+    results: Path,
+    mse: float | None = 0.1,
+    c: float = 0.0,
+    seed: int = 0,
+    *,
+    status: str = "finished",
+    metrics: dict[str, Any] | None = None,
+    environment: dict[str, Any] | None = None,
+    arrays: bool = False,
+    windows: Sequence[float] | None = None,
+    sha256: str = SHA256,
+    **settings: Any,
 ) -> Path:
-    """Write the folder of one finished run; its L_f rises with -c. Keywords overwrite metrics."""
-    record = start_run(results, config)
-    write_history(record, config)
-    write_samples(record.folder, config, target)
-    scores = {"mse": mse, "mae": mse * 2, "rmse": mse**0.5, "mape": 1.0, "mspe": 2.0}
-    by_step = [mse * (0.5 + (step + 1) / config.pred_len) for step in range(config.pred_len)]
-    baseline = {"all": scores, "truncated": scores}
-    body = {
-        "all": scores,
-        "truncated": scores,
+    """Write the folder of one run.
+
+    Args:
+        results: where to.
+        mse: over all and over the truncated windows; the MAE is twice that.
+        c: the signed coefficient.
+        seed: the repetition.
+        status: finished, failed or unfinished.
+        metrics: entries of metrics.json to add or overwrite.
+        environment: entries of the environment to add or overwrite.
+        arrays: write the history, the trace and the samples, too; L_f rises with -c.
+        windows: MSE by test window (window_errors.npz).
+        sha256: checksum of the data.
+        settings: data, features, pred_len, and other fields of Config.
+    """
+    config = make_config(**settings, lip_coef=c, seed=seed)
+    record = Record(results / config.run_name(sha256), config.identity(sha256))
+    record.folder.mkdir(parents=True)
+    with mock.patch("os.fsync"):  # real files, without waiting for the disk
+        record.start({**ENVIRONMENT, **(environment or {})})
+        if arrays:
+            _write_history(record, config)
+            _write_samples(record.folder, config)
+        if windows is not None:
+            errors = np.asarray(windows, dtype=np.float32)
+            write_npz(record.folder / "window_errors.npz", {"mse": errors})
+        if status == "failed":
+            error = "the loss stopped being finite (nan), epoch 1, step 2"
+            record.finish("failed", {"error": error, **(metrics or {})})
+        elif status == "finished":
+            record.finish("finished", {**_body(config, mse), **(metrics or {})})
+    return record.folder
+
+
+def scores(mse: float | None) -> dict[str, Any]:
+    """Scores over all windows and over the truncated set, alike."""
+    one = {"mse": mse, "mae": None if mse is None else mse * 2}
+    one |= {"rmse": None if mse is None else mse**0.5, "mape": 1.0, "mspe": 2.0}
+    return {"all": one, "truncated": one}
+
+
+def _body(config: Config, mse: float | None) -> dict[str, Any]:
+    by_step = [(mse or 0) * (0.5 + (i + 1) / config.pred_len) for i in range(config.pred_len)]
+    return {
+        **scores(mse),
         "by_step": {"mse": by_step, "mae": by_step},
-        "baselines": {"last": baseline, "day": baseline, "ridge": baseline},
+        "baselines": {name: scores(value) for name, value in BASELINES.items()},
         "best_epoch": 4,
         "epochs": EPOCHS,
-        "val_mse": mse + 0.1,
+        "val_mse": (mse or 0) + 0.1,
         "wall_seconds": 3661.0,
         "step_seconds": 0.25,
         "peak_memory_mb": 321.0,
     }
-    record.finish("finished", {**body, **metrics})
-    return record.folder
 
 
-def start_run(results: Path, config: Config, **environment: Any) -> Record:
-    """Write the folder of a run that has only begun."""
-    record = Record(results / config.run_name(SHA256), config.identity(SHA256))
-    record.folder.mkdir(parents=True)
-    record.start({**ENVIRONMENT, **environment})
-    return record
+def write_arm(results: Path, c: float, values: Iterable[float | None], **more: Any) -> None:
+    """Write the runs of one c with seeds 0, 1, ... and these MSE; None is a seed without a run."""
+    for seed, mse in enumerate(values):
+        if mse is not None:
+            write_run(results, mse, c, seed, **more)
 
 
-def write_history(record: Record, config: Config) -> None:
+def write_study(results: Path) -> None:
+    """Write ETTh2 S: c from -4 to 4 at horizon 24, from -2 to 2 at 336, three seeds each."""
+    for pred_len, coefficients in ((24, (-4.0, -2.0, 0.0, 2.0, 4.0)), (336, (-2.0, 0.0, 2.0))):
+        for c in coefficients:
+            for seed in range(3):
+                mse = 0.08 + pred_len / 3000 + 0.002 * c + 0.003 * ((seed * 7 + int(c)) % 5 - 2)
+                write_run(results, mse, c, seed, pred_len=pred_len, arrays=True)
+
+
+def eval_l_f(c: float) -> list[float]:
+    """L_f in evaluation mode by epoch."""
+    return [0.055 - 0.005 * c * epoch / EPOCHS for epoch in range(EPOCHS)]
+
+
+def _write_history(record: Record, config: Config) -> None:
     draw = np.random.default_rng(config.seed)
     epoch = np.arange(1, EPOCHS * STEPS + 1) / STEPS
     l_f = 0.15 - 0.02 * config.lip_coef * (1 - np.exp(-epoch)) / 2
     l_f = l_f + 0.004 * draw.standard_normal(len(epoch))
-    history = [{"epoch": i + 1, "eval_l_f": l_f} for i, l_f in enumerate(eval_l_f(config.lip_coef))]
+    history = [
+        {"epoch": i + 1, "train_mse": 0.3 - i / 100, "val_mse": 0.2 - i / 100, "eval_l_f": l_f}
+        for i, l_f in enumerate(eval_l_f(config.lip_coef))
+    ]
     record.write_history(history, {"epoch": epoch, "l_f": l_f.astype(np.float32)})
 
 
-def eval_l_f(c: float) -> list[float]:
-    return [0.055 - 0.005 * c * i / EPOCHS for i in range(EPOCHS)]
-
-
-def write_samples(folder: Path, config: Config, target: str) -> None:
-    hours = np.arange(-config.seq_len, config.pred_len) + np.array([[0], [40], [90]])
-    values = 20 + 8 * np.sin(hours * 2 * np.pi / 24) + hours / 30  # [3, seq_len + pred_len]
+def _write_samples(folder: Path, config: Config) -> None:
+    rank = ["best", "median", "worst", "1/4", "1/2", "3/4"]
+    hours = np.arange(-config.seq_len, config.pred_len) + 40 * np.arange(len(rank))[:, None]
+    values = 20 + 8 * np.sin(hours * 2 * np.pi / 24) + hours / 30  # [6, seq_len + pred_len]
     past, truth = values[:, : config.seq_len], values[:, config.seq_len :]
-    off = np.array([[0.3], [2.0], [7.0]]) * np.cos(np.arange(config.pred_len) / 9 + config.seed)
+    ahead = np.arange(config.pred_len)
     arrays = {
-        "rank": np.array(["best", "median", "worst"]),
-        "start": np.array([10, 50, 100]),
-        "mse": np.array([0.004, 0.07, 0.6]),
+        "rank": np.array(rank),
+        "window": 40 * np.arange(len(rank)),
+        "mse": np.array([0.004, 0.07, 0.6, 0.1, 0.1, 0.1]),
+        "date": np.datetime64("2017-11-01T05:00:00") + hours * np.timedelta64(1, "h"),
         "history": past,
         "truth": truth,
-        "pred": truth + off + config.lip_coef / 2,
-        "first": np.array(["2017-11-01T00:00:00", "2017-12-24T18:00:00", "2018-02-01T05:00:00"]),
-        "step_seconds": np.asarray(3600.0),
-        "target": np.asarray(target),
+        "pred": truth + np.cos(ahead / 9 + config.seed) + config.lip_coef / 2,
+        "target": np.asarray(config.target),
     }
     write_npz(folder / "samples.npz", arrays)
 
 
-def write_study(results: Path) -> None:
-    """ETTh2 S: c from -4 to 4 at horizon 24, from -2 to 2 at 336, three seeds each."""
-    for pred_len, coefficients in ((24, (-4.0, -2.0, 0.0, 2.0, 4.0)), (336, (-2.0, 0.0, 2.0))):
-        for c in coefficients:
-            for seed in range(3):
-                config = paper_config("ETTh2", "S", pred_len, lip_coef=c, seed=seed)
-                mse = 0.08 + pred_len / 3000 + 0.002 * c + 0.003 * ((seed * 7 + int(c)) % 5 - 2)
-                write_run(results, config, mse)
+def damage(folder: Path, kind: str) -> None:
+    """Spoil a run's folder.
 
-
-def write_odd(results: Path, kind: str) -> None:
-    """Write one of the folders named in ODD."""
-    results.mkdir(exist_ok=True)
-    config = paper_config("ETTh2", "S", 24, lip_coef=0.0)
-    if kind == "empty":
-        return
-    if kind == "unfinished":
-        start_run(results, config)
-    elif kind == "failed":
-        start_run(results, config).finish("failed", {"error": "the loss stopped being finite"})
-    elif kind == "no score":
-        write_run(results, config, truncated=None)
-    elif kind == "no validation":
-        write_run(results, config, val_mse=None)
-    else:
-        folder = write_run(results, config)
-        if kind == "two versions":
-            folder = write_run(results, paper_config("ETTh2", "S", 24, lip_coef=0.0, seed=1), 0.2)
-            raised = {**read_json(folder / "config.json"), "results_version": RESULTS_VERSION + 1}
-            write_json(folder / "config.json", raised)
-        elif kind == "damaged":
-            (folder / "metrics.json").write_text("{")
-        elif kind.startswith("no "):
+    Args:
+        folder: a finished run's.
+        kind: damaged, other schema, a folder for a file, newer version, or "no FILE".
+    """
+    metrics, config = folder / "metrics.json", folder / "config.json"
+    with mock.patch("os.fsync"):
+        if kind == "damaged":
+            metrics.write_text("{")
+        elif kind == "a folder for a file":
+            metrics.unlink()
+            metrics.mkdir()
+        elif kind == "other schema":
+            write_json(metrics, {"schema": 99, "status": "finished"})
+        elif kind == "newer version":
+            body = read_json(config)
+            write_json(config, {**body, "results_version": body["results_version"] + 1})
+        else:
             (folder / kind.removeprefix("no ")).unlink()
-
-
-ODD = {
-    "empty": "There are no runs.",
-    "one seed": "1 seed a c",
-    "unfinished": "Left out, unfinished: 1 run",
-    "failed": "Left out, failed: 1 run",
-    "damaged": "Left out, damaged: 1 run",
-    "no score": "Left out, no finite score (truncated windows): 1 run",
-    "no validation": "Left out, no finite score (truncated windows): 1 run",
-    "two versions": f"Left out, results version {RESULTS_VERSION} "
-    f"(the newest is {RESULTS_VERSION + 1}): 1 run",
-    "no trace.npz": "trace.npz: not there",
-    "no samples.npz": "samples.npz: not there",
-    "no history.json": "history.json: not there",
-}

@@ -29,7 +29,7 @@ def wait_for(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> Non
     deadline = time.monotonic() + 120
     while not condition():
         assert sweep.poll() is None, finish(sweep)
-        assert time.monotonic() < deadline, "it did not come to pass in two minutes"
+        assert time.monotonic() < deadline, "not so after two minutes"
         time.sleep(0.02)
 
 
@@ -42,11 +42,11 @@ def ended(results: Path) -> dict[str, int]:
 def under_way(results: Path) -> dict[str, int]:
     """Return the unfinished runs in training, and the process of each."""
     holders = {}
-    for lock in results.glob(".locks/*"):
-        words = lock.read_text().split()
-        begun = (results / lock.name / "config.json").exists()
-        if begun and lock.name not in ended(results) and Path(f"/proc/{words[1]}").exists():
-            holders[lock.name] = int(words[1])
+    for holder in results.glob(".locks/*"):
+        name, words = holder.name.removesuffix(".holder"), holder.read_text().split()
+        begun = (results / name / "config.json").exists() and name not in ended(results)
+        if begun and words and Path(f"/proc/{words[1]}").exists():
+            holders[name] = int(words[1])
     return holders
 
 
@@ -56,6 +56,6 @@ def statuses(results: Path) -> list[str]:
 
 
 def epochs_in_log(results: Path, run: str) -> int:
-    """Count the epochs that all processes of a run have told of."""
+    """Count the epochs that all processes of a run have printed."""
     lines = (results / "logs" / f"{run}.log").read_text().splitlines()
-    return sum(line.startswith("epoch ") for line in lines)
+    return sum("val MSE" in line for line in lines)  # other lines tell of parts of an epoch

@@ -1,3 +1,5 @@
+"""Data sets as windows: against golden arrays, published counts and naive slices."""
+
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.data_loader import ForecastData, Windows, load_data
+from data.data_loader import (
+    ForecastData,
+    Windows,
+    column_counts,
+    data_sha256,
+    load_data,
+    natural_freq,
+    window_counts,
+)
 from data.registry import DATASETS, HERE
+from exp.baselines import baseline_scores
+from exp.config import Config
 from utils.errors import UserError
+from utils.metrics import ErrorSums
 from utils.timefeatures import time_features
+
+SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}
 
 
 def load(name: str = "custom", **changes) -> ForecastData:
@@ -30,6 +45,11 @@ def write_custom(folder: Path, table: dict[str, np.ndarray], freq: str = "h") ->
     rows = len(next(iter(table.values())))
     dates = pd.date_range("2020-01-01", periods=rows, freq=freq, name="date")
     pd.DataFrame(table, index=dates).to_csv(folder / "mine.csv")
+
+
+def columns(rows: int = 300) -> dict[str, np.ndarray]:
+    numbers = np.random.default_rng(7).normal(5, 3, size=(rows, 3))
+    return {"a": numbers[:, 0], "OT": numbers[:, 1], "b": numbers[:, 2]}
 
 
 def agrees(ours: torch.Tensor, golden: np.ndarray) -> bool:
@@ -63,90 +83,69 @@ def test_windows_equal_the_golden_arrays(golden, case):
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "last", "after"),
+    ("name", "counts", "last", "after"),
     [
-        ("ETTh1", 17420, "2018-06-26 19:00", "2018-06-26 20:00"),
-        ("ETTh2", 17420, "2018-06-26 19:00", "2018-06-26 20:00"),
-        ("ETTm1", 69680, "2018-06-26 19:45", "2018-06-26 20:00"),
-        ("ETTm2", 69680, "2018-06-26 19:45", "2018-06-26 20:00"),
-        ("WTH", 35064, "2013-12-31 23:00", "2014-01-01 00:00"),
-        ("weather", 52696, "2021-01-01 00:00", "2021-01-01 00:10"),
+        ("ETTh1", (8521, 2857, 2857), "2018-06-26 19:00", "2018-06-26 20:00"),
+        ("ETTh2", (8521, 2857, 2857), "2018-06-26 19:00", "2018-06-26 20:00"),
+        ("ETTm1", (34441, 11497, 11497), "2018-06-26 19:45", "2018-06-26 20:00"),
+        ("ETTm2", (34441, 11497, 11497), "2018-06-26 19:45", "2018-06-26 20:00"),
+        ("WTH", (24425, 3485, 6989), "2013-12-31 23:00", "2014-01-01 00:00"),
+        ("weather", (36768, 5247, 10516), "2021-01-01 00:00", "2021-01-01 00:10"),
+        ("demo", (5992, 850, 1723), "2013-12-30 18:00", "2013-12-30 19:00"),
     ],
 )
-def test_registered_files_are_what_their_rows_say(benchmark, name, rows, last, after):
-    dataset = DATASETS[name]
-    data = load(name)
+def test_registered_files_are_what_their_rows_say(benchmark, name, counts, last, after):
+    dataset, data = DATASETS[name], load(name)
     assert data.path.stat().st_size == dataset.size
-    assert data.sha256 == dataset.sha256
-    assert len(data.dates) == rows
+    assert data.sha256 == dataset.sha256 == data_sha256(name, "nowhere", "")
+    assert len(data.dates) == dataset.rows
     assert len(data.columns) == data.x_width == data.out_width == dataset.columns
     assert data.columns[-1] == data.target == dataset.target
-    assert str(data.dates[-1]) == f"{last}:00"
-    assert str(data.beyond[0]) == f"{after}:00"
-    assert data.step == data.beyond[1] - data.beyond[0]
-
-
-@pytest.mark.parametrize(
-    ("name", "counts"),
-    [
-        ("ETTh1", (8521, 2857, 2857)),
-        ("ETTm1", (34441, 11497, 11497)),
-        ("WTH", (24425, 3485, 6989)),
-    ],
-)
-def test_splits_hold_the_published_counts(benchmark, name, counts):
-    data = load(name)
+    assert (str(data.dates[-1]), str(data.beyond[0])) == (f"{last}:00", f"{after}:00")
+    assert data.step == data.beyond[1] - data.beyond[0] == dataset.step
     assert (len(data.train), len(data.val), len(data.test)) == counts
+    assert window_counts(name, "nowhere", "", 96, 24) == counts
+    assert column_counts(name, "nowhere", "", "MS", None) == (dataset.columns, 1)
+    assert natural_freq(name, "nowhere", "") == "h"  # as the released scripts leave it
 
 
 def test_weather_is_read_as_it_is(benchmark):
     data = load("weather")
     assert data.columns[16] == "SWDR (W/m�)"
-    assert (
-        np.count_nonzero(np.diff(data.dates.to_numpy()) == np.timedelta64(0)) == 1
-    )  # a repeated date
+    repeated = np.diff(data.dates.to_numpy()) == np.timedelta64(0)
+    assert np.count_nonzero(repeated) == 1
     assert data.scaler.std[-1] == pytest.approx(384, abs=0.5)  # its sentinels are taken too
 
 
-def test_demo_needs_nothing_but_the_project(monkeypatch):
+def test_the_demo_needs_nothing_but_the_project(monkeypatch):
     monkeypatch.delenv("INFORMER_DATA", raising=False)
     data = load("demo")
     assert data.path == HERE / "demo" / "demo.csv"
-    assert data.path.stat().st_size == DATASETS["demo"].size < 1_000_000
-    assert data.columns[-1] == "temp"
-    assert len(data.columns) == DATASETS["demo"].columns
+    assert DATASETS["demo"].size < 1_000_000
     assert set(np.diff(data.dates.to_numpy())) == {np.timedelta64(1, "h")}
     assert torch.isfinite(data.train.values).all()
 
 
-def test_a_changed_registered_file_is_refused(tmp_path):
+def test_registered_files_are_found_and_verified(tmp_path, benchmark, monkeypatch):
+    assert load("ETTh1", root_path=tmp_path).path == benchmark / "ETT" / "ETTh1.csv"
+    (tmp_path / "ETTh1.csv").write_bytes((benchmark / "ETT" / "ETTh1.csv").read_bytes())
+    assert load("ETTh1", root_path=tmp_path, data_path="x.csv").path == tmp_path / "ETTh1.csv"
     content = (HERE / "demo" / "demo.csv").read_bytes()
     (tmp_path / "demo.csv").write_bytes(content.replace(b"26.06", b"26.07", 1))
     with pytest.raises(UserError) as caught:
         load("demo", root_path=tmp_path)
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path}/demo.csv: sha256 is ")
-    assert message.endswith(
+    assert str(caught.value).startswith(f"{tmp_path}/demo.csv: sha256 is ")
+    assert str(caught.value).endswith(
         f", but demo has {DATASETS['demo'].sha256}; delete the file and run "
         "`python -m data.download demo`, or use it as --data custom"
     )
-
-
-def test_root_path_comes_before_the_data_folder(tmp_path, benchmark, monkeypatch):
-    assert load("ETTh1", root_path=tmp_path).path == benchmark / "ETT" / "ETTh1.csv"
-    (tmp_path / "ETTh1.csv").write_bytes((benchmark / "ETT" / "ETTh1.csv").read_bytes())
-    assert load("ETTh1", root_path=tmp_path).path == tmp_path / "ETTh1.csv"
-    assert load("ETTh1", root_path=tmp_path, data_path="x.csv").path == tmp_path / "ETTh1.csv"
-
-
-def test_an_absent_registered_file_names_the_places_and_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("INFORMER_DATA", str(tmp_path / "data"))
     with pytest.raises(UserError) as caught:
         load("ECL", root_path=tmp_path)
     assert str(caught.value) == (
         f"ECL.csv: not found, looked for {tmp_path}/ECL.csv, {tmp_path}/data/ECL/ECL.csv, "
         f"{HERE}/downloads/ECL/ECL.csv; run `python -m data.download ECL`, or name its folder "
-        "with --root_path"
+        "with --root_path or in INFORMER_DATA"
     )
 
 
@@ -165,7 +164,14 @@ def test_each_window_is_the_naive_slice(tmp_path_factory, data):
     write_custom(folder, {"OT": numbers[:, 0], "other": numbers[:, 1]})
     lengths: dict[str, Any] = {"seq_len": seq_len, "label_len": label_len, "pred_len": pred_len}
     if min(counts) < 1:
-        with pytest.raises(UserError, match=f"{rows} rows are too few"):
+        with pytest.raises(UserError, match=f"{rows} rows are too few") as caught:
+            load(root_path=folder, **lengths)
+        enough = int(str(caught.value).split(" or give at least ")[1].removesuffix(" rows"))
+        for more in (enough, enough - 1):
+            write_custom(folder, {"OT": np.arange(float(more))})
+            if more == enough:
+                load(root_path=folder, **lengths)
+        with pytest.raises(UserError, match=f"or give at least {enough} rows"):
             load(root_path=folder, **lengths)
         return
     loaded = load(root_path=folder, **lengths)
@@ -177,40 +183,14 @@ def test_each_window_is_the_naive_slice(tmp_path_factory, data):
     for windows, start, count in zip(parts, first, counts, strict=True):
         assert len(windows) == count
         batch = windows.batch(torch.arange(count))
+        assert {tensor.dtype for tensor in batch} == {torch.float32}
+        assert all(tensor.is_contiguous() for tensor in batch)
         for i in range(count):
             at = start + i + seq_len
             for ours, whole in ((batch.x, scaled), (batch.x_mark, marks)):
                 assert torch.equal(ours[i], whole[at - seq_len : at])
             for ours, whole in ((batch.y, scaled), (batch.y_mark, marks)):
                 assert torch.equal(ours[i], whole[at - label_len : at + pred_len])
-
-
-@given(rows=st.integers(1, 60), seq_len=st.integers(1, 30), pred_len=st.integers(1, 12))
-@settings(deadline=None, max_examples=40)
-def test_the_rows_asked_for_are_just_enough(tmp_path_factory, rows, seq_len, pred_len):
-    folder = tmp_path_factory.mktemp("rows")
-    lengths: dict[str, Any] = {"seq_len": seq_len, "label_len": 0, "pred_len": pred_len}
-    lengths["root_path"] = folder
-    write_custom(folder, {"OT": np.arange(float(rows))})
-    try:
-        load(**lengths)
-    except UserError as error:
-        needed = int(str(error).split(" or bring ")[1].removesuffix(" rows"))
-    else:
-        return
-    write_custom(folder, {"OT": np.arange(float(needed))})
-    load(**lengths)
-    write_custom(folder, {"OT": np.arange(float(needed - 1))})
-    with pytest.raises(UserError, match=f"or bring {needed} rows"):
-        load(**lengths)
-
-
-def columns(rows: int = 300) -> dict[str, np.ndarray]:
-    numbers = np.random.default_rng(7).normal(5, 3, size=(rows, 3))
-    return {"a": numbers[:, 0], "OT": numbers[:, 1], "b": numbers[:, 2]}
-
-
-SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}
 
 
 @pytest.mark.parametrize(
@@ -230,49 +210,76 @@ def test_features_and_cols_choose_the_columns(tmp_path, features, cols, names, o
     data = load(root_path=tmp_path, features=features, cols=cols, **SHORT)
     assert data.columns == names
     assert (data.x_width, data.out_width) == (len(names), out_width)
+    if cols is None or "OT" in cols:
+        assert column_counts("custom", tmp_path, "mine.csv", features, cols) == (
+            data.x_width,
+            data.out_width,
+        )
     batch = data.train.batch(torch.arange(4))
     assert batch.x.shape == (4, 24, len(names))
     assert batch.y.shape == (4, 18, len(names))
-    original = data.scaler.inverse(batch.x.numpy().astype(np.float64))
-    table = columns()
-    for i, name in enumerate(names):
-        np.testing.assert_allclose(original[2, :, i], table[name][2:26], atol=1e-5)
-
-
-def test_cols_choose_columns_of_a_registered_file(benchmark):
-    assert load("ETTh1", cols=["MULL", "HUFL"]).columns == ["MULL", "HUFL", "OT"]
+    original = data.scaler.inverse(batch.x[..., -out_width:].numpy())
+    for i, name in enumerate(names[-out_width:]):
+        np.testing.assert_allclose(original[2, :, i], columns()[name][2:26], atol=1e-5)
 
 
 def test_the_scaler_sees_training_rows_only(tmp_path):
-    table = columns()
-    write_custom(tmp_path, table)
-    before = load(root_path=tmp_path, **SHORT)
-    changed = {
-        name: np.concatenate([values[:210], values[210:] + 1e3]) for name, values in table.items()
-    }
-    write_custom(tmp_path, changed)
-    after = load(root_path=tmp_path, **SHORT)
-    np.testing.assert_array_equal(before.scaler.mean, after.scaler.mean)
-    np.testing.assert_array_equal(before.scaler.std, after.scaler.std)
-    np.testing.assert_allclose(before.scaler.std[-1], table["OT"][:210].std(), rtol=1e-12)
-    assert before.sha256 != after.sha256
-
-
-def test_a_constant_column_keeps_its_unit(tmp_path):
     table = {**columns(), "b": np.full(300, 0.1)}
     table["b"][250] = 2.1
     write_custom(tmp_path, table)
-    data = load(root_path=tmp_path, **SHORT)
-    assert data.scaler.std[1] == 1.0
-    assert data.train.values[0, 1].item() == pytest.approx(0, abs=1e-7)
-    assert data.train.values[250, 1].item() == pytest.approx(2.0)
+    before = load(root_path=tmp_path, **SHORT)
+    np.testing.assert_allclose(before.scaler.std[-1], table["OT"][:210].std(), rtol=1e-12)
+    assert before.scaler.std[1] == 1.0  # constant there: the column keeps its unit
+    assert before.train.values[[0, 250], 1].tolist() == pytest.approx([0.0, 2.0], abs=1e-6)
+    moved = {name: values + 1e3 * (np.arange(300) >= 210) for name, values in table.items()}
+    write_custom(tmp_path, moved)
+    after = load(root_path=tmp_path, **SHORT)
+    np.testing.assert_array_equal(before.scaler.mean, after.scaler.mean)
+    np.testing.assert_array_equal(before.scaler.std, after.scaler.std)
+    assert before.sha256 != after.sha256
 
 
-def test_the_inverse_takes_the_last_columns(tmp_path):
-    write_custom(tmp_path, columns())
-    data = load(root_path=tmp_path, features="MS", **SHORT)
-    target = data.test.values[:, -1:].double().numpy()
-    np.testing.assert_allclose(data.scaler.inverse(target)[:, 0], columns()["OT"], atol=1e-5)
+def test_another_file_can_set_the_scale(tmp_path, benchmark):
+    path = benchmark / "ETT" / "ETTh1.csv"
+    pd.read_csv(path).tail(600).to_csv(tmp_path / "mine.csv", index=False)
+    data = load(root_path=tmp_path, scaler_from=path, cols=["MULL", "OT"], **SHORT)
+    expected = load("ETTh1", cols=["MULL", "OT"], **SHORT)
+    np.testing.assert_array_equal(data.scaler.mean, expected.scaler.mean)
+    assert torch.equal(data.test.values, expected.test.values[-600:])
+
+
+def test_values_far_from_the_training_rows_are_named(tmp_path, capsys):
+    table = columns()
+    table["OT"][290] = 1e9
+    write_custom(tmp_path, table)
+    load(root_path=tmp_path, **SHORT)
+    assert capsys.readouterr().out == (
+        f"note: {tmp_path}/mine.csv: row 292, column 'OT': 1e+09 is 4e+08 standard deviations "
+        "from the mean of the training rows: scores will show little else\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("center", "deviation", "digits"), [(1e9, 3.0, 4), (116.4074, 0.0002, 8), (0.0, 1e-7, 11)]
+)
+def test_large_and_fine_values_keep_their_digits(tmp_path, center, deviation, digits):
+    values = center + deviation * np.random.default_rng(1).uniform(-1, 1, 300)
+    values[280] = center + deviation / 3
+    write_custom(tmp_path, {"OT": values})
+    data = load(root_path=tmp_path, features="S", **SHORT)
+    again = data.scaler.inverse(data.test.values.numpy())
+    np.testing.assert_allclose(again[:, 0], values, atol=1e-5 * deviation)
+    written = data.scaler.as_text(again)[:, 0].astype(float)
+    np.testing.assert_allclose(written, values, rtol=1e-15, atol=10.0**-digits)
+    sums = ErrorSums(*data.scaler.last(1, torch.device("cpu")))
+    batch = data.test.batch(torch.arange(len(data.test)))
+    sums.add(batch.x[:, -6:], batch.y[:, -6:])
+    result = sums.result()
+    rows = data.test.start + np.arange(len(data.test))[:, None] + np.arange(6)
+    error = values[rows + 18] - values[rows + 24]
+    assert result is not None
+    assert result["mse"] == pytest.approx(np.square(error).mean(), rel=1e-5)
+    assert result["mape"] == pytest.approx(np.abs(error / values[rows + 24]).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("embed", ["timeF", "fixed"])
@@ -295,21 +302,50 @@ def test_the_future_continues_at_the_datas_own_step(tmp_path, embed):
 
 
 @pytest.mark.parametrize(
-    ("freq", "after", "step"),
+    ("freq", "after", "step", "found"),
     [
-        ("MS", ["2045-01-01", "2045-02-01"], "31D"),
-        ("ME", ["2045-01-31", "2045-02-28"], "31D"),
-        ("QS", ["2095-01-01", "2095-04-01"], "92D"),
-        ("YS", ["2320-01-01", "2321-01-01"], "365D"),
-        ("B", ["2021-02-24", "2021-02-25"], "1D"),
-        ("W-WED", ["2025-10-01", "2025-10-08"], "7D"),
+        ("MS", ["2045-01-01", "2045-02-01"], "31D", ("m", ())),
+        ("ME", ["2045-01-31", "2045-02-28"], "31D", ("m", ())),
+        ("BMS", ["2045-01-02", "2045-02-01"], "31D", ("m", ())),
+        ("QS", ["2095-01-01", "2095-04-01"], "92D", ("m", ())),
+        ("YS", ["2320-01-01", "2321-01-01"], "365D", ("m", ())),
+        ("B", ["2021-02-24", "2021-02-25"], "1D", ("b", ())),
+        ("W-WED", ["2025-10-01", "2025-10-08"], "7D", ("w", ())),
+        ("D", ["2020-10-27", "2020-10-28"], "1D", ("d", ("day", "week"))),
+        ("36h", ["2021-03-26", "2021-03-27 12:00"], "36h", ("h", ())),
+        ("h", ["2020-01-13 12:00", "2020-01-13 13:00"], "1h", ("h", ("day",))),
+        ("7min", ["2020-01-02 11:00", "2020-01-02 11:07"], "7min", ("t", ())),
+        ("s", ["2020-01-01 00:05:00", "2020-01-01 00:05:01"], "1s", ("s", ())),
+        ("100ms", ["2020-01-01 00:00:30", "2020-01-01 00:00:30.1"], "100ms", ("s", ())),
     ],
 )
-def test_calendar_steps_are_regular(tmp_path, freq, after, step):
+def test_steps_and_what_follows_from_them(tmp_path, freq, after, step, found):
+    unit, baselines = found  # of time features; those of a day and a week ago
     write_custom(tmp_path, columns(), freq=freq)
-    data = load(root_path=tmp_path, freq="m", **SHORT)
+    data = load(root_path=tmp_path, freq=unit, **SHORT)
     assert data.future()[1][:2].tolist() == [pd.Timestamp(date) for date in after]
     assert data.step == pd.Timedelta(step)
+    assert natural_freq("custom", tmp_path, "mine.csv") == unit
+    assert natural_freq("custom", tmp_path, "mine.csv", "fixed") == ("t" if unit in "st" else "h")
+    scores = baseline_scores(data, Config(model="informer", data="custom", freq=unit, **SHORT))
+    assert tuple(name for name in ("day", "week") if scores[name]) == baselines
+    for name in baselines:
+        back = {"day": pd.Timedelta("1D") // data.step, "week": 7}[name]
+        windows = data.test.values[240:].unfold(0, 6, 1)  # the test part: [W, C, 6]
+        rows = 240 + torch.arange(len(windows))[:, None] + torch.arange(6) % back - back
+        error = windows.transpose(1, 2) - data.test.values[rows]
+        assert scores[name]["all"]["mse"] == pytest.approx(float(error.square().mean()))
+
+
+def test_a_day_ago_must_be_in_the_file(tmp_path):
+    write_custom(tmp_path, columns(), freq="6min")  # a day is 240 rows, as many as before the test
+    data = load(root_path=tmp_path, **SHORT)
+    config = Config(model="informer", data="custom", **SHORT)
+    assert baseline_scores(data, config)["day"] is not None
+    write_custom(tmp_path, columns(299), freq="6min")
+    assert baseline_scores(load(root_path=tmp_path, **SHORT), config)["day"] is not None
+    write_custom(tmp_path, columns(298), freq="6min")
+    assert baseline_scores(load(root_path=tmp_path, **SHORT), config)["day"] is None
 
 
 def test_parts_share_one_tensor_and_move_together(tmp_path):
@@ -321,10 +357,3 @@ def test_parts_share_one_tensor_and_move_together(tmp_path):
         assert one.train.marks is one.val.marks is one.test.marks
     assert moved.test.values.device.type == moved.test.marks.device.type == "meta"
     assert data.train.values.device.type == "cpu"
-
-
-def test_batches_are_contiguous_float32(tmp_path):
-    write_custom(tmp_path, columns())
-    batch = load(root_path=tmp_path, **SHORT).train.batch(torch.tensor([3, 0]))
-    assert {tensor.dtype for tensor in batch} == {torch.float32}
-    assert all(tensor.is_contiguous() for tensor in batch)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from exp.baselines import baseline_scores
-from exp.exp_informer import Exp_Informer
+from exp.exp_basic import batch_order
+from exp.exp_informer import Exp_Informer, continuity, learning_rate
 from exp.flags import parse
 from exp.record import Record, read_arrays, read_history, read_runs
-from exp.training import Training, batch_order, continuity, learning_rate
+from exp.state import TrainState
 from main_informer import main
 from tests.runs import ROOT, TINY, numbers, only_run, run
 from utils.files import read_json
@@ -33,7 +34,7 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
         assert word in output
     folder = only_run(tmp_path)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
+        "config.json", "forecasts.csv.gz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
         "window_errors.npz",
     ]  # fmt: skip
@@ -58,11 +59,19 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
     assert float(history["train_mse"].iloc[1]) == pytest.approx(
         trace["mse"][23:46].mean(), rel=1e-6
     )
-    forecasts = read_arrays(folder, "forecasts")["pred"]
+    forecasts = pd.read_csv(folder / "forecasts.csv.gz", parse_dates=["date"])
+    assert list(forecasts) == ["window", "date", "column", "forecast", "truth"]
+    assert len(forecasts) == windows * 4 and set(forecasts["column"]) == {"temp"}
     samples = read_arrays(folder, "samples")
-    assert list(samples["rank"]) == ["best", "median", "worst", "7"]
-    worst = samples["start"][2]
-    assert forecasts[worst, :, 0] == pytest.approx(samples["pred"][2], rel=1e-5)
+    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4", "7"]
+    assert samples["window"][4] == windows // 2
+    worst = np.flatnonzero(forecasts["window"] == samples["window"][2])
+    for column, name in (("forecast", "pred"), ("truth", "truth")):
+        found = np.asarray(forecasts[column])[worst]
+        assert found == pytest.approx(samples[name][2], rel=1e-5)
+    assert (np.asarray(forecasts["date"])[worst] == samples["date"][2][12:]).all()
+    first = build().data.dates.get_loc(pd.Timestamp(samples["date"][6][0]))
+    assert first == build().data.test.start + 7
     assert samples["mse"][0] <= samples["mse"][1] <= samples["mse"][2]
 
 
@@ -105,6 +114,12 @@ def test_a_skipped_run_still_predicts_and_its_weights_load(tmp_path, capsys):
     assert main([*TINY, *words, str(folder / "weights.pt")]) == 0
     assert f"{mse:.4f}" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
+    assert main([*TINY, *words, str(folder / "weights.pt"), "--d_model", "32"]) == 2
+    assert "--d_model 32: the record beside" in capsys.readouterr().err
+    short = ["--model", "informer", "--data", "demo", "--features", "S", *words]
+    assert main([*short, str(folder / "weights.pt"), "--itr", "3"]) == 0  # tested once
+    assert capsys.readouterr().out.count(f"informer            {mse:11.4f}".split()[1]) == 1
+    (folder / "config.json").rename(folder / "elsewhere.json")
     assert main([*TINY, *words, str(folder / "weights.pt"), "--d_model", "32"]) == 2
     assert "give the flags that the weights were trained with" in capsys.readouterr().err
 
@@ -179,22 +194,22 @@ def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
     values = iter([0.5, 0.4, 0.4, 0.6, 0.45])
     monkeypatch.setattr(exp, "vali", lambda: next(values))
     record = Record(tmp_path, exp.config.identity(exp.data.sha256))
-    progress = Training(exp, record, tmp_path).run()
+    progress = exp.train(record, tmp_path)
     # equal is as good as better; two worse ones in a row end the run
     assert (progress.best_epoch, progress.epoch, progress.best_val) == (3, 5, 0.4)
 
 
 def test_the_trace_holds_the_embedding_of_the_training_pass(tmp_path):
     exp = build("--train_epochs", "1")
-    record = Record(tmp_path, exp.config.identity(exp.data.sha256))
-    training = Training(exp, record, tmp_path)
-    batch = exp.data.train.batch(torch.arange(4))
+    state = TrainState(exp.model, 1e-3, 23, 1, tmp_path)
+    seen = []
+    exp.model.enc_embedding.register_forward_hook(lambda _m, _i, output: seen.append(output))
     exp.model.train()
-    with torch.no_grad():
-        h, lip = exp.model.enc_embedding(batch.x, batch.x_mark)
-    lip_time, lip_feature, l_f = training.embedded
-    assert float(lip_feature) == pytest.approx(float(lip), rel=1e-6)
-    scaled = (h - h.min()) / h.max()
+    exp.train_step(exp.data.train.batch(torch.arange(4)), state)
+    ((h, lip),) = seen
+    _, lip_time, lip_feature, l_f = state.trace[0]
+    assert float(lip_feature) == pytest.approx(lip.item(), rel=1e-6)
+    scaled = ((h - h.min()) / h.max()).detach()
     assert float(lip_time) == pytest.approx(float((scaled[:, 1:] - scaled[:, :-1]).square().mean()))
     steepest = (scaled[:, 1:] - scaled[:, :-1]).abs().amax(1).mean()
     assert float(l_f) == pytest.approx(float(steepest), rel=1e-6)
@@ -276,18 +291,13 @@ def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
     assert [event.step for event in events.Scalars("epoch/val_mse")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "noted"),
-    [
-        ({"avx2": True, "avx512_bf16": False}, True),
-        ({"avx512_bf16": True, "amx_bf16": False}, False),
-        ({"bf16": True}, False),  # Arm
-    ],
-)
-def test_bf16_without_its_instructions_is_noted(monkeypatch, capsys, capabilities, noted):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    Exp_Informer(*parse([*TINY, "--amp", "bf16"]))
-    assert ("no bf16 instructions" in capsys.readouterr().out) is noted
+def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("exp.exp_basic.has_bf16_kernels", lambda: False)
+    assert main([*TINY, "--amp", "bf16", "--results", str(tmp_path / "r")]) == 2
+    assert capsys.readouterr().err == (
+        "error: --amp bf16: this processor has no bf16 kernels; use --amp off\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_peak_memory_is_the_process_own():

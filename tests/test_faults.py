@@ -3,14 +3,15 @@
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from exp.checkpoint import load_state, save_state, state_files
 from exp.record import read_arrays, read_runs
+from exp.state import TrainState, load_state, state_files
 from main_informer import main
 from tests.runs import TINY, numbers, only_run
 from utils.errors import UserError
@@ -88,33 +89,30 @@ def test_a_data_file_that_vanished(tmp_path, capsys):
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsys):
-    for position in (5, 6, 7):
-        save_state(tmp_path, position, {"position": position, "weights": torch.ones(1000)})
+    state = TrainState(torch.nn.Linear(1000, 1), 1e-3, 9, 1, tmp_path)
+    for state.step in (5, 6, 7):
+        state.save()
     newest = state_files(tmp_path)[0]
     assert len(state_files(tmp_path)) == 2
     content = bytearray(newest.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     newest.write_bytes(content[: len(content) // (2 if damage == "truncated" else 1)])
-    state = load_state(tmp_path)
-    assert state is not None and state["position"] == 6
+    body = load_state(tmp_path)
+    assert body is not None and body["progress"]["step"] == 6
     assert f"{newest.name} is damaged" in capsys.readouterr().out
     assert [path.name[:15] for path in state_files(tmp_path)] == ["state-000000006"]
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "config.json"])
-@pytest.mark.parametrize("damage", ["truncated", "flipped digit"])
-def test_damaged_json_is_told_and_not_overwritten(name, damage, tmp_path, capsys):
-    assert tiny(tmp_path) == 0
+@pytest.mark.parametrize("broken", ["", "[1]", '{"schema": 1, "id'])
+def test_damaged_json_is_named_and_not_overwritten(name, broken, finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / finished.name)
     path = only_run(tmp_path) / name
-    content = path.read_text()
-    place = content.index("0.0")
-    broken = content[:100] if damage == "truncated" else f"{content[:place]}1{content[place + 1 :]}"
     path.write_text(broken)
-    capsys.readouterr()
     assert tiny(tmp_path) == 2
     errors = capsys.readouterr().err
-    assert f"{path}: damaged (its checksum does not hold)" in errors and "--force" in errors
+    assert f"{path}: damaged (not a JSON object)" in errors and "--force" in errors
     assert path.read_text() == broken
     assert list(read_runs(tmp_path)["status"]) == ["damaged"]
     assert tiny(tmp_path, "--force") == 0

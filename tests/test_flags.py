@@ -14,7 +14,7 @@ from main_informer import main
 from tests.runs import ROOT, TINY
 from utils.errors import UserError
 
-SETTINGS = pd.read_csv(ROOT / "paper" / "informer_settings.csv")
+SETTINGS = pd.read_csv(ROOT / "paper" / "printed" / "informer_settings.csv")
 DEMO = ["--model", "informer", "--data", "demo"]
 
 
@@ -163,9 +163,9 @@ MISTAKES = {
     "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
     "--test_only": "--test_only: name the weights with --load FILE",
     "--load x.pt": "--load: only --test_only reads weights; training resumes by itself",
-    "--test_only --load x.pt": "x.pt: cannot be read (No such file or directory); check --load",
-    "--plot_windows best,9999": "--plot_windows 9999: must be best, median, worst or a number "
-    "below",
+    "--test_only --load x.pt": "x.pt: cannot be read (No such file or directory); check the name",
+    "--plot_windows best,9999": "--plot_windows 9999: must be best, median, worst, "
+    "1/4, 1/2, 3/4 or a number below",
     "--batch_size 9999": "--batch_size 9999: demo.csv has",
 }
 

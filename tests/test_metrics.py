@@ -1,5 +1,7 @@
 """Errors by hand and against NumPy."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -29,13 +31,34 @@ def test_by_hand_with_a_zero_truth():
     assert sums.by_step() == {"mse": [2.5, 1.0], "mae": [1.5, 1.0]}
 
 
-def test_only_zero_truths_leave_percentages_missing():
+def test_what_is_undefined_or_not_finite_is_missing():
     sums = ErrorSums()
+    assert sums.result() is None
     sums.add(torch.ones(1, 2, 1), torch.zeros(1, 2, 1))
     result = sums.result()
     assert result is not None
     assert result["mape"] is None and result["mspe"] is None and result["zeros"] == 2
-    assert ErrorSums().result() is None
+    sums.add(torch.full((1, 2, 1), torch.inf), torch.ones(1, 2, 1))
+    result = sums.result()
+    assert result is not None
+    assert {result[name] for name in ("mae", "mse", "rmse", "mape", "mspe")} == {None}
+    json.dumps(result, allow_nan=False)
+
+
+def test_original_units_are_computed_in_double():
+    truth = np.array([[1e9, 0.0], [1e9 + 2, 5.0], [1e9 - 1, -5.0]])
+    mean, std = truth.mean(0), truth.std(0)
+    mean[1] = 50.0  # so that scaling in single precision leaves something of the zero
+    true = torch.tensor((truth - mean) / std, dtype=torch.float32)[:, None]
+    sums = ErrorSums(torch.tensor(mean), torch.tensor(std))
+    sums.add(true + torch.tensor([0.5, 1.0]), true)
+    error = np.array([0.5, 1.0]) * std
+    expected = [np.square(error).mean(), error.mean()]
+    result = sums.result()
+    assert result is not None
+    assert [result["mse"], result["mae"]] == pytest.approx(expected, rel=1e-6)
+    ratios = np.abs(np.broadcast_to(error, (3, 2))[truth != 0] / truth[truth != 0])
+    assert (result["mape"], result["zeros"]) == (pytest.approx(ratios.mean(), rel=1e-5), 1)
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,7 +1,9 @@
-"""Tables from runs: what enters a cell, how lambda is chosen, and values worked out by hand."""
+"""Tables and the study's CSV: what enters a mean, values by hand, and what commands say."""
 
 import io
-import math
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,352 +13,379 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exp.cells import Cell, choose, find_cells, usable_runs
-from exp.layout import result_frame, result_tables
-from exp.paper_tables import best_of_pair, counts, paper_shape, summarise
-from exp.render import render
-from exp.table import main
-from tests.study import cell_run, full_study, run, write_runs
+from paper import study, tables
+from paper.runs import CELL, by_cell, left_out, load, score_windows
+from paper.signs import read_hypotheses
+from paper.tables import printed, result_tables, shape_frame, summarise
+from tests.records import damage, scores, write_arm, write_run, write_study
+from utils.errors import UserError
+from utils.text import Column, Table, render
 
 ROOT = Path(__file__).resolve().parent.parent
+OFFSETS = 0.0001 * np.array([-2, -1, 0, 1, 2])  # by seed: mean 0, sd sqrt(2.5e-8) = 0.000158114
 
 
-def cells_of(rows: list[dict[str, Any]], score: str = "truncated") -> list[Cell]:
-    return find_cells(usable_runs(pd.DataFrame(rows), score)[0])
+def scored(results: Path, score: str | None = None) -> pd.DataFrame:
+    return score_windows(load(results).frame, score)
 
 
-def one_row(frame: pd.DataFrame, **values: Any) -> dict[str, Any]:
+def one(frame: pd.DataFrame, **values: Any) -> dict[str, Any]:
     (row,) = [row for row in frame.to_dict("records") if values.items() <= row.items()]
     return {str(name): value for name, value in row.items()}
 
 
-@pytest.fixture(scope="module")
-def study() -> pd.DataFrame:
-    return full_study()
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what the command prints, on one line."""
+    assert tables.main(words) == 0
+    return " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture(scope="module")
-def summary(study: pd.DataFrame) -> pd.DataFrame:
-    return summarise(find_cells(usable_runs(study, "truncated")[0]))
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 50 cells, five seeds: c = 0 hits the print, c = -2 is 0.001 below (S) or above it (M)."""
+    results = tmp_path_factory.mktemp("full")
+    for row in printed().reset_index().to_dict("records"):
+        features, data, pred_len = row["features"], row["data"], row["pred_len"]
+        for c, shift in ((0.0, 0.0), (-2.0, -0.001 if features == "S" else 0.001)):
+            cell = {"data": data, "features": features, "pred_len": pred_len}
+            for seed, offset in enumerate(OFFSETS):
+                errors = scores(row["mse_zero"] + shift + offset)
+                for part in errors.values():
+                    part["mae"] = row["mae_zero"] + shift + offset
+                write_run(results, 0.1, c, seed, metrics=errors, **cell)
+    return results
 
 
-def test_full_study_means_and_intervals(summary):
-    assert len(summary) == 50 * 3
-    assert set(summary["n"]) == {5}
-    zero = one_row(summary, data="ETTh2", features="S", pred_len=24, sign="zero")
+def test_means_and_prediction_intervals_by_hand(full):
+    frame = summarise(scored(full))
+    assert len(frame) == 100 and set(frame["n"]) == {5}
+    zero = one(frame, label="ETTh2 S 24", c=0.0)
     # printed 0.09309 and hit exactly; half width 2.776445 * 0.000158114 * sqrt(1/5 + 1/5)
-    assert zero["mse"] == pytest.approx(0.09309)
+    assert zero["mse"] == pytest.approx(0.09309) and zero["print"] == 0.09309
     assert zero["mse_sd"] == pytest.approx(0.000158114, rel=1e-5)
-    assert zero["mse_high"] - zero["mse"] == pytest.approx(0.000277645, rel=1e-5)
-    assert zero["mse_inside"] and zero["mae_inside"]
-    minus = one_row(summary, data="ETTh2", features="S", pred_len=24, sign="minus")
-    assert minus["mse"] == pytest.approx(0.09209)
-    assert minus["mse_printed"] == 0.08626
-    assert minus["mse_inside"] is False
-    assert minus["lam"] == "2"
-    plus = one_row(summary, data="ETTh2", features="S", pred_len=24, sign="plus")
-    assert math.isnan(plus["mse_printed"]) and plus["mse_inside"] is None
-    assert (plus["ridge_mse"], plus["day_mae"]) == (4, 8)
+    assert zero["high"] - zero["mse"] == pytest.approx(0.000277645, rel=1e-5)
+    wth = one(frame, label="WTH M 24", c=0.0)  # three repetitions: sqrt(1/5 + 1/3)
+    assert wth["high"] - wth["mse"] == pytest.approx(0.000320597, rel=1e-5)
+    lip = one(frame, label="ETTh2 S 24", c=-2.0)
+    assert lip["print"] == 0.08626 and lip["low"] > lip["print"]
+    change = np.exp(np.mean(np.log((0.09209 + OFFSETS) / (0.09309 + OFFSETS)))) - 1
+    assert (lip["change"], lip["pairs"]) == (pytest.approx(100 * change), 5)
+    text = render(result_tables(scored(full)), "terminal")
+    assert "0.09281 to 0.09337: yes" in text and "0.09181 to 0.09237: no" in text
+    assert max(map(len, text.splitlines())) <= 110
 
 
-def test_three_repetitions_on_wth(summary):
-    zero = one_row(summary, data="WTH", features="M", pred_len=24, sign="zero")
-    # 2.776445 * 0.000158114 * sqrt(1/5 + 1/3) = 0.000320597
-    assert zero["mse_high"] - zero["mse"] == pytest.approx(0.000320597, rel=1e-5)
+def test_counts_are_computed_from_the_cells(full):
+    text = " ".join(render(result_tables(scored(full)), "terminal").split())
+    assert "printed 13/37 (recomputed; the print reads 12/38), ours 50/0 in 25 cells" in text
+    assert "printed 4/46, ours 0/50 in 25 cells" in text
 
 
-def test_paper_shape_and_its_counts(summary):
-    shape = paper_shape("M", summary[summary["features"] == "M"])
-    assert shape.shape == (50, 12)
-    assert shape.loc[("ETTh2", 24, "ours"), ("Informer", "minus", "mse")] == pytest.approx(0.72125)
-    assert shape.loc[("ETTh2", 24, "printed"), ("Informer", "minus", "mse")] == 0.33658
-    assert math.isnan(shape.loc[("ETTh2", 24, "ours"), ("Autoformer", "zero", "mse")])
-    won = counts(shape)
-    # the cells' own counts, where the paper prints 12/38 and 13/38
-    assert won.loc["printed", "Informer"].to_dict() == {"zero": 13, "minus": 37}
-    assert won.loc["printed", "Autoformer"].to_dict() == {"zero": 14, "minus": 36}
-    # ours: c = 0 lower everywhere, both metrics of the one equal cell counted for both
-    assert won.loc["ours", "Informer"].to_dict() == {"zero": 50, "minus": 2}
-    best = best_of_pair(shape)
-    assert best.loc[("ETTh1", 24, "ours"), ("Informer", "zero", "mse")]
-    assert best.loc[("ETTh1", 24, "ours"), ("Informer", "minus", "mse")]
-    assert not best.loc[("ETTh2", 24, "ours"), ("Autoformer", "zero", "mse")]
+def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):
+    # c = -2 is worse on every seed that both have, and was run on the easy ones
+    write_arm(tmp_path, 0.0, [0.1, 0.11, 0.3, 0.4])
+    write_arm(tmp_path, -2.0, [0.12, 0.13])
+    (row,) = shape_frame(scored(tmp_path)).to_dict("records")
+    assert (row["n"], row["mse_zero"], row["mse_lip"]) == (2, pytest.approx(0.105), 0.125)
+    shape, _, arms = result_tables(scored(tmp_path))
+    assert shape.best == {(0, "mse_zero")}
+    assert arms.best == set()  # means over other seeds are not compared
+    assert "No star where the c of a cell were run with different seeds." in arms.notes
+    assert one(arms.frame, c=-2.0)["pairs"] == 2 and one(arms.frame, c=-2.0)["change"] > 0
 
 
-def test_table_2_counts(summary):
-    won = counts(paper_shape("S", summary[summary["features"] == "S"]))
-    assert won.loc["ours", "Informer"].to_dict() == {"zero": 2, "minus": 50}
-    assert won.loc["printed", "Transformer"].sum() == 51  # one tie among 50
+def test_the_lowest_is_starred_baselines_included(tmp_path):
+    write_arm(tmp_path, 0.0, [0.30])
+    write_arm(tmp_path, -2.0, [0.25])
+    shape, *_ = result_tables(scored(tmp_path))
+    assert shape.best == {(0, "ridge_mse")}  # 0.2
+    text = render([shape], "markdown")
+    assert "| **0.20000** |" in text and "| 0.25000" in text
 
 
-def test_equal_at_the_printed_digits_is_a_tie():
-    rows = [cell_run(mse, lip_coef=c) for c, mse in ((0.0, 0.1), (-2.0, 0.100004))]
-    rows += [cell_run(mse, pred_len=48, lip_coef=c) for c, mse in ((0.0, 0.1), (-2.0, 0.100006))]
-    won = counts(paper_shape("S", summarise(cells_of(rows))))
-    # equal are 0.1 and 0.100004; not 0.1 and 0.100006, nor the MAE, 0.2 and 0.200008 (0.200012)
-    assert won.loc["ours", "Informer"].to_dict() == {"zero": 4, "minus": 1}
+def test_equal_as_printed_is_a_tie(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1])
+    write_arm(tmp_path, -2.0, [0.100004])
+    shape, *_ = result_tables(scored(tmp_path))
+    assert shape.best == {(0, "mse_zero"), (0, "mse_lip")}
 
 
-def test_all_windows_or_the_truncated_set():
-    rows = [cell_run(0.1)]
-    assert summarise(cells_of(rows)).loc[0, ["mse", "last_mse"]].tolist() == [0.1, 2.0]
-    assert summarise(cells_of(rows, "all")).loc[0, ["mse", "last_mse"]].tolist() == [1.1, 3.0]
+def test_every_c_of_a_cell_in_one_table(tmp_path):
+    for c in (-5.0, -2.0, 0.0, 1.0, 5.0):
+        write_arm(tmp_path, c, [0.1, 0.2])
+    arms = result_tables(scored(tmp_path))[-1]
+    assert [row[2] for row in arms.rows] == [
+        *("c = -5", "c = -2", "c = 0", "c = 1", "c = 5", "last value", "a day ago", "ridge"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("setting", "differs"),
     [
         ({"seq_len": 96}, "seq_len 96"),
-        ({"label_len": 24}, "label_len 24"),
         ({"factor": 5}, "factor 5"),
-        ({"e_layers": 3}, "e_layers 3"),
         ({"d_model": 64}, "d_model 64"),
-        ({"train_epochs": 2}, "train_epochs 2"),
         ({"batch_size": 16, "dropout": 0.1}, "dropout 0.1, batch_size 16"),
         ({"learning_rate": 1e-3}, "learning_rate 0.001"),
         ({"distil": False}, "distil False"),
         ({"attn": "full"}, "attn full"),
         ({"freq": "t"}, "freq t"),
-        ({"eval_batch_size": 64}, "eval_batch_size 64"),
         ({"cols": ("OT", "HULL")}, "cols OT,HULL"),
-        ({"lip_norm": "range"}, "lip_norm range"),
     ],
 )
-def test_runs_of_other_settings_are_listed_apart(setting, differs):
-    own = [cell_run(0.1, seed=seed, lip_coef=-2.0) for seed in range(3)]
-    other = cell_run(9.0, seed=3, lip_coef=-2.0, **setting)
-    frame = summarise(cells_of([*own, other]))
-    assert one_row(frame, differs="")["mse"] == pytest.approx(0.1)
-    apart = one_row(frame, differs=differs)
-    assert apart["mse"] == 9 and math.isnan(apart["mse_printed"])
-    titles = [table.title for table in result_tables(cells_of([*own, other]), ["S"], "truncated")]
-    assert titles[2] == f"Apart from Table 2 (S), feature axis, fp32, {differs}, truncated " + (
-        "test windows"
-    )
+def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
+    write_arm(tmp_path, -2.0, [0.1] * 3)
+    write_run(tmp_path, 9.0, -2.0, 3, **setting)
+    frame = summarise(scored(tmp_path))
+    assert one(frame, differs="")["mse"] == pytest.approx(0.1)
+    apart = one(frame, differs=differs)
+    assert apart["mse"] == 9 and np.isnan(apart["print"]) and apart["windows"] == "all"
+    other = result_tables(scored(tmp_path, "all"))[-1]  # apart, whatever windows are scored
+    assert other.title.startswith("Other runs (S), feature axis, fp32, all test windows")
+    assert other.rows[0][0] == f"ETTh2 S 24, {differs}"
 
 
-def test_precisions_and_axes_make_tables_of_their_own():
-    rows = [cell_run(0.1, lip_coef=-2.0), cell_run(0.2, lip_coef=-2.0, lip_axis="time")]
-    rows += [cell_run(0.3, lip_coef=-2.0, amp="bf16"), cell_run(0.05), cell_run(0.06, amp="bf16")]
-    frame = summarise(cells_of(rows))
-    values = {
-        (row["axis"], row["amp"], row["sign"]): row["mse"] for row in frame.to_dict("records")
+def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
+    write_run(tmp_path, 0.05, 0.0)
+    write_run(tmp_path, 0.06, 0.0, lip_norm="range")  # c = 0 again: one run counts
+    write_run(tmp_path, 0.07, 0.0, amp="bf16")
+    write_run(tmp_path, 0.10, -2.0)
+    write_run(tmp_path, 0.20, -2.0, lip_axis="time")
+    write_run(tmp_path, 0.30, -2.0, amp="bf16")
+    write_run(tmp_path, 0.40, -2.0, lip_norm="range")
+    cells = {
+        tuple(cell[["axis", "norm", "amp"]].iloc[0]): sorted(cell["mse"])
+        for _, cell in by_cell(scored(tmp_path)).groupby(CELL)
     }
-    assert values == {
-        ("feature", "off", "zero"): 0.05,  # c = 0 belongs to both axes
-        ("time", "off", "zero"): 0.05,
-        ("feature", "off", "minus"): 0.1,
-        ("time", "off", "minus"): 0.2,
-        ("feature", "bf16", "zero"): 0.06,
-        ("feature", "bf16", "minus"): 0.3,
+    assert cells == {
+        ("feature", "max", "off"): [0.05, 0.10],
+        ("time", "max", "off"): [0.05, 0.20],
+        ("feature", "range", "off"): [0.05, 0.40],
+        ("feature", "max", "bf16"): [0.07, 0.30],
     }
-    titles = [table.title for table in result_tables(cells_of(rows), ["S"], "all")]
-    assert "Table 2 (S), feature axis, bf16, all test windows" in titles
 
 
-def test_c_0_counts_for_every_normalisation_once():
-    rows = [cell_run(0.1), cell_run(0.1, lip_norm="range")]
-    rows.append(cell_run(0.2, lip_coef=2.0, lip_norm="range"))
-    frame = summarise(cells_of(rows))
-    assert one_row(frame, differs="lip_norm range", sign="zero")["n"] == 1
-    assert one_row(frame, differs="", sign="zero")["n"] == 1
+def test_truncated_beside_a_print_and_all_windows_elsewhere(tmp_path):
+    parts = {"all": {"mse": 2.0, "mae": 2.0}, "truncated": {"mse": 1.0, "mae": 1.0}}
+    write_run(tmp_path, metrics=parts)
+    write_run(tmp_path, metrics=parts, data="demo")
+    assert scored(tmp_path).set_index("data")["mse"].to_dict() == {"ETTh2": 1, "demo": 2}
+    assert set(scored(tmp_path, "truncated")["mse"]) == {1}
+    assert set(scored(tmp_path, "all")["mse"]) == {2}
 
 
-def test_data_outside_the_paper_have_a_table_without_print():
-    rows = [run(0.1, data="demo", features="S", lip_coef=c) for c in (-2.0, 0.0, 2.0)]
-    rows += [cell_run(0.1), run(0.5, data="weather", features="S")]
-    tables = {table.title: table for table in result_tables(cells_of(rows), ["S"], "truncated")}
-    own = tables["Outside the paper (S), time axis, fp32, truncated test windows"]
-    shown = [(row[0], row[4], row[5]) for row in own.rows]
-    assert shown[:3] == [
-        ("demo", "MSE", "c = 0"),
-        ("demo", "MSE", "c < 0"),
-        ("demo", "MSE", "c > 0"),
-    ]
-    assert ("weather", "MSE", "c = 0") in shown  # the paper's Informer rows are another: WTH
-    assert ("", "printed") not in own.columns and ("", "ridge") in own.columns
+def test_fewer_than_32_windows(tmp_path):
+    write_run(tmp_path, metrics={"truncated": None})
+    assert "fewer than 32 test windows: --score all shows them" in left_out(scored(tmp_path))[0]
+    assert scored(tmp_path, "all")["outcome"].tolist() == ["ok"]
 
 
-def test_only_data_outside_the_paper_leave_its_table_out():
-    cells = cells_of([run(0.1, data="demo", features="S")])
-    assert len(result_tables(cells, ["S", "M"], "truncated")) == 1
+def test_custom_files_are_told_apart_by_file_and_target(tmp_path):
+    for target, sha256 in (("OT", "a" * 64), ("MT", "a" * 64), ("OT", "b" * 64)):
+        more = {"data": "custom", "target": target, "sha256": sha256}
+        write_arm(tmp_path / "unnamed", 0.0, [0.1, 0.2], **more)
+        write_arm(
+            tmp_path / "named", 0.0, [0.1, 0.2], **more, environment={"data_file": "/x/own.csv"}
+        )
+    datasets = ["custom aaaaaaaa MT", "custom aaaaaaaa OT", "custom bbbbbbbb OT"]
+    assert sorted(scored(tmp_path / "unnamed")["dataset"].unique()) == datasets
+    labels = sorted(scored(tmp_path / "named")["label"].unique())
+    assert labels[0] == "own.csv MT S 24 (96/48)"
+    assert [label[:25] for label in labels[1:]] == ["own.csv OT S 24 (96/48) #"] * 2
+    assert len(set(labels)) == 3
 
 
-def test_custom_files_are_told_apart_by_their_checksum():
-    rows = [run(0.1, data="custom", data_sha256="aaaaaaaa1"), run(0.2, data="custom", seed=1)]
-    assert {cell.data for cell in cells_of(rows)} == {"custom aaaaaaaa", "custom sum-of-c"}
+def test_results_versions_are_shown_apart(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.1])
+    damage(write_run(tmp_path, 9.0, 0.0, 2), "newer version")
+    frame = summarise(scored(tmp_path))
+    assert sorted(zip(frame["results_version"], frame["mse"], strict=True)) == [(2, 0.1), (3, 9)]
+    titles = [table.title for table in result_tables(scored(tmp_path))]
+    assert any("results version 2" in title for title in titles)
+    assert any("results version 3" in title for title in titles)
 
 
-def lambda_runs(validation: dict[tuple[int, int], int]) -> list[dict[str, Any]]:
-    """Runs of c = -lam by (lam, seed); the test MSE tells lam and seed: lam + seed / 10."""
-    return [
-        cell_run(lam + seed / 10, lip_coef=-lam, seed=seed, val_mse=value)
-        for (lam, seed), value in validation.items()
-    ]
+@pytest.mark.parametrize(
+    "kind", ["damaged", "a folder for a file", "other schema", "no config.json"]
+)
+def test_one_bad_folder_costs_a_note_and_not_the_table(tmp_path, capsys, kind):
+    write_arm(tmp_path, 0.0, [0.1, 0.2])
+    bad = write_run(tmp_path, 0.1, 0.0, 2)
+    damage(bad, kind)
+    text = said(["--results", str(tmp_path)], capsys)
+    assert "0.15000 ± 0.07071" in text and bad.name in text
 
 
-def test_lambda_is_chosen_by_the_other_seeds():
-    # others' sums: seed 0: 10 (2), 8 (4): 4; seed 1: 6, 13: 2; seed 2: 6, 13: 2.
-    # By their own validation they would have chosen 2, 4, 4.
-    validation = {(2, 0): 1, (2, 1): 5, (2, 2): 5, (4, 0): 9, (4, 1): 4, (4, 2): 4}
-    (cell,) = cells_of(lambda_runs(validation))
-    arm = choose(cell, "minus")
-    assert arm.runs["lam"].to_dict() == {0: 4, 1: 2, 2: 2}
-    assert arm.runs["mse"].tolist() == pytest.approx([4.0, 2.1, 2.2])
-    assert arm.lam == "2 (2/3), 4 (1/3)"
-    assert arm.note == ""
+def test_failed_and_unfinished_runs_are_named(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, seed=1, status="failed")
+    write_run(tmp_path, seed=2, status="unfinished")
+    notes = left_out(scored(tmp_path))
+    assert [note[:21] for note in notes] == ["Left out, failed: inf", "Left out, unfinished:"]
 
 
-def test_seeds_that_lack_a_lambda_take_no_part_in_the_choice():
-    (cell,) = cells_of(lambda_runs({(2, 0): 1, (2, 1): 1, (4, 0): 2, (4, 1): 2, (2, 7): 0}))
-    arm = choose(cell, "minus")
-    assert list(arm.runs.index) == [0, 1] and arm.lam == "2 (2/2)"
-    assert arm.note == "c < 0: left out, for lack of some λ of 2, 4: seeds 7"
+def test_data_sets_without_a_run_are_one_line(tmp_path, capsys):
+    write_run(tmp_path)
+    write_run(tmp_path, data="demo")
+    text = said(["--results", str(tmp_path)], capsys)
+    assert "Table 2 (S), no run yet: ETTh1, ETTm1, WTH, ECL." in text and "ETTh1 24" not in text
+    text = said(["--results", str(tmp_path), "--data", "etth2"], capsys)
+    assert "ETTh2" in text and "demo" not in text and "no run yet" not in text
+    assert "No run of ECL." in said(["--results", str(tmp_path), "--data", "ECL"], capsys)
+    assert "No run of MS." in said(["--results", str(tmp_path), "--features", "MS"], capsys)
+    (tmp_path / "empty").mkdir()
+    assert "There are no runs." in said(["--results", str(tmp_path / "empty")], capsys)
 
 
-def test_one_seed_cannot_choose_lambda():
-    cells = cells_of([*lambda_runs({(2, 0): 1, (4, 0): 2}), cell_run(0.1)])
-    frame = summarise(cells)
-    shown = frame[frame["sign"] == "minus"]
-    assert shown["lam"].tolist() == ["2 (not chosen)", "4 (not chosen)"]
-    assert shown["mse"].tolist() == [2, 4]
-    shape, beside = result_tables(cells, ["S"], "truncated")
-    (row,) = [row for row in shape.rows if row[:3] == ["ETTh2", "24", "ours"]]
-    assert row[7:11] == ["0.10000", "0.20000", "-", "-"]
-    assert any(
-        "ETTh2 24: c < 0, λ of 2, 4: not chosen, which takes two seeds" in note
-        for note in beside.notes
+TABLE = Table(
+    "Small: λ ± 50 % & more",
+    pd.DataFrame({"a": ["x", "b|c"], "b": [0.123456789, np.nan]}),
+    [Column("data_1", "a"), Column("c < 0", "b", 5)],
+    best={(0, "b")},
+    notes=["a note with p ≤ 0.05 and {braces}, ~, ^, \\"],
+)
+
+
+def test_terminal_and_markdown():
+    text = render([TABLE, TABLE], "terminal", ["last"])
+    assert "x       0.12346*\nb|c     -" in text and text.count("a note") == 1
+    assert "| x      | **0.12346** |\n| b\\|c   | -           |" in render([TABLE], "markdown")
+
+
+def test_latex_is_a_tabular_or_a_document_that_compiles(tmp_path):
+    text = render([TABLE], "latex")
+    assert "documentclass" not in text and text.count(r"\begin{tabular}") == 1
+    assert (
+        re.search(r"x +& \\textbf{0.12346} \\\\", text) and r"data\_1" in text and "c $<$ 0" in text
     )
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert all(ord(letter) < 128 for line in body for letter in line)
+    document = render([TABLE], "latex", standalone=True)
+    assert document.startswith(r"\documentclass") and r"$\lambda$ $\pm$ 50 \% \& more" in document
+    if latex := shutil.which("pdflatex"):
+        (tmp_path / "a.tex").write_text(document)
+        command = [latex, "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_the_choice_is_not_optimistic():
-    # Validation equals test and every lambda is as good: choosing by one's own score would gain
-    # about 0.85 sd (the expected least of three normal numbers), by the others' nothing.
-    rng = np.random.default_rng(3)
-    noise = rng.normal(size=(200, 5, 3)) + 10  # [studies, seeds, lambdas]
-    template = pd.DataFrame(lambda_runs({(lam, s): 1 for s in range(5) for lam in (1, 2, 4)}))
-    (cell,) = find_cells(usable_runs(template, "truncated")[0])
-    means = []
-    for values in noise:
-        flat = values[cell.runs["seed"].astype(int), cell.runs["lam"].map([0, 1, 2, 4].index) - 1]
-        runs = cell.runs.assign(mse=flat, val_mse=flat)
-        chosen = choose(Cell(**{**vars(cell), "runs": runs}), "minus").runs["mse"]
-        means.append(chosen.mean() - 10)
-    assert abs(np.mean(means)) < 4 * np.std(means) / math.sqrt(len(means))
-    assert np.mean(noise.min(axis=2)) - 10 < -0.7
+def command(
+    *words: str, module: str = "paper.tables", **env: str
+) -> subprocess.CompletedProcess[str]:
+    return shell(sys.executable, "-W", "error", "-m", module, *words, **env)
 
 
-def test_one_seed_has_no_interval():
-    cells = cells_of([cell_run(0.09309), cell_run(0.1, lip_coef=-2.0)])
-    row = one_row(summarise(cells), sign="zero")
-    assert row["mse_inside"] is None and math.isnan(row["mse_sd"])
-    beside = result_tables(cells, ["S"], "truncated")[1]
-    shown = next(row for row in beside.rows if row[:4] == ["ETTh2", "24", "MSE", "c = 0"])
-    assert shown[5:9] == ["1", "0.09309", "0.09309", "-"]
-    assert "n = 1: one run, so no sd and no interval." in beside.notes
+def shell(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **env}
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=env, check=False)
 
 
-def test_missing_cells_are_shown_as_missing():
-    cells = cells_of([cell_run(0.1)])
-    frame = result_frame(cells, ["S"])
-    assert len(frame) == 50
-    assert one_row(frame, data="ETTh1", pred_len=24, sign="zero")["n"] == 0
-    table = result_tables(cells, ["S"], "truncated")[1]
-    empty = next(row for row in table.rows if row[:4] == ["ETTh1", "24", "MSE", "c < 0"])
-    assert empty[5:] == ["0", "0.08882", "-", "-", "-", "-", "-"]
+def test_csv_is_unrounded_and_notes_go_to_stderr(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.1000001])
+    write_run(tmp_path, seed=9, status="failed")
+    done = command("--results", str(tmp_path), "--format", "csv")
+    frame = pd.read_csv(io.StringIO(done.stdout))
+    mean = np.mean([0.1, 0.1000001])
+    assert frame["mse"].to_list() == [mean, 0.4, 0.3, 0.2]
+    assert "Left out, failed" in done.stderr and done.returncode == 0
 
 
-def test_no_runs():
-    runs, notes = usable_runs(pd.DataFrame(), "truncated")
-    assert notes == ["There are no runs."]
-    shape, beside, *_ = result_tables(find_cells(runs), ["S", "M"], "truncated")
-    assert shape.title == "Table 2 (S), no runs, truncated test windows"
-    assert shape.rows[-1][:5] == ["count", "", "ours", "-", ""]
-    assert {row[7] for row in beside.rows} == {"-"}
-
-
-def test_runs_that_did_not_finish_are_named():
-    rows = [
-        cell_run(0.1),
-        cell_run(math.nan, seed=1, status="failed", error="loss is nan", run="bad"),
-        cell_run(math.nan, seed=2, status="unfinished", run="half"),
-        cell_run(math.nan, seed=3, run="strange"),
-        cell_run(0.2, seed=4, val_mse=math.inf, run="endless"),
-    ]
-    runs, notes = usable_runs(pd.DataFrame(rows), "truncated")
-    assert runs["mse"].tolist() == [0.1]
-    assert notes == [
-        "Left out, failed: 1 run (bad).",
-        "Left out, unfinished: 1 run (half).",
-        "Left out, no finite score (truncated windows): 2 runs (strange, endless).",
-    ]
-
-
-def test_no_finished_runs():
-    runs, notes = usable_runs(pd.DataFrame([{"run": "x", "status": "unfinished"}]), "all")
-    assert find_cells(runs) == []
-    assert notes == ["There are no finished runs.", "Left out, unfinished: 1 run (x)."]
-
-
-def test_results_versions_are_never_averaged():
-    rows = [cell_run(0.1, seed=seed, results_version=2) for seed in range(2)]
-    rows += [cell_run(9, seed=s, results_version=1, run=f"old{s}") for s in range(2, 7)]
-    runs, notes = usable_runs(pd.DataFrame(rows), "truncated")
-    assert runs["mse"].tolist() == [0.1, 0.1]
-    assert notes == [
-        "Left out, results version 1 (the newest is 2): 5 runs (old2, old3, old4 and 2 more)."
-    ]
+def test_other_encodings_closed_pipes_and_folders_in_the_way(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.2])
+    write_arm(tmp_path, -2.0, [0.1, 0.2])
+    done = command("--results", str(tmp_path), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "0.15000 +- 0.07071" in done.stdout, done.stderr
+    head = f"set -o pipefail; {sys.executable} -m paper.signs --results {tmp_path} | head -1"
+    done = shell("bash", "-c", head)
+    assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
+    (tmp_path / "file").write_text("")
+    for words in (
+        ("--results", str(tmp_path), "--out", str(tmp_path / "file" / "x.md")),
+        ("--results", str(tmp_path / "none")),
+        ("--results", str(tmp_path / ("x" * 300))),
+        ("--results", str(tmp_path), "--data", "ETTh3"),
+    ):
+        done = command(*words)
+        assert done.returncode == 2, words
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    results = tmp_path_factory.mktemp("results")
-    rows = [
-        cell_run(0.1 + seed / 100 + c / 1000, seed=seed, lip_coef=c)
-        for seed in range(3)
-        for c in (-2.0, 0.0)
-    ]
-    write_runs(results, [*rows, cell_run(0.1, seed=9, status="unfinished")])
-    return results
+def collected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of runs, failures and custom data among them, and the study's CSV of it."""
+    results = tmp_path_factory.mktemp("runs")
+    write_study(results)
+    write_run(results, 0.1, -2.0, 3, status="failed")
+    write_run(results, 0.1, -2.0, 4, windows=[i / 7 for i in range(1, 40)], arrays=True)
+    write_run(results, 0.1, data="custom", cols=("OT", "HULL"), windows=[1.0])
+    out = results / "study"
+    assert study.main(["collect", str(results), "--study", str(out)]) == 0
+    return results, out
 
 
-def test_command_prints_the_frames_of_real_folders(folder):
-    words = ["--results", str(folder), "--features", "S", "--format", "csv"]
-    command = [sys.executable, "-W", "error", "-m", "exp.table", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "Left out, unfinished: 1 run" in done.stderr
-    frame = pd.read_csv(io.StringIO(done.stdout))
-    row = one_row(frame, data="ETTh2", pred_len=24, sign="minus")
-    assert (row["n"], row["mse"]) == (3, pytest.approx(0.108))
-    assert row["mse_sd"] == pytest.approx(0.01)
+def test_the_studys_csv_reads_like_the_folders(collected):
+    folder, csv = (load(path) for path in collected)
+    assert csv.committed and not folder.committed
+    names = folder.frame.columns
+    left, right = (frame[names].to_numpy(dtype=object) for frame in (folder.frame, csv.frame))
+    assert not [pair for pair in zip(left.ravel(), right.ravel(), strict=True)
+                if pair[0] != pair[1] and not all(x == "" or pd.isna(x) for x in pair)]  # fmt: skip
+    run = folder.frame.query("seed == 4")["run"].item()
+    assert csv.by_step(run) == pytest.approx(folder.by_step(run), rel=1e-3)
+    assert csv.window_errors(run) == pytest.approx(folder.window_errors(run), rel=1e-3)
+    history = folder.history(run)
+    assert csv.history(run)[[*history]].to_numpy() == pytest.approx(history.to_numpy(), rel=1e-5)
+    trace, thin = folder.trace(run), csv.trace(run)
+    assert 150 < len(thin) <= 300 < len(trace)
+    at = np.interp(thin["epoch"].to_numpy(), trace["epoch"].to_numpy(), trace["l_f"].to_numpy())
+    assert thin["l_f"].to_numpy() == pytest.approx(at, abs=2e-4)
 
 
-def test_command_writes_a_file(folder, tmp_path):
-    out = tmp_path / "new" / "table.md"
-    assert main(["--results", str(folder), "--format", "markdown", "--out", str(out)]) == 0
-    text = out.read_text()
-    assert "### Table 2 (S), feature axis, fp32, truncated test windows" in text
-    assert "No run has the settings of Table 5." in text
-    assert "0.10800 ± 0.01000" in text
+def test_only_primary_cells_keep_their_errors_by_window(collected):
+    text = (collected[1] / "window_errors.csv").read_text()
+    assert "custom" not in text and text.count("\n") == 2
 
 
-def test_command_filters_by_axis_and_precision(folder, capsys):
-    words = ["--results", str(folder), "--features", "S"]
-    assert main([*words, "--axis", "feature", "--amp", "off"]) == 0
-    assert "Table 2 (S), feature axis, fp32" in capsys.readouterr().out
-    assert main([*words, "--axis", "time"]) == 0  # c = 0 belongs to this axis, too
-    assert "Table 2 (S), no run with the regularizer, fp32" in capsys.readouterr().out
-    assert main([*words, "--amp", "bf16"]) == 0
-    assert "Table 2 (S), no runs" in capsys.readouterr().out
+def test_collecting_never_loses_a_run(collected, tmp_path):
+    _, out = collected
+    copy = tmp_path / "study"
+    shutil.copytree(out, copy)
+    before = load(copy).frame
+    write_run(tmp_path / "more", 0.3, 0.0, 77, arrays=True)
+    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
+    after = load(copy)
+    assert {*after.frame["run"]} > {*before["run"]} and len(after.frame) == len(before) + 1
+    old = before["run"].iloc[0]
+    assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
+    text = {path.name: path.read_text() for path in copy.iterdir()}
+    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
+    assert text == {path.name: path.read_text() for path in copy.iterdir()}  # once is enough
 
 
-def test_command_refuses_a_folder_that_is_not_there(tmp_path, capsys):
-    assert main(["--results", str(tmp_path / "none")]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: ") and told.count("\n") == 1
+def test_a_fresh_clone_shows_the_study(collected, tmp_path, capsys):
+    shutil.copytree(collected[1], tmp_path / "results" / "study")
+    text = said(["--results", str(tmp_path / "results")], capsys)
+    assert "holds no runs of its own: these are the committed study's." in text
+    assert "ETTh2 336" in text
+    (tmp_path / "results" / "study" / "runs.csv").write_text("a,b\n1\n2,3,4\n")
+    with pytest.raises(UserError, match="not the study's CSV"):
+        load(tmp_path / "results")
 
 
-def test_full_study_renders_quickly(study):
-    cells = find_cells(usable_runs(study, "truncated")[0])
-    text = render(result_tables(cells, ["S", "M"], "truncated"), "terminal", [])
-    assert text.count("\n") > 4 * 75
+def test_results_page(collected):
+    text = study.page(collected[1], read_hypotheses())
+    assert text == study.page(collected[1], read_hypotheses())
+    for heading in ("# Results", "## Headline", "## Claim by claim", "## Ours beside the print"):
+        assert f"{heading}\n" in text
+    assert "- H1, ETTh2 S 24, feature axis, c = -2 against 0: in progress: 3 of 8 seeds." in text
+    assert "- H3, ETTh1 M 24, feature axis, c = -2 against 0: no runs." in text
+    assert "| L_f becomes larger" in text and "| Very little extra computational cost" in text
+
+
+def test_results_md_is_built_from_the_committed_csv():
+    page, csv = ROOT / "RESULTS.md", ROOT / "results" / "study" / "runs.csv"
+    if not (page.exists() and csv.exists()):
+        pytest.skip("the study's results are not committed yet")
+    named = read_hypotheses()
+    if named.since is None:
+        pytest.skip("without git's full history the page cannot name the hypotheses' commit")
+    assert page.read_text() == study.page(csv.parent, named)

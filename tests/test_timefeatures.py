@@ -3,7 +3,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import UserError
@@ -39,6 +39,7 @@ def test_hand_worked_examples():
     ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), min_size=1),
     st.sampled_from(sorted(FEATURE_WIDTH)),
@@ -61,18 +62,12 @@ def test_frequencies_reduce_to_their_letter(freq, letter):
     assert parse_freq(freq) == letter
 
 
-@pytest.mark.parametrize("freq", ["", "15", "hour and a half", "x", "h2", "-1h"])
+@pytest.mark.parametrize("freq", ["", "15", "hour and a half", "x", "h2", "-1h", "MS", "mins"])
 def test_unknown_frequencies_are_refused(freq):
-    with pytest.raises(UserError, match=r"^--freq .*: unknown.*; one of s, t, h, d, b, w, m$"):
-        parse_freq(freq)
-
-
-def test_near_misses_are_suggested():
+    hint = " (did you mean min?)" if freq == "mins" else ""  # MS is not nearly s
     with pytest.raises(UserError) as caught:
-        parse_freq("mins")
-    assert str(caught.value) == (
-        "--freq mins: unknown (did you mean min?); one of s, t, h, d, b, w, m"
-    )
+        parse_freq(freq)
+    assert str(caught.value) == f"--freq {freq}: unknown{hint}; one of s, t, h, d, b, w, m"
 
 
 def test_seconds_are_too_fine_for_whole_numbers():

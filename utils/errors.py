@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line: what is wrong, where, and the way out."""
+    """A mistake of the user's, in one line: what is wrong, where, and what to do."""
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -18,6 +18,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     Returns:
         " (did you mean X?)", or "" when nothing is close.
     """
-    lowered = {choice.lower(): choice for choice in choices}
-    match = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
-    return f" (did you mean {lowered[match[0]]}?)" if match else ""
+    lowered = {c.strip().lower(): c for c in choices if c != word and len(c) > 1}
+    close = difflib.get_close_matches(word.strip().lower(), lowered, n=1, cutoff=0.6)
+    found = [lowered[match] for match in close]
+    return "".join(f" (did you mean {c if c == c.strip() else repr(c)}?)" for c in found)

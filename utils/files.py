@@ -60,12 +60,13 @@ def make_folder(path: Path) -> None:
 
 
 def advice(error: OSError) -> str:
-    """Say in a few words what an operating system's refusal means, and the way out."""
+    """Say in a few words what an operating system's refusal means, and what to do."""
     known = {
         errno.ENOSPC: "the disk is full: free some space and give the same command again",
         errno.EDQUOT: "the disk quota is used up: free some space and give the same command again",
-        errno.EACCES: "permission denied: choose a folder of your own with --results",
-        errno.EROFS: "the file system is read-only: choose another folder with --results",
+        errno.EACCES: "permission denied: choose a folder of your own",
+        errno.EROFS: "the file system is read-only: choose another folder",
+        errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
         errno.ENOENT: "its folder has vanished: give the same command again",
     }
     return known.get(error.errno or 0, f"{error.strerror}: check the disk and try again")
@@ -99,28 +100,29 @@ def canonical(body: Any) -> str:
 
 
 def write_json(path: Path, body: dict[str, Any]) -> None:
-    """Write a JSON object with a checksum of itself, by which damage is noticed later."""
-    whole = {**body, "checksum": sha256_of(canonical(body).encode())[:16]}
-    write_atomic(path, (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode())
+    """Write a JSON object; NaN and infinity, which JSON does not know, are refused."""
+    write_atomic(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object written by `write_json`.
+    """Read a JSON object.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UserError: the file is damaged.
+        UserError: the file is damaged, or cannot be read.
     """
     try:
         body = json.loads(path.read_bytes())
-        checksum = body.pop("checksum")
-        sound = checksum == sha256_of(canonical(body).encode())[:16]
-    except (ValueError, KeyError, AttributeError, TypeError):
-        sound, body = False, {}
-    if not sound:
+    except ValueError:
+        body = None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read, {advice(error)}") from error
+    if not isinstance(body, dict):
         raise UserError(
-            f"{path}: damaged (its checksum does not hold); run the experiment with --force, "
-            "which keeps the old folder aside"
+            f"{path}: damaged (not a JSON object); run the experiment with --force, which keeps "
+            "the old folder aside"
         )
     return body
 

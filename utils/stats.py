@@ -1,5 +1,6 @@
-"""Statistics of a few repetitions: intervals, exact tests, and what picking alone gains."""
+"""Statistics of a few repetitions: intervals, exact tests, and resampled blocks of time."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -21,36 +22,31 @@ def mean_interval(
         level: coverage.
 
     Returns:
-        Mean, lower and upper bound [...]; the bounds are NaN for n = 1.
+        Mean, lower and upper bound [...]; NaN where there are no values, the bounds also for n = 1.
     """
     values = np.asarray(values, dtype=float)
-    mean = values.mean(axis=-1)
-    half = _half_width(values, 1 / values.shape[-1], level)
+    n = values.shape[-1]
+    mean = values.mean(axis=-1) if n else np.full(values.shape[:-1], math.nan)
+    sd = values.std(axis=-1, ddof=1) if n > 1 else np.full(values.shape[:-1], math.nan)
+    half = stats.t.ppf((1 + level) / 2, max(n - 1, 1)) * sd / math.sqrt(max(n, 1))
     return mean, mean - half, mean + half
 
 
-def prediction_interval(values: ArrayLike, k: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return where the mean of k further repetitions would lie: ± t * sd * sqrt(1/n + 1/k).
+def prediction_interval(
+    mean: ArrayLike, sd: ArrayLike, n: ArrayLike, k: ArrayLike, level: float = LEVEL
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the mean of k further repetitions would lie: mean ± t * sd * sqrt(1/n + 1/k).
 
     Args:
-        values: our n repetitions [n].
+        mean: of our repetitions.
+        sd: their standard deviation, NaN for n = 1, and so are the bounds then.
+        n: our repetitions.
         k: repetitions behind the mean that is looked at.
         level: coverage.
-
-    Returns:
-        Lower and upper bound, NaN for n = 1.
     """
-    values = np.asarray(values, dtype=float)
-    half = _half_width(values, 1 / len(values) + 1 / k, level)
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def _half_width(values: np.ndarray, variance_factor: float, level: float) -> np.ndarray:
-    n = values.shape[-1]
-    if n < 2:
-        return np.full(values.shape[:-1], math.nan)
-    quantile = stats.t.ppf((1 + level) / 2, n - 1)
-    return quantile * values.std(axis=-1, ddof=1) * math.sqrt(variance_factor)
+    mean, sd, n, k = (np.asarray(value, dtype=float) for value in (mean, sd, n, k))
+    half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * sd * np.sqrt(1 / n + 1 / k)
+    return mean - half, mean + half
 
 
 def sign_flip_p(differences: ArrayLike) -> np.ndarray:
@@ -63,7 +59,7 @@ def sign_flip_p(differences: ArrayLike) -> np.ndarray:
         differences: paired differences along the last axis, [..., n].
 
     Returns:
-        p values [...]; 1 for n = 1, where no flip is more extreme than another.
+        p values [...]; 1 for n < 2, where no flip is more extreme than another.
     """
     differences = np.asarray(differences, dtype=float)
     if differences.shape[-1] < 2:
@@ -81,61 +77,72 @@ def sign_flip_p(differences: ArrayLike) -> np.ndarray:
     return np.asarray(result.pvalue)
 
 
+@functools.cache
 def smallest_p(n: int) -> float:
-    """Return the smallest two-sided p that n sign flips can give: 2 of 2^n."""
-    return min(1.0, 2.0 ** (1 - n))
+    """Return the smallest p that `sign_flip_p` can give for n differences: all of one sign."""
+    return float(sign_flip_p(np.ones(n)))
 
 
-def correlation(a: ArrayLike, b: ArrayLike) -> float:
-    """Return Pearson's r of two paired samples; NaN where it says nothing (n < 3, no spread)."""
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan
-    return float(np.corrcoef(a, b)[0, 1])
+def sign_test_p(wins: int, losses: int) -> float:
+    """Return the two-sided p value of the sign test; ties are not counted."""
+    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return Holm's step-down adjusted p values, in the order given.
+def holm(p_values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return Holm's step-down adjusted p values, in the order given, and each one's factor.
 
     The i-th smallest of m is multiplied by m - i (i from 0); none may fall below the one before.
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
+    steps = np.arange(len(p), 0, -1)
+    adjusted, factors = np.empty_like(p), np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
+    factors[order] = steps
+    return adjusted, factors
 
 
-def geometric_mean_ratio(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the geometric mean of a / b, for positive errors of two methods on the same cells."""
-    return float(stats.gmean(np.asarray(a, dtype=float) / np.asarray(b, dtype=float)))
+def choose_by_others(validation: ArrayLike) -> np.ndarray:
+    """Choose for each seed the candidate with the lowest mean validation error of the other seeds.
 
-
-def placebo_gains(
-    validation: ArrayLike, test: ArrayLike, *, k: int, picks: int, draws: int = 2_000, seed: int = 0
-) -> np.ndarray:
-    """Return what picking the best of k equal runs by validation gains on the test set.
+    A seed's own error plays no part in its choice, so the mean of the chosen is not lowered by
+    the choosing; but the chosen values depend on each other, so they carry no interval and no test.
 
     Args:
-        validation: validation error of each run [n].
-        test: test error of each run [n].
-        k: runs to pick from, drawn without replacement for each pick.
-        picks: independent picks whose mean is one draw.
-        draws: resamples.
-        seed: of the resampling.
+        validation: errors [seeds, candidates], at least two seeds.
 
     Returns:
-        Mean test error of all runs minus that of the picked ones [draws]; positive is a gain.
-
-    Raises:
-        ValueError: k is not within 1 and n.
+        The candidate's place [seeds].
     """
-    validation, test = np.asarray(validation, dtype=float), np.asarray(test, dtype=float)
-    if not 1 <= k <= len(test):
-        raise ValueError(f"cannot pick from {k} of {len(test)} runs")
-    runs = np.tile(np.arange(len(test)), (draws * picks, 1))
-    drawn = np.random.default_rng(seed).permuted(runs, axis=1)[:, :k]  # [draws * picks, k]
-    best = validation[drawn].argmin(axis=1)
-    picked = test[drawn[np.arange(len(drawn)), best]]
-    return test.mean() - picked.reshape(draws, picks).mean(axis=1)
+    values = np.asarray(validation, dtype=float)
+    others = [np.delete(values, seed, axis=0).mean(axis=0) for seed in range(len(values))]
+    return np.argmin(others, axis=1)
+
+
+def block_bootstrap_ratio(
+    first: ArrayLike, second: ArrayLike, block: int, draws: int = 2000, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return an interval of ln(mean first / mean second) over other stretches of the same time.
+
+    Moving blocks: windows overlap and neighbours resemble each other, so whole blocks are drawn.
+
+    Args:
+        first: errors by window, in order of time [windows].
+        second: those of the other side, same windows.
+        block: windows a block.
+        draws: resamples.
+        level: coverage.
+
+    Returns:
+        Lower and upper bound; NaN where there are fewer than two blocks.
+    """
+    both = np.stack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
+    n = both.shape[1]
+    if n < 2 * block:
+        return math.nan, math.nan
+    sums = np.cumsum(np.pad(both, ((0, 0), (1, 0))), axis=1)
+    blocks = sums[:, block:] - sums[:, :-block]  # [2, starts]
+    starts = np.random.default_rng(0).integers(blocks.shape[1], size=(draws, n // block))
+    totals = blocks[:, starts].sum(axis=-1)  # [2, draws]
+    low, high = np.quantile(np.log(totals[0] / totals[1]), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -41,6 +41,15 @@ def parse_freq(freq: str) -> str:
     return _LETTERS[match[1]]
 
 
+def natural_unit(offset: pd.offsets.BaseOffset) -> str:
+    """Return the coarsest frequency that sees every step: t for 15 min, w for 7 days."""
+    if not isinstance(offset, pd.offsets.Tick):
+        return "b" if isinstance(offset, pd.offsets.BusinessDay) else "m"
+    units = {"w": "7D", "d": "1D", "h": "1h", "t": "1min"}
+    whole = (u for u, length in units.items() if offset.nanos % pd.to_timedelta(length).value == 0)
+    return next(whole, "s")
+
+
 def time_features(dates: pd.DatetimeIndex, freq: str, embed: str) -> np.ndarray:
     """Turn dates into inputs of the time embedding (Informer's global time stamps).
 

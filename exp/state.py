@@ -1,0 +1,245 @@
+"""What of a training must survive a kill, and its files: whole, or refused by their checksum."""
+
+import hashlib
+import io
+import pickle
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.errors import UserError
+from utils.files import sha256_of, write_atomic
+
+TRACE = ("mse", "lip_time", "lip_feature", "l_f")
+KEPT = 2  # checkpoints: the newest and the one before
+PROGRESS = (
+    *("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history"),
+)
+UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
+    *(LookupError, TypeError, AttributeError),  # what a flipped bit makes of a pickle
+)
+
+
+class TrainState:
+    """Model, optimizer, measurements and position of one training, from its last checkpoint on.
+
+    Args:
+        model: to be trained, on its device.
+        learning_rate: Adam's initial rate.
+        steps: training steps of an epoch.
+        epochs: at most.
+        folder: of the checkpoints.
+
+    Attributes:
+        epoch: epochs trained and validated.
+        step: steps done in the epoch under way.
+        trained: no epoch is left, by number or by early stopping.
+        best_val: lowest validation MSE; None before the first.
+        best_epoch: its epoch, from 1.
+        waited: epochs since then.
+        seconds: computing time up to the last checkpoint, over all sittings.
+        history: one row an epoch.
+        best: the model's weights of the best epoch.
+        trace: TRACE of every step [epochs * steps, 4].
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, learning_rate: float, steps: int, epochs: int, folder: Path
+    ) -> None:
+        self.model, self.steps, self.epochs, self.folder = model, steps, epochs, folder
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+        self.device = next(model.parameters()).device
+        self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
+        self.epoch = self.step = self.best_epoch = self.waited = 0
+        self.trained = False
+        self.best_val: float | None = None
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.begun = time.monotonic()
+        self._restore()
+        self.checked = self.position
+
+    @property
+    def position(self) -> int:
+        """Training steps done in all."""
+        return self.epoch * self.steps + self.step
+
+    def add_step(self, *measures: Tensor) -> None:
+        """Note a training step's MSE, and LipReg on both axes and L_f [3], on the device."""
+        self.trace[self.position] = torch.cat([m.detach().reshape(-1) for m in measures])
+        self.step += 1
+
+    def unchecked(self) -> Tensor:
+        """Return the trace's rows since the last call, which waits for the device: [n, 4]."""
+        rows = self.trace[self.checked : self.position].cpu()
+        self.checked = self.position
+        return rows
+
+    def end_epoch(self, measures: dict[str, float], patience: int) -> dict[str, Any]:
+        """Close the epoch under way: early stopping, best weights, checkpoint.
+
+        Args:
+            measures: val_mse, and what else the epoch's row is to hold.
+            patience: epochs without a better validation MSE after which the training ends.
+
+        Returns:
+            The epoch's row of the history.
+        """
+        done = self.trace[self.epoch * self.steps : self.position].double().mean(0).tolist()
+        self.epoch, self.step = self.epoch + 1, 0
+        row: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
+        row |= {f"train_{name}": mean for name, mean in zip(TRACE, done, strict=True)}
+        row |= {**measures, "seconds": round(time.monotonic() - self.begun, 3)}
+        self.history.append(row)
+        if self.best_val is None or row["val_mse"] <= self.best_val:
+            self.best_val, self.best_epoch, self.waited = row["val_mse"], self.epoch, 0
+            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        else:
+            self.waited += 1
+        self.trained = self.waited >= patience or self.epoch == self.epochs
+        self.save()
+        return row
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """Return the trace of the epochs that are closed, with the epoch of each step [n]."""
+        rows = self.trace[: self.epoch * self.steps].cpu().numpy()
+        epoch = np.arange(1, len(rows) + 1) / self.steps
+        return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(TRACE)}}
+
+    def save(self) -> None:
+        """Write a checkpoint of everything, then drop all but the newest two."""
+        now = time.monotonic()
+        self.seconds, self.begun = self.seconds + now - self.begun, now
+        cuda = self.device.type == "cuda"
+        content = serialise(
+            {
+                "progress": {name: getattr(self, name) for name in PROGRESS},
+                "model": self.model.state_dict(),
+                "best": self.best,
+                "optimizer": self.optimizer.state_dict(),
+                "trace": self.trace,
+                "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            }
+        )
+        name = f"state-{self.position:09d}-{sha256_of(content)[:16]}.pt"
+        write_atomic(self.folder / name, content)
+        others = [path for path in state_files(self.folder) if path.name != name]
+        for path in others[KEPT - 1 :]:
+            path.unlink()
+
+    def _restore(self) -> None:
+        """Go on from the newest sound checkpoint, if there is one."""
+        state = load_state(self.folder)
+        if state is None:
+            return
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
+        self.model.load_state_dict(state["model"])
+        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.trace.copy_(state["trace"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        print(f"continuing at epoch {self.epoch + 1}, step {self.step}")
+
+
+def state_files(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, newest first."""
+    return sorted(folder.glob("state-*.pt"), reverse=True)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """Read the newest sound checkpoint; a damaged one is named, removed and passed over.
+
+    Returns:
+        What `TrainState.save` wrote, or None where no checkpoint is sound.
+    """
+    for path in state_files(folder):
+        content = path.read_bytes()
+        named = re.fullmatch(r"state-\d+-([0-9a-f]{16})", path.stem)
+        if named and sha256_of(content)[:16] == named[1]:
+            try:
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError as error:  # nothing that this project wrote
+                print(f"warning: {path.name}: {str(error).splitlines()[0]}")
+        print(f"warning: {path.name} is damaged; going back to the checkpoint before it")
+        path.unlink()
+    return None
+
+
+def remove_states(folder: Path) -> None:
+    """Remove the checkpoints of a run that has ended."""
+    for path in state_files(folder):
+        path.unlink()
+
+
+def serialise(state: dict[str, Any]) -> bytes:
+    """Return what torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a model's weights without running any code that the file may hold.
+
+    Args:
+        path: weights or a checkpoint of this project, or a state_dict of Informer2020's.
+        sha256: what the file's checksum must be, where it is known.
+
+    Returns:
+        The state_dict.
+
+    Raises:
+        UserError: the file is missing, damaged, or more than weights.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from error
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(f"{path}: damaged (its checksum does not hold); train anew with --force")
+    try:
+        if not content.startswith(b"PK"):
+            raise pickle.UnpicklingError("not in torch's zip format")
+        body = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{path}: not a plain weights file, refused unopened ({reason[:80]}); "
+            "save a state_dict with torch.save"
+        ) from error
+    if isinstance(body, dict) and "best" in body:
+        body = body["best"]
+        if not body:
+            raise UserError(f"{path}: no epoch has finished in it yet; continue the run first")
+    if not isinstance(body, dict) or not all(isinstance(v, Tensor) for v in body.values()):
+        raise UserError(f"{path}: holds no weights; save a state_dict with torch.save")
+    return {name.removeprefix("module."): value for name, value in body.items()}
+
+
+def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load weights into a model built from the flags.
+
+    Raises:
+        UserError: names or shapes differ; the first difference is named.
+    """
+    own = model.state_dict()
+    missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
+    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
+    if missing or extra or shapes:
+        first = sorted(shapes) or sorted(missing) or sorted(extra)
+        kind = "another shape of" if shapes else "no" if missing else "also"
+        raise UserError(
+            f"{path}: has {kind} {first[0]}; give the flags that the weights were trained with"
+        )
+    model.load_state_dict(weights)

@@ -1,0 +1,301 @@
+"""Two signed coefficients c in one cell, compared by seed.
+
+d = ln(MSE of the first c / MSE of the second), over all test windows; shown in percent.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
+from paper.tables import SIDES, printed, regularizer, summarise
+from utils.errors import UserError
+from utils.stats import (
+    block_bootstrap_ratio,
+    choose_by_others,
+    mean_interval,
+    sign_flip_p,
+    sign_test_p,
+    smallest_p,
+)
+from utils.text import DIGITS, Column, Table, interval, joined, percent
+
+COMPARED = ["first", "second", "n", "change", "low", "high", "low90", "high90", "sd", "failed",
+            "favour", "p", "p_complete", "smallest_p", "unlike", "print"]  # fmt: skip
+CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
+WEEK = {"ETTm1": 672, "ETTm2": 672, "weather": 1008, "custom": 0}  # windows a week; others 168
+UNLIKE = ("processor", "device", "torch", "git_commit")
+
+
+def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
+    """Pair the runs of two c in one cell by seed.
+
+    Args:
+        cell: rows of `by_cell`, scored over all windows.
+        first: c of one side.
+        second: c of the other.
+
+    Returns:
+        Index seed; first, second: test MSE, infinite where the run failed; d, NaN where one failed;
+        unlike: what the two runs differ in beside c; run_, started_ and UNLIKE of both sides.
+    """
+    ended = cell.loc[cell["outcome"].isin(["ok", "failed"])]
+    ended = ended.assign(mse=ended["mse"].where(ended["outcome"] == "ok", math.inf))
+    columns = ["mse", "run", "started", *UNLIKE]
+    one, other = (
+        ended.loc[ended["c"] == c].set_index("seed")[columns].add_suffix(suffix)
+        for c, suffix in ((first, "_first"), (second, "_second"))
+    )
+    pairs = one.join(other, how="inner").sort_index()
+    pairs = pairs.rename(columns={"mse_first": "first", "mse_second": "second"})
+    finite = np.isfinite(pairs["first"]) & np.isfinite(pairs["second"])
+    pairs["d"] = (pairs["first"] / pairs["second"]).where(finite).map(math.log, na_action="ignore")
+    pairs["unlike"] = [
+        ", ".join(n for n in UNLIKE if str(row[f"{n}_first"]) != str(row[f"{n}_second"]))
+        for row in pairs.to_dict("records")
+    ]
+    return pairs
+
+
+def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
+    """Compare the two sides of `pair`, c = first and c = second.
+
+    Returns:
+        n: complete pairs; change and its 95 % interval (low, high) and 90 % interval (low90,
+        high90) in percent; sd of d; failed: the failed seeds by c, as text; favour: below 0 where
+        the first side is the lower: change, or with failures the pairs lost less those won; p,
+        two-sided: of the sign flips on d, or with failures of the sign test that ranks a failed run
+        worst; p_complete: of the sign flips in any case; smallest_p that so many pairs can give;
+        unlike: pairs whose runs differ in more than c.
+    """
+    d = pairs["d"].dropna().to_numpy(dtype=float)
+    change, low, high = (100 * np.expm1(float(x)) for x in mean_interval(d))
+    _, low90, high90 = (100 * np.expm1(float(x)) for x in mean_interval(d, 0.9))
+    mse = pairs[["first", "second"]].to_numpy(dtype=float)  # [pairs, 2]
+    lost = [pairs.index[np.isinf(side)] for side in mse.T]
+    named = zip((first, second), lost, strict=True)
+    failed = "; ".join(f"c = {c:g}: seeds {joined(seeds)}" for c, seeds in named if len(seeds))
+    won, not_won = int(np.sum(mse[:, 0] < mse[:, 1])), int(np.sum(mse[:, 0] > mse[:, 1]))
+    p = float(sign_flip_p(d))
+    row = {"first": first, "second": second, "n": len(d), "change": change, "low": low}
+    row |= {"high": high, "low90": low90, "high90": high90, "failed": failed}
+    row |= {"sd": float(np.std(d, ddof=1)) if len(d) > 1 else math.nan, "p_complete": p}
+    row |= {"unlike": int(np.sum(pairs["unlike"].to_numpy() != ""))}
+    if failed:
+        p, smallest = sign_test_p(won, not_won), sign_test_p(won + not_won, 0)
+        return row | {"favour": not_won - won, "p": p, "smallest_p": smallest}
+    return row | {"favour": change, "p": p, "smallest_p": smallest_p(len(d))}
+
+
+def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
+    """Give the interval over weeks of the test rows, the models as trained, in a sentence.
+
+    Args:
+        pairs: as `pair` returns them.
+        data: the data set, which settles how many windows a week has.
+        runs: where the errors by window are.
+    """
+    complete, block = pairs.dropna(subset="d"), WEEK.get(data, 168)
+    if complete.empty or not block:
+        return []
+    try:
+        first, second = (
+            np.mean([runs.window_errors(run) for run in complete[f"run_{side}"]], axis=0)
+            for side in ("first", "second")
+        )
+    except UserError:
+        return ["no errors by window, so no interval over weeks"]
+    low, high = (100 * math.expm1(x) for x in block_bootstrap_ratio(first, second, block))
+    row = {"change": 100 * (first.mean() / second.mean() - 1), "low": low, "high": high}
+    return [f"over weeks of the test rows, models as trained (moving blocks): {interval(row)}"]
+
+
+class Print(NamedTuple):
+    """A printed change in percent, and where it is printed; NaN where it is not."""
+
+    change: float = math.nan
+    place: str = ""
+
+
+def print_of(row: dict[Any, Any]) -> Print:
+    """Return the printed change between two c, first and second, of an Informer cell."""
+    sides = {c: f"mse_{side}" for side, c in SIDES.items()}
+    asked = {row["first"], row["second"]}
+    place = (row["features"], row["data"], row["pred_len"])
+    if row["model"] != "informer" or row.get("differs"):
+        return Print()
+    if place in printed().index and asked <= sides.keys():
+        mse = printed().loc[place].rename({name: c for c, name in sides.items()})
+        where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
+    elif place[:2] == ("S", "ETTh2"):
+        curve = pd.read_csv(PRINTED / "figure3.csv")
+        curve = curve.loc[curve["pred_len"] == row["pred_len"]]
+        mse, where = curve.set_index(-curve["lam"])["mse"], "Figure 3"
+    else:
+        return Print()
+    if not asked <= {*mse.index}:
+        return Print()
+    return Print(100 * float(mse[row["first"]] / mse[row["second"]] - 1), where)
+
+
+def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
+    """Compare every c with c = 0, and c with -c, in each cell.
+
+    Args:
+        scored: over all windows, as `paper.runs.score_windows` returns it.
+        alike: leave out pairs whose runs differ in more than c.
+
+    Returns:
+        One row a comparison: the cell's columns, what `compare` gives, print (a `Print`), and
+        control (a negative control).
+    """
+    rows = []
+    for _, cell in by_cell(scored).groupby(CELL, sort=False):
+        known = sorted(cell["c"].unique())
+        asked = [(c, 0.0) for c in known if c] + [(-c, c) for c in known if c > 0 and -c in known]
+        for first, second in asked:
+            pairs = pair(cell, first, second)
+            pairs = pairs.loc[pairs["unlike"] == ""] if alike else pairs
+            if len(pairs):
+                row = {**cell.iloc[0].to_dict(), **compare(pairs, first, second)}
+                rows.append({**row, "print": print_of(row), "control": 0 < abs(first) <= CONTROL})
+    return pd.DataFrame(rows, columns=[*scored.columns, *COMPARED, "control"])
+
+
+def choices(scored: pd.DataFrame) -> pd.DataFrame:
+    """Choose c within each sign on validation, for each seed by the other seeds.
+
+    This describes; it tests nothing: what was chosen by common seeds depends on each other.
+
+    Args:
+        scored: as `paper.runs.score_windows` returns it.
+
+    Returns:
+        One row a cell and sign with several c: the cell's columns, sign (c < 0, c > 0), tried,
+        chosen (how often each c), n, the mean test MSE of the chosen (mse) and of c = 0 on the same
+        seeds (mse_zero).
+    """
+    rows = []
+    usable = scored.loc[(scored["outcome"] == "ok") & np.isfinite(scored["val_mse"].astype(float))]
+    for _, cell in by_cell(usable).groupby(CELL, sort=False):
+        zero = cell.loc[cell["c"] == 0].set_index("seed")["mse"]
+        for sign, side in (("c < 0", cell["c"] < -CONTROL), ("c > 0", cell["c"] > CONTROL)):
+            wide = (
+                cell.loc[side].pivot(index="seed", columns="c", values=["val_mse", "mse"]).dropna()
+            )
+            tried = wide["val_mse"].columns if len(wide) else []
+            if len(tried) < 2 or len(wide) < 2:
+                continue
+            chosen = choose_by_others(wide["val_mse"])
+            counts = pd.Series(tried[chosen]).value_counts(sort=False).sort_index()
+            rows.append({
+                **cell.iloc[0].to_dict(), "sign": sign, "tried": joined(tried), "n": len(wide),
+                "chosen": ", ".join(f"{c:g} ({count}x)" for c, count in counts.items()),
+                "mse": wide["mse"].to_numpy()[np.arange(len(wide)), chosen].mean(),
+                "mse_zero": zero.reindex(wide.index).mean(skipna=False),
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=[*scored.columns, "sign", "tried", "n", "chosen", "mse_zero"])
+
+
+def sentences(scored: pd.DataFrame, numbers: bool = True) -> list[str]:
+    """Say in plain words, one sentence a cell, what its runs show.
+
+    Args:
+        scored: over all windows.
+        numbers: whether to give the changes and their intervals.
+    """
+    frame, lines = contrasts(scored), []
+    for key, cell in summarise(scored).groupby(CELL, sort=False):
+        row = cell.iloc[0].to_dict()
+        same = (frame[CELL] == pd.Series(key, CELL)).all(axis=1)
+        rows = frame.loc[same & (frame["second"] == 0) & ~frame["control"].astype(bool)]
+        name = f"{row['label']}, {regularizer(row)}" if row["axis"] else row["label"]
+        scores = {words: row[f"{b}_mse"] for b, words in BASELINES.items()}
+        best = min(scores, key=lambda words: np.nan_to_num(scores[words], nan=math.inf))
+        model, least = cell["mse"].min(), scores[best]
+        end = f"; {best} ({least:.4f}) is better than every c (at best {model:.4f})"
+        end = end if least < model else f"; at best {model:.4f}, below every baseline"
+        lines.append(f"{name}: {_shown(rows, numbers)}{end}.")
+    return lines
+
+
+def _shown(rows: pd.DataFrame, numbers: bool) -> str:
+    """Say which c have an interval beside c = 0."""
+    if rows.empty:
+        return "nothing to compare, for want of a seed with both c = 0 and another c"
+    if max(rows["n"]) < 2:
+        return "one seed with c = 0 and another c, from which nothing can be said"
+
+    def named(part: pd.DataFrame) -> str:
+        if not numbers:
+            seeds = " to ".join(map(str, sorted({min(part["n"]), max(part["n"])})))
+            return f"c = {joined(part['first'])} ({seeds} seeds)"
+        return ", ".join(
+            f"c = {row['first']:g} ({interval(row)}, n = {row['n']})"
+            for row in part.to_dict("records")
+        )
+
+    groups = {
+        "lower MSE than c = 0 with ": rows.loc[rows["high"] < 0],
+        "higher MSE than c = 0 with ": rows.loc[rows["low"] > 0],
+        "no difference from c = 0 shown for ": rows.loc[~((rows["high"] < 0) | (rows["low"] > 0))],
+    }
+    shown = [words + named(part) for words, part in groups.items() if len(part)]
+    failed = [f"failed: {text}" for text in rows["failed"] if text]
+    return "; ".join([*shown, *failed])
+
+
+def sides(row: dict[Any, Any]) -> str:
+    """Write the two c of a comparison."""
+    return f"{row['first']:g} / {row['second']:g}"
+
+
+def contrast_table(frame: pd.DataFrame) -> Table:
+    """Lay out the comparisons in each cell, with intervals only."""
+    columns = [
+        Column("cell", "label"),
+        Column("regularizer", "axis", write=regularizer),
+        Column("c", "first", write=sides),
+        Column("n", "n"),
+        Column("change, 95 % interval", "change", write=interval),
+        Column("sd of ln", "sd", 3),
+        Column("print", "print", write=lambda row: percent(row["print"].change)),
+        Column("unlike", "unlike"),
+        Column("", "failed", write=lambda row: row["failed"] or "control" * row["control"]),
+    ]
+    known = len(frame["low"].dropna())
+    notes = [
+        "Exploratory, apart from the hypotheses, and not corrected: of "
+        f"{known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone.",
+        "unlike: pairs whose runs differ in processor, device, torch or commit (--alike leaves "
+        "them out). control: c so small that only rounding differs.",
+    ]
+    return Table(
+        "Every c against c = 0, and against -c, all test windows", frame, columns, notes=notes
+    )
+
+
+def pair_tables(scored: pd.DataFrame, alike: bool = False) -> list[Table]:
+    """Lay out `contrasts` and `choices`, where there are any."""
+    frames = ((contrast_table, contrasts(scored, alike)), (choice_table, choices(scored)))
+    return [lay_out(frame) for lay_out, frame in frames if len(frame)]
+
+
+def choice_table(frame: pd.DataFrame) -> Table:
+    """Lay out what choosing c on validation gives: a description, without p and interval."""
+    columns = [
+        Column("cell", "label"),
+        Column("regularizer", "axis", write=regularizer),
+        Column("c tried", "tried"),
+        Column("chosen", "chosen"),
+        Column("n", "n"),
+        Column("MSE", "mse", DIGITS),
+        Column("MSE at c = 0", "mse_zero", DIGITS),
+    ]
+    note = (
+        "For each seed by the validation MSE of the other seeds. A description: the chosen depend "
+        "on each other, so there is no p and no interval; pilot_seeds in a hypothesis allow a test."
+    )
+    return Table("c chosen on validation", frame, columns, notes=[note])

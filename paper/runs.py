@@ -1,0 +1,309 @@
+"""Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
+
+import argparse
+import contextlib
+import functools
+import math
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from exp.record import read_arrays, read_history, read_runs
+from utils.errors import UserError, nearest
+from utils.files import read_json
+from utils.text import FORMATS
+
+PRINTED = Path(__file__).with_name("printed")
+STUDY = "study"  # the committed study, under results/
+BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
+METRICS = ("mse", "mae")
+CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
+DESCRIBED = ["c", "axis", "norm", "dataset", "cell", "lengths", "printed", "differs", "label",
+             "place"]  # fmt: skip
+ORDER = ["place", "label", "axis", "norm", "c", "seed"]
+LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
+TEXTS = ("id", "setting_id", "data_sha256", "git_commit", "error", "cols", "s_layers", "started")
+PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measured against
+    "freq": "h", "cols": None, "d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1,
+    "s_layers": "3,2,1", "d_ff": 2048, "factor": 5, "padding": 0, "distil": True, "mix": True,
+    "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
+    "output_attention": False, "train_epochs": 6, "batch_size": 32, "patience": 3,
+    "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All runs of a results folder, or of the committed study.
+
+    Attributes:
+        frame: one row a run, ended or not, in the paper's order. Beside the columns of
+            `exp.record.read_runs` (lists written as text with commas): c (signed coefficient),
+            axis and norm of the regularizer ("" at c = 0), dataset ("ETTh2"; for a custom file
+            "FILE TARGET"), cell ("ETTh2 S 24"), lengths ("seq_len/label_len"), printed (has a
+            place in the paper's tables), differs (settings unlike the paper's, "" if none),
+            label (cell and all that sets it apart, for sentences, titles and file names), place
+            (in the paper's order).
+        source: the folder of the runs, or of the study.
+        committed: the frame is the study's CSV: no folder of a run is there.
+        notes: sentences about what was read.
+    """
+
+    frame: pd.DataFrame
+    source: Path
+    committed: bool = False
+    notes: list[str] = field(default_factory=list)
+    _side: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+
+    def history(self, run: str) -> pd.DataFrame:
+        """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
+        if self.committed:
+            return self._rows("histories", run).drop(columns="run").dropna(axis=1, how="all")
+        with _named(self.source / run):
+            return read_history(self.source / run)
+
+    def trace(self, run: str) -> pd.DataFrame:
+        """Return epoch and L_f of a run's training steps (about 300 points from the study)."""
+        if self.committed:
+            first, step, l_f = self._packed("l_f", run)
+            return pd.DataFrame({"epoch": first + step * np.arange(len(l_f)), "l_f": l_f})
+        arrays = read_arrays(self.source / run, "trace")
+        return pd.DataFrame({name: arrays[name] for name in ("epoch", "l_f")})
+
+    def by_step(self, run: str) -> np.ndarray:
+        """Return a run's test MSE by forecast step [pred_len]."""
+        if self.committed:
+            return self._packed("by_step", run)[2]
+        with _named(self.source / run):
+            return np.array(read_json(self.source / run / "metrics.json")["by_step"]["mse"])
+
+    def window_errors(self, run: str) -> np.ndarray:
+        """Return a run's MSE by test window [windows]."""
+        if self.committed:
+            return self._packed("window_errors", run)[2]
+        return read_arrays(self.source / run, "window_errors")["mse"].astype(float)
+
+    def _packed(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
+        row = self._rows(name, run).iloc[0]
+        return row["first"], row["step"], np.array(str(row["values"]).split(), dtype=float)
+
+    def _rows(self, name: str, run: str) -> pd.DataFrame:
+        """Return one run's rows of one of the study's other CSV files; UserError if it has none."""
+        path = self.source / f"{name}.csv"
+        if name not in self._side:
+            self._side[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
+        rows = self._side[name].loc[self._side[name]["run"] == run]
+        if rows.empty:
+            raise UserError(f"{path}: has nothing on {run}")
+        return rows.reset_index(drop=True)
+
+
+@contextlib.contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Turn what a run has not written into a UserError that names it."""
+    try:
+        yield
+    except (FileNotFoundError, KeyError) as error:
+        missing = Path(str(getattr(error, "filename", error))).name
+        raise UserError(f"{folder}: {missing} is not there; the run has not written it") from error
+
+
+def load(results: Path) -> Runs:
+    """Read the runs of a folder, or the committed study.
+
+    Args:
+        results: a folder of runs' folders; or of the study's CSV; or one with neither, in which
+            study/runs.csv is, as in a fresh clone's results.
+
+    Raises:
+        UserError: there is no such folder, or the study's CSV is damaged.
+    """
+    frame = read_runs(results)
+    for folder in (results, results / STUDY) if frame.empty else ():
+        if (folder / "runs.csv").exists():
+            note = f"{results} holds no runs of its own: these are the committed study's."
+            return _study(folder, [note] * (folder != results))
+    frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
+    return Runs(describe(frame), results)
+
+
+def _study(folder: Path, notes: list[str]) -> Runs:
+    path = folder / "runs.csv"
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        return Runs(describe(frame), folder, True, notes)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: not the study's CSV ({error}); git checkout -- {path}") from error
+
+
+@functools.cache
+def paper_settings() -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the paper's Informer rows: (data, features, pred_len) -> lengths, layers, itr."""
+    rows = pd.read_csv(PRINTED / "informer_settings.csv").to_dict("records")
+    return {
+        (row["dataset"], row["features"], row["pred_len"]): {str(k): v for k, v in row.items()}
+        for row in rows
+    }
+
+
+NEEDED = [
+    "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
+    "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
+    "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
+    "device", "torch", "git_commit", *LENGTHS, *PROTOCOL,
+]  # fmt: skip
+
+
+def describe(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that `Runs.frame` has beyond a record's, and sort as the paper does."""
+    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
+    added = [_described(row) for row in frame.to_dict("records")]
+    added = pd.DataFrame(added, index=frame.index, columns=DESCRIBED)
+    frame = pd.concat([frame, added], axis=1)
+    for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
+        count = frame[column].groupby(frame["label"]).transform("nunique")
+        apart = np.asarray(count) > 1  # labels that are equal would merge in a table
+        frame.loc[apart, "label"] += frame.loc[apart, column].map(words.format)
+    return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
+
+
+def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
+    """Work out what a run's row says of its cell."""
+    c, horizon = row["lip_coef"], 0 if pd.isna(row["pred_len"]) else int(row["pred_len"])
+    dataset = text(row["data"]) or "?"
+    if dataset == "custom":
+        file = Path(text(row["data_file"])).name or f"custom {text(row['data_sha256'])[:8]}"
+        dataset = f"{file} {row['target']}"
+    key = (row["data"], row["features"], horizon)
+    paper = paper_settings().get(key) if row["model"] == "informer" else None
+    expected = {**PROTOCOL, **{name: paper[name] for name in LENGTHS}} if paper else PROTOCOL
+    values = {name: text(row[name]) for name in expected}
+    differs = [f"{n} {v}" for n, v in values.items() if v not in ("", text(expected[n]))]
+    cell = f"{dataset} {text(row['features'])} {horizon}"
+    lengths = f"{text(row['seq_len'])}/{text(row['label_len'])}"
+    label = [cell if paper else f"{cell} ({lengths})", *differs]
+    label += [v for v in (text(row["model"]), text(row["amp"])) if v not in ("informer", "off", "")]
+    order = [*dict.fromkeys(data for data, _, _ in paper_settings()), dataset]
+    return {
+        "c": float(c) if c is not None else math.nan,
+        "axis": text(row["lip_axis"]) if c else "",
+        "norm": text(row["lip_norm"]) if c else "",
+        "dataset": dataset,
+        "cell": cell,
+        "lengths": lengths,
+        "printed": paper is not None and not differs,
+        "differs": ", ".join(differs),
+        "label": ", ".join(label),
+        "place": ("SM".find(text(row["features"])) % 3, order.index(dataset), horizon),
+    }
+
+
+def text(value: Any) -> str:
+    """Write a setting so that equal ones read equal, whatever pandas made of their type."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def score_windows(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
+    """Settle over which test windows the scores are taken, and what came of each run.
+
+    Args:
+        frame: as in `Runs`.
+        score: all; truncated, as the released code and so the paper score; None: truncated where
+            a print is beside the cell, all elsewhere.
+
+    Returns:
+        The frame with windows (all, truncated), mse, mae and the baselines' (last_mse, ...) over
+        these, and outcome: ok, failed (also a score that is not finite), few windows (no
+        truncated score, since that takes 32), unfinished, damaged.
+    """
+    frame = frame.copy()
+    truncated = frame["printed"].astype(bool) if score is None else score == "truncated"
+    finite = np.isfinite(frame["mse"].astype(float))
+    for name in (f"{method}{m}" for method in ("", *(f"{b}_" for b in BASELINES)) for m in METRICS):
+        whole, part = frame.get(name, math.nan), frame.get(f"{name}_trunc", math.nan)
+        frame[name] = np.array(np.where(truncated, part, whole), dtype=float)
+    frame["windows"] = np.where(truncated, "truncated", "all")
+    frame["outcome"] = frame["status"].replace("finished", "ok")
+    done = frame["outcome"] == "ok"
+    frame.loc[done & ~np.isfinite(frame["mse"]), "outcome"] = "few windows"
+    frame.loc[done & ~finite, "outcome"] = "failed"
+    return frame
+
+
+def left_out(scored: pd.DataFrame) -> list[str]:
+    """Return a sentence for each kind of run that no mean is taken from."""
+    notes = []
+    for outcome, group in scored.loc[scored["outcome"] != "ok"].groupby("outcome"):
+        why = " (fewer than 32 test windows: --score all shows them)" * (outcome == "few windows")
+        more = f" and {len(group) - 3} more" * (len(group) > 3)
+        notes.append(f"Left out, {outcome}{why}: {', '.join(group['run'].head(3))}{more}.")
+        notes += [f"  {error}" for error in group["error"].dropna() if outcome == "damaged"]
+    return notes
+
+
+def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
+    """Repeat the runs with c = 0 for each regularizer of their setting, so that CELL groups cells.
+
+    An arm is one cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`.
+
+    Args:
+        scored: as `score_windows` returns it; rows without settings are dropped.
+
+    Returns:
+        The rows with axis and norm filled; both "" in a setting that has no run with c != 0.
+    """
+    frame = scored.loc[scored["c"].notna()]
+    setting = ["results_version", "setting_id"]
+    regularized = frame.loc[frame["c"] != 0]
+    kinds = regularized[CELL].drop_duplicates()
+    zero = frame.loc[frame["c"] == 0].drop(columns=["axis", "norm"])
+    zero = zero.merge(kinds, on=setting, how="left").fillna({"axis": "", "norm": ""})
+    whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
+    whole = whole.drop_duplicates([*CELL, "c", "seed"])
+    return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what paper.tables and paper.signs have in common."""
+    add = parser.add_argument
+    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
+    add("--data", help="data set, or file name of own data (all)")
+    add("--features", choices=("S", "M", "MS"), help="S: Table 2, M: Table 5 (all)")
+    add("--axis", choices=("feature", "time"), help="axis of the regularizer (all)")
+    add("--amp", choices=("off", "bf16"), help="precision (all)")
+    add("--format", choices=FORMATS, default=FORMATS[0], help="csv: unrounded (%(default)s)")
+    add("--standalone", action="store_true", help="LaTeX as a document, not tabulars to \\input")
+    add("--out", type=Path, help="file to write (the terminal)")
+
+
+def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the runs that the flags ask for; c = 0 belongs to every axis.
+
+    Returns:
+        The runs, and a sentence where there is none.
+
+    Raises:
+        UserError: no such data set, here or in the paper.
+    """
+    if args.data:
+        known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
+        asked = args.data.lower()
+        names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
+        if not names:
+            have = ", ".join(sorted({*frame["dataset"]})) or "none"
+            hint = nearest(args.data, known)
+            raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
+        frame = frame.loc[frame["dataset"].isin(names)]
+    for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
+        if value:
+            zero = (frame["c"] == 0) & (column == "axis")
+            frame = frame.loc[(frame[column] == value) | zero]
+    words = [word for word in (args.data, args.features, args.axis, args.amp) if word]
+    none = f"No run of {', '.join(words)}." if words else "There are no runs."
+    return frame, [] if len(frame) else [none]

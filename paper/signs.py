@@ -1,0 +1,294 @@
+"""python -m paper.signs: does the regularizer help, with which sign, and is it real?"""
+
+import argparse
+import hashlib
+import math
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paper.pairs import compare, over_weeks, pair, pair_tables, print_of, sentences, sides
+from paper.runs import Runs, add_flags, by_cell, left_out, load, score_windows, select
+from utils.errors import UserError
+from utils.git import committed
+from utils.output import run_command
+from utils.stats import holm
+from utils.text import Column, Table, interval, joined, percent, write_out
+
+HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
+ALPHA = 0.05
+UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A comparison of two c in one cell, named before its runs."""
+
+    name: str
+    claim: str
+    model: str
+    data: str
+    features: str
+    pred_len: int
+    second: float
+    lip_axis: str
+    lip_norm: str
+    amp: str
+    first: float = math.nan
+    choose_from: tuple[float, ...] = ()  # instead of first: the c with the lowest validation MSE
+    pilot_seeds: str = ""  # on these seeds, which are not tested
+
+
+@dataclass(frozen=True)
+class Named:
+    """A hypothesis file, and when it was settled.
+
+    Attributes:
+        family: the hypotheses, over which Holm's correction is made.
+        margin: relative difference that counts as none, e.g. 0.02.
+        extend_above: standard deviation of d above which a hypothesis is extended once.
+        seeds: of each kind of device: cpu, cuda.
+        sha256: of the file.
+        when: the commit that brought the file as it is, or that it is named now.
+        since: that commit's time; None where there is none.
+    """
+
+    family: list[Hypothesis]
+    margin: float
+    extend_above: float
+    seeds: dict[str, list[int]]
+    sha256: str
+    when: str
+    since: datetime | None
+
+
+def read_hypotheses(path: Path = HYPOTHESES) -> Named:
+    """Read a hypothesis file.
+
+    Raises:
+        UserError: it is missing, no TOML in UTF-8, or not of the form of paper/hypotheses.toml.
+    """
+    try:
+        content = path.read_bytes()
+        body = tomllib.loads(content.decode())
+        family = [Hypothesis(**entry) for entry in body["hypothesis"]]
+        seeds = {kind: seed_list(body["seeds"][kind]) for kind in ("cpu", "cuda")}
+        margin, extend_above = float(body["margin"]), float(body["extend_above"])
+        for one in family:
+            if math.isnan(one.first) != bool(one.choose_from and one.pilot_seeds):
+                raise ValueError(f"{one.name}: needs first, or choose_from and pilot_seeds")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        lacks = "lacks " if isinstance(error, KeyError) else ""
+        form = "see paper/hypotheses.toml for the form"
+        raise UserError(f"{path}: {lacks}{error}; {form}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    return Named(family, margin, extend_above, seeds, digest, *committed(path))
+
+
+def seed_list(text: str) -> list[int]:
+    """Read seeds: "0-7", "3", "0-3,8"."""
+    parts = [part.split("-") for part in text.split(",") if part]
+    return [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
+    """Test what was named beforehand, Holm-corrected over all that was named.
+
+    A hypothesis whose seeds are not complete stays in the family with p = 1.
+
+    Args:
+        runs: all runs.
+        named: the family.
+        alike: leave out pairs whose runs differ in processor, device, torch or commit.
+
+    Returns:
+        One row a hypothesis: its fields, what `paper.pairs.compare` gives (NaN before its seeds are
+        complete), label (the cell), seeds (tested, as text), state ("" when they are complete),
+        print (a Print), p_holm, verdict, sentence, and notes (a list).
+    """
+    frame = by_cell(score_windows(runs.frame, "all"))
+    rows = [_test(one, named, frame, runs, alike) for one in named.family]
+    adjusted, factors = holm([1.0 if row["state"] else row["p"] for row in rows])
+    for row, p_holm, factor in zip(rows, adjusted, factors, strict=True):
+        row |= {"p_holm": p_holm, "threshold": ALPHA / factor}
+        row["verdict"] = row["state"] or classify(row, named.margin)
+        hidden = ("change", "low", "high", "low90", "high90", "p", "p_holm") if row["state"] else ()
+        row.update(dict.fromkeys(hidden, math.nan))
+        row["sentence"] = _sentence(row, named.margin)
+    return pd.DataFrame(rows)
+
+
+def classify(row: dict[str, Any], margin: float) -> str:
+    """Give the verdict on a complete comparison, as paper/hypotheses.toml defines it.
+
+    Args:
+        row: what `paper.pairs.compare` gives; p_holm; threshold, which Holm sets at its place.
+        margin: relative difference that counts as none.
+    """
+    limit = 100 * margin
+    if row["smallest_p"] > row["threshold"]:
+        return UNDECIDED
+    if not row["failed"] and -limit < row["low90"] and row["high90"] < limit:
+        return f"equal within {limit:g} %"
+    if row["p_holm"] > ALPHA:
+        return UNDECIDED
+    word = "better" if row["favour"] < 0 else "worse"
+    if not row["failed"] and (row["high"] < -limit or row["low"] > limit):
+        return f"{word} by at least {limit:g} %"
+    return f"{word}, by how much is open"
+
+
+def _test(
+    one: Hypothesis, named: Named, frame: pd.DataFrame, runs: Runs, alike: bool
+) -> dict[str, Any]:
+    """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
+    cell, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
+    kinds = [*dict.fromkeys(cell.sort_values("started")["kind"])] or ["cpu"]
+    first = _chosen(one, cell, pilots) if one.choose_from else one.first
+    by_kind = {k: pair(cell.loc[cell["kind"] == k], first, one.second) for k in kinds}
+    pairs = by_kind[kinds[0]].drop(index=pilots, errors="ignore")
+    seeds = [seed for seed in named.seeds[kinds[0]] if seed not in pilots]
+    seeds, state = _progress(pairs, seeds, named.extend_above)
+    if math.isnan(first):
+        state = "in progress: the pilot seeds are not complete"
+    if len({*cell["setting_id"]}) > 1:
+        state = f"undecided: several settings fit ({'; '.join({*cell['label']})})"
+    tested = pairs.loc[pairs.index.isin(seeds)]
+    kept = tested.loc[tested["unlike"] == ""] if alike else tested
+    row = {**asdict(one), **compare(kept, first, one.second), "state": state}
+    row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
+    row |= {"seeds": joined(kept.index), "print": print_of(row)}
+    notes = []
+    if len(pairs) > len(tested):
+        other = joined(pairs.index.difference(tested.index))
+        notes.append(f"seeds not named, left out: {other}")
+    if row["failed"]:
+        notes.append(
+            f"failed, ranked worst in a sign test: {row['failed']}; on complete pairs: "
+            f"{interval(row)}, p = {row['p_complete']:.4f}"
+        )
+    if (unlike := tested["unlike"].loc[tested["unlike"] != ""]).any():
+        kinds_ = ", ".join(sorted({name for text in unlike for name in text.split(", ")}))
+        what = "left out" if alike else "kept"
+        notes.append(f"{len(unlike)} of {len(tested)} pairs differ in {kinds_}: {what}")
+    started = tested[["started_first", "started_second"]].to_numpy().ravel()
+    early = sum(datetime.fromisoformat(text) < named.since for text in started if named.since)
+    if early:
+        notes.append(f"{early} of {len(started)} runs began before the hypotheses were committed")
+    if not state:
+        notes += over_weeks(kept, one.data, runs)
+    for kind in kinds[1:]:
+        again = compare(by_kind[kind], first, one.second)
+        notes.append(f"replication on {kind}: {interval(again)}, n = {again['n']}")
+    return row | {"notes": notes}
+
+
+def cell_runs(one: Hypothesis, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of a hypothesis' cell: the paper's settings, the newest results version."""
+    same = (frame["data"] == one.data) | (frame["dataset"] == one.data)
+    for name in ("model", "features", "pred_len", "amp"):
+        same &= frame[name] == getattr(one, name)
+    same &= (frame["differs"] == "") & frame["axis"].isin([one.lip_axis, ""])
+    cell = frame.loc[same & frame["norm"].isin([one.lip_norm, ""])]
+    cell = cell.loc[cell["c"].isin([one.first, one.second, *one.choose_from])]
+    cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
+    return cell.assign(kind=np.where(cell["device"].fillna("cpu") == "cpu", "cpu", "cuda"))
+
+
+def _chosen(one: Hypothesis, cell: pd.DataFrame, pilots: list[int]) -> float:
+    """Choose c by the mean validation MSE of the pilot seeds; NaN while they are not complete."""
+    wide = cell.pivot_table(index="seed", columns="c", values="val_mse")
+    wide = wide.reindex(index=pilots, columns=[*one.choose_from])
+    return math.nan if wide.isna().to_numpy().any() else float(str(wide.mean().idxmin()))
+
+
+def _progress(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[list[int], str]:
+    """Return the seeds that a hypothesis now asks for, and "" or what they still lack."""
+    done = pairs.index.isin(seeds).sum()
+    if done < len(seeds):
+        return seeds, f"in progress: {done} of {len(seeds)} seeds" if done else "no runs"
+    sd = pairs.loc[seeds, "d"].std()
+    if not sd > limit:
+        return seeds, ""
+    more = [max(seeds) + 1 + i for i in range(len(seeds))]
+    done = pairs.index.isin(more).sum()
+    words = f"to be extended, sd of d {sd:.3f} above {limit:g}: {done} of {len(more)} more seeds"
+    return [*seeds, *more], words if done < len(more) else ""
+
+
+def _sentence(row: dict[str, Any], margin: float) -> str:
+    """Say a verdict with what it rests on."""
+    words = f"{row['name']}, {row['label']}, c = {row['first']:g} against {row['second']:g}: "
+    words += row["verdict"]
+    if row["state"]:
+        return f"{words}."
+    numbers = f"{interval(row)} (95 % interval), n = {row['n']}, p = {row['p']:.4f}"
+    words += f"; {numbers}, with Holm's correction {row['p_holm']:.4f}"
+    if row["verdict"].startswith("equal") and row["p_holm"] <= ALPHA:
+        words += "; a difference is shown, and is smaller than that"
+    if row["smallest_p"] > row["threshold"]:
+        words += f"; so few pairs could not reach p ≤ {row['threshold']:.4f}"
+    if row["verdict"] == UNDECIDED and row["n"] > 1:
+        enough = max((1.96 * row["sd"] / margin) ** 2, 1 - math.log2(row["threshold"]))
+        words += f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
+    change, place = row["print"]
+    if place:
+        inside = "inside" if row["low"] <= change <= row["high"] else "outside"
+        words += f"; the printed {percent(change)} ({place}) lies {inside} the interval"
+    return f"{words}."
+
+
+def hypothesis_table(tested: pd.DataFrame, named: Named) -> Table:
+    """Lay out the verdicts."""
+    columns = [
+        Column("", "name"),
+        Column("cell", "label"),
+        Column("c", "first", write=sides),
+        Column("n", "n"),
+        Column("change, 95 % interval", "change", write=interval),
+        Column("p", "p", 4),
+        Column("Holm", "p_holm", 4),
+        Column("verdict", "verdict"),
+    ]
+    notes = [
+        f"sha256 {named.sha256[:12]}, {named.when}. Change: MSE of the first c against the second, "
+        "over all test windows, mean of ln(MSE / MSE) by seed.",
+        "p: two-sided sign-flip permutation test, exact up to 16 seeds; Holm's correction over all "
+        f"{len(named.family)} named, those without runs included. Inference is over seeds, for one "
+        "test split.",
+        *tested["sentence"],
+        *(f"{row['name']}: {note}." for row in tested.to_dict("records") for note in row["notes"]),
+    ]
+    return Table("Hypotheses named beforehand", tested, columns, notes=notes)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
+    add_flags(parser)
+    about = "hypotheses to test (%(default)s)"
+    parser.add_argument("--hypotheses", type=Path, default=HYPOTHESES, help=about)
+    about = "leave out pairs made on different processors, devices, torch versions or commits"
+    parser.add_argument("--alike", action="store_true", help=about)
+    args = parser.parse_args(words)
+    named, runs = read_hypotheses(args.hypotheses), load(args.results)
+    scored, notes = select(score_windows(runs.frame, "all"), args)
+    tested = verdicts(runs, named, args.alike)
+    for name in ("data", "features", "lip_axis", "amp"):  # the family stays the whole file
+        asked = getattr(args, name.removeprefix("lip_"))
+        tested = tested.loc[tested[name].str.lower() == asked.lower()] if asked else tested
+    tables = [hypothesis_table(tested, named)] if len(tested) else []
+    tables += pair_tables(scored, args.alike)
+    write_out(tables, args, [*runs.notes, *notes, *left_out(scored), *sentences(scored)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

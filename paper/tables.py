@@ -1,0 +1,290 @@
+"""python -m paper.tables: our runs beside the paper's printed numbers, and every c beside c = 0."""
+
+import argparse
+import dataclasses
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from paper.runs import (
+    BASELINES,
+    CELL,
+    METRICS,
+    PRINTED,
+    add_flags,
+    by_cell,
+    left_out,
+    load,
+    paper_settings,
+    score_windows,
+    select,
+)
+from utils.output import run_command
+from utils.stats import prediction_interval
+from utils.text import DIGITS, Column, Table, lowest, percent, write_out
+
+TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
+SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
+COUNTED = {"M": "12/38"}  # as printed, where the printed cells give another count
+PLACE = ["features", "data", "pred_len"]
+GROUP = ["results_version", "printed", "features", "amp", "axis", "norm", "windows"]  # a table
+
+
+@functools.cache
+def printed() -> pd.DataFrame:
+    """Return the printed Informer errors of Tables 2 and 5, one row a cell.
+
+    The paper's Weather is called WTH throughout: that is what its Informer rows were run on.
+
+    Returns:
+        Index features, data, pred_len; columns mse_zero, mae_zero, mse_lip, mae_lip.
+    """
+    parts = [pd.read_csv(PRINTED / f).assign(features=kind) for kind, (_, f) in TABLES.items()]
+    frame = pd.concat(parts).query("model == 'Informer'").replace({"dataset": {"Weather": "WTH"}})
+    frame = frame.rename(columns={"dataset": "data"})
+    sides = [
+        frame.loc[frame["lip"] == lip].set_index(PLACE)[[*METRICS]].add_suffix(f"_{side}")
+        for lip, side in enumerate(SIDES)
+    ]
+    return sides[0].join(sides[1])
+
+
+def summarise(scored: pd.DataFrame) -> pd.DataFrame:
+    """Sum up our runs, one row an arm: a cell's runs of one c.
+
+    Args:
+        scored: as `paper.runs.score_windows` returns it.
+
+    Returns:
+        The cell's columns and the baselines (ridge_mse, ...); c, n, seeds (tuple); mean (mse, mae)
+        and standard deviation (mse_sd, mae_sd); geometric mean change from c = 0 in percent
+        (change) over the seeds that both have (pairs); the printed MSE (print) and the interval in
+        which it would lie 95 % of the time if it came from runs like ours (low, high).
+    """
+    runs = by_cell(scored.loc[scored["outcome"] == "ok"])
+    zero = runs.loc[runs["c"] == 0, [*CELL, "seed", "mse"]]
+    runs = runs.merge(zero, how="left", on=[*CELL, "seed"], suffixes=("", "_zero"))
+    ratios = runs["mse"] / runs["mse_zero"]
+    runs["ratio"] = ratios.mask(runs["c"] == 0).map(math.log, na_action="ignore")
+    arms = runs.groupby([*CELL, "c"], sort=False)
+    numbers = arms.agg(
+        n=("seed", "size"),
+        seeds=("seed", tuple),
+        mse=("mse", "mean"),
+        mse_sd=("mse", "std"),
+        mae=("mae", "mean"),
+        mae_sd=("mae", "std"),
+        change=("ratio", "mean"),
+        pairs=("ratio", "count"),
+    )
+    constant = arms.first().drop(columns=["seed", "mse_zero", "ratio", *METRICS])
+    frame = constant.join(numbers).reset_index()
+    frame["change"] = 100 * np.expm1(frame["change"])
+    beside = frame[PLACE].merge(printed(), how="left", left_on=PLACE, right_index=True)
+    at = [frame["printed"].astype(bool) & (frame["c"] == c) for c in SIDES.values()]
+    frame["print"] = np.select(at, [beside[f"mse_{side}"] for side in SIDES], np.nan)
+    k = frame["data"].map(lambda data: 3 if data == "WTH" else 5)  # the paper's repetitions
+    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], k)
+    frame["low"], frame["high"] = (np.where(frame["print"].notna(), x, np.nan) for x in bounds)
+    return frame
+
+
+def arm_table(arms: pd.DataFrame, title: str) -> Table:
+    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed.
+
+    Args:
+        arms: rows of `summarise`.
+        title: of their group.
+    """
+    cell = arms.drop_duplicates(CELL)
+    constant = cell[[*CELL, "dataset", "pred_len", "label"]]
+    scores = [
+        constant.assign(method=words, mse=cell[f"{name}_mse"], mae=cell[f"{name}_mae"], pairs=0)
+        for name, words in BASELINES.items()
+    ]
+    frame = pd.concat([arms.assign(method=arms["c"].map("c = {:g}".format)), *scores])
+    frame = frame.dropna(subset="mse")
+    order = frame.groupby(CELL, sort=False).ngroup()
+    frame = frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+    cells = frame.groupby(CELL)
+    comparable = cells["seeds"].transform("nunique") == 1  # means over other seeds are not
+    rounded = frame["mse"].round(DIGITS)
+    least = rounded == rounded.groupby([frame[name] for name in CELL]).transform("min")
+    best = {(int(i), "mse") for i in np.flatnonzero(comparable & least)}
+    columns = [
+        Column("method", "method"),
+        Column("n", "n", 0),
+        Column("MSE", "mse", DIGITS, sd="mse_sd"),
+        Column("MAE", "mae", DIGITS),
+        Column("from c = 0", "change", write=_changed),
+    ]
+    notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
+    if frame["print"].notna().any():
+        columns = [Column("data", "dataset"), Column("pred_len", "pred_len"), *columns]
+        columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
+        notes.append(
+            "print inside: does the print lie where the mean of the paper's repetitions (5; WTH 3) "
+            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if its runs were like ours?"
+        )
+    elif frame["label"].nunique() == 1:
+        title = f"{title}: {frame['label'].iloc[0]}"
+    else:
+        columns = [Column("cell", "label"), *columns]
+    if not comparable.all():
+        notes.append("No star where the c of a cell were run with different seeds.")
+    return Table(title, frame, columns, best, notes)
+
+
+def _changed(row: dict[Any, Any]) -> str:
+    return f"{percent(row['change'])} ({row['pairs']})" if row["pairs"] else "-"
+
+
+def _inside(row: dict[Any, Any]) -> str:
+    low, high = row["low"], row["high"]
+    words = "yes" if low <= row["print"] <= high else "no"
+    return "-" if pd.isna(low) else f"{low:.{DIGITS}f} to {high:.{DIGITS}f}: {words}"
+
+
+def shape_frame(scored: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's shape, one row a printed cell: c = 0 beside c = -2, ours and the print's.
+
+    Both sides are means over the seeds that both have; where one has no run, n is the other's.
+
+    Args:
+        scored: as `paper.runs.score_windows` returns it.
+
+    Returns:
+        The cell's columns, the baselines, n, and for each side and metric mean, sd and print:
+        mse_zero, mse_zero_sd, mse_zero_print, mse_lip, ...
+    """
+    runs = by_cell(scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)])
+    runs = runs.loc[runs["c"].isin([*SIDES.values()])]
+    paired = runs.groupby([*CELL, "seed"])["c"].transform("nunique") == 2
+    alone = ~paired.groupby([runs[name] for name in CELL]).transform("any").astype(bool)
+    arms = summarise(runs.loc[paired | alone])
+    frame = arms.drop_duplicates(CELL).set_index(CELL)
+    scores = [f"{metric}{part}" for metric in METRICS for part in ("", "_sd")]
+    for side, c in SIDES.items():
+        ours = arms.loc[arms["c"] == c].set_index(CELL)
+        for name in scores:
+            frame[f"{name[:3]}_{side}{name[3:]}"] = ours[name]
+    return frame.join(printed().add_suffix("_print"), on=PLACE).reset_index()
+
+
+def shape_table(frame: pd.DataFrame, title: str, metric: str) -> Table:
+    """Lay out one metric in the paper's shape, the lowest of ours and the baselines stressed."""
+    zero, lip = (f"{metric}_{side}" for side in SIDES)
+    have = frame.dropna(axis=1, how="all").columns
+    baselines = [f"{b}_{metric}" for b in BASELINES if f"{b}_{metric}" in have]
+    columns = [
+        Column("data", "dataset"),
+        Column("pred_len", "pred_len"),
+        Column("printed", f"{zero}_print", DIGITS),
+        Column("+ Lip", f"{lip}_print", DIGITS),
+        Column("n", "n", 0),
+        Column("c = 0, ours", zero, DIGITS, sd=f"{zero}_sd"),
+        Column("c = -2, ours", lip, DIGITS, sd=f"{lip}_sd"),
+        *(Column(BASELINES[name.split("_")[0]], name, DIGITS) for name in baselines),
+    ]
+    return Table(
+        f"{title}: {metric.upper()}", frame, columns, lowest(frame, [zero, lip, *baselines])
+    )
+
+
+def count_note(frame: pd.DataFrame, features: str) -> str:
+    """Write the paper's count row: which side of a pair is the lower, over cells, MSE and MAE."""
+
+    def count(cells: pd.DataFrame) -> str:
+        pairs = [cells[[f"{m}_zero", f"{m}_lip"]].round(DIGITS).to_numpy() for m in METRICS]
+        zero, lip = np.concatenate(pairs).T
+        return f"{np.sum(zero <= lip)}/{np.sum(lip <= zero)}"
+
+    ours = frame.dropna(subset=["mse_zero", "mse_lip"])
+    known = features in COUNTED
+    recomputed = f" (recomputed; the print reads {COUNTED[features]})" if known else ""
+    return (
+        "Count of the lower of each pair, MSE and MAE, ties for both: printed "
+        f"{count(printed().loc[features])}{recomputed}, ours {count(ours)} in {len(ours)} cells."
+    )
+
+
+def regularizer(row: dict[Any, Any]) -> str:
+    """Name a cell's regularizer, e.g. "feature axis"."""
+    norm = "" if row["norm"] in ("max", "") else f", lip_norm {row['norm']}"
+    return f"{row['axis']} axis{norm}" if row["axis"] else "no run with the regularizer"
+
+
+def group_title(row: dict[Any, Any], versions: int) -> str:
+    """Name what all runs of a table share: features, axis, precision, windows."""
+    kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
+    parts = [f"{kind} ({row['features']})", regularizer(row)]
+    parts += ["fp32" if row["amp"] == "off" else row["amp"]]
+    parts += [f"results version {row['results_version']:g}"] * (versions > 1)
+    return ", ".join([*parts, f"{row['windows']} test windows"])
+
+
+def result_tables(scored: pd.DataFrame) -> list[Table]:
+    """Lay out the paper's tables first, then all other runs.
+
+    Args:
+        scored: as `paper.runs.score_windows` returns it.
+    """
+    arms, shapes = summarise(scored), shape_frame(scored)
+    tables = []
+    for key, group in arms.groupby(GROUP, sort=False):
+        row = group.iloc[0].to_dict()
+        title = group_title(row, len(arms["results_version"].unique()))
+        same = shapes.loc[(shapes[GROUP] == pd.Series(key, GROUP)).all(axis=1)]
+        if len(same):
+            mae = shape_table(same, title, "mae")
+            notes = [count_note(same, row["features"]), *SHAPE_NOTES]
+            tables += [shape_table(same, title, "mse"), dataclasses.replace(mae, notes=notes)]
+        tables.append(arm_table(group, f"{title}: every c"))
+    return sorted(tables, key=lambda table: not table.title.startswith("Table"))
+
+
+SHAPE_NOTES = [
+    "n: seeds that both c have, over which both means are taken.",
+    "The printed column without Lip is the one that Informer's own authors published: no control "
+    "run. WTH is the paper's Weather.",
+]
+
+
+def absent(scored: pd.DataFrame) -> list[str]:
+    """Name in one line the paper's data sets that have no run with the paper's settings."""
+    done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
+    notes = []
+    for features, (table, _) in TABLES.items():
+        have = {*done.loc[done["features"] == features, "data"]}
+        lack = [
+            data for data in dict.fromkeys(key[0] for key in paper_settings()) if data not in have
+        ]
+        if lack:
+            notes.append(f"{table} ({features}), no run yet: {', '.join(lack)}.")
+    return notes
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
+    add_flags(parser)
+    about = "test windows scored (truncated where a print is beside them, else all)"
+    parser.add_argument("--score", choices=("truncated", "all"), help=about)
+    args = parser.parse_args(words)
+    runs = load(args.results)
+    scored, notes = select(score_windows(runs.frame, args.score), args)
+    notes += [] if args.data or args.features == "MS" else absent(scored)
+    arms = summarise(scored)
+    csv = args.format == "csv" and len(arms)  # every number once
+    tables = [arm_table(arms, "")] if csv else result_tables(scored)
+    write_out(tables, args, [*runs.notes, *notes, *left_out(scored)])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Runs with and without LipReg: the paper's on one of its data sets, or others on your own CSV file.
+[ -f "${1:-}" ] && own=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") # setup.sh changes the folder
+# shellcheck source=scripts/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+variables="MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
+data=${1:---help}
+rows_of=${data/ETTm2/ETTm1} # the paper does not have ETTm2
+table=paper/printed/${MODEL:-informer}_settings.csv
+
+show_help() {
+    cat <<HELP
+usage: [VARIABLE=...] bash scripts/ETTh2.sh [FLAG...]                             the paper's runs
+       [VARIABLE=...] bash scripts/sweep.sh FILE.csv --target COLUMN [FLAG...]    your own file
+
+Runs each horizon of the paper (on your own file: 24) for each lambda, sign and seed. What is done
+is skipped, what was cut off is continued.
+
+  MODEL=informer        the settings of paper/printed/MODEL_settings.csv
+  LAMS="0 2"            weights lambda of LipReg; 0 is one run, whichever the sign
+  SIGNS="minus plus"    loss = MSE - lambda LipReg, loss = MSE + lambda LipReg
+  SEEDS="0 1 2 3 4"     as many repetitions as the paper has (on WTH: 0 1 2)
+  FEATURES="S M"        S: the target alone, M: all columns (on your own file: S; or MS)
+  PRED_LENS="24 48"     only these horizons (all)
+  AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
+  JOBS=N                runs at a time (one a core, or RUNS_PER_GPU on each GPU)
+  RUNS_PER_GPU=1        runs side by side on one GPU, or auto
+  ENGINE=local          or ray, a cluster (--address, --gpus_per_run)
+  SHARD=1/1             a share of the runs: 3/16
+  RESULTS=results       folder of the runs
+  INFORMER_DATA=FOLDER  of the CSV files (ETT/ETTh1.csv, WTH/WTH.csv, ...); without it, what
+                        python -m data.download has fetched
+
+Flags go to the sweep (--plan: what there is to do, and how long it takes) or to every run (--amp
+bf16). python -m exp.sweep --help and python main_informer.py --help list them.
+
+Five seeds cannot show which sign helps (p is 0.0625 at best), eight and more can:
+  FEATURES=S PRED_LENS=24 SEEDS="0 1 2 3 4 5 6 7" JOBS=2 bash scripts/ETTh2.sh
+The paper's choice of lambda, along its own axis, as a plan:
+  LAMS="0 1 2 3 4 5 6 7 8" AXIS=time bash scripts/ETTh2.sh --plan
+HELP
+    echo $'\n'"Settings, from $table:"
+    grep -E "^(dataset|${rows_of/--help/.*})," "$table" | tr , '\t'
+}
+
+stop() {
+    echo "error: $* (bash scripts/sweep.sh --help)" >&2
+    exit 2
+}
+
+# check NAME KNOWN: stop at a word of a variable that is in no row.
+check() {
+    local word
+    for word in ${!1:-}; do
+        if [[ " $2 " != *" $word "* ]]; then stop "$1: $data has no $word, only $2"; fi
+    done
+}
+
+if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
+for name in $(compgen -e); do # one that is almost ours would go by unnoticed
+    plain=${name//[S_]/}
+    for known in $variables; do
+        if [ "$name" != "$known" ] && [ "${plain/LAMBDA/LAM}" = "${known//[S_]/}" ]; then
+            stop "$name: unknown variable, did you mean $known?"
+        fi
+    done
+done
+shift
+settings="" default_seeds="0 1 2 3 4"
+if [ -n "${own:-}" ]; then
+    common=(--data custom --root_path "$(dirname "$own")" --data_path "$(basename "$own")")
+    for features in ${FEATURES:-S}; do
+        for pred_len in ${PRED_LENS:-24}; do
+            settings+="--features $features --pred_len $pred_len"$'\n'
+        done
+    done
+else
+    [ -f "$table" ] || stop "MODEL=$MODEL: no file $table"
+    common=(--data "$data")
+    rows=$(grep "^$rows_of," "$table") || stop "$data: neither a CSV file nor a data set of the paper"
+    if [ "$data" = WTH ]; then default_seeds="0 1 2"; fi
+    check FEATURES "$(cut -d, -f2 <<<"$rows" | sort -u | xargs)"
+    check PRED_LENS "$(cut -d, -f3 <<<"$rows" | sort -un | xargs)"
+    while IFS=, read -r _ features pred_len seq_len label_len e_layers d_layers factor _; do
+        if [[ " ${FEATURES:-$features} " == *" $features "* &&
+            " ${PRED_LENS:-$pred_len} " == *" $pred_len "* ]]; then
+            settings+="--features $features --pred_len $pred_len --seq_len $seq_len --label_len"
+            settings+=" $label_len --e_layers $e_layers --d_layers $d_layers --factor $factor"$'\n'
+        fi
+    done <<<"$rows"
+fi
+read -ra lams <<<"${LAMS:-0 2}"
+read -ra signs <<<"${SIGNS:-minus plus}"
+read -ra seeds <<<"${SEEDS:-$default_seeds}"
+if [ -n "${JOBS:-}" ]; then common+=(--jobs "$JOBS"); fi
+if [ -n "${RUNS_PER_GPU:-}" ]; then common+=(--runs_per_gpu "$RUNS_PER_GPU"); fi
+if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
+echo "LipReg along the ${AXIS:-feature} axis (the released code's is feature, the paper's time)"
+exec python -m exp.sweep --settings - --lams "${lams[@]}" --signs "${signs[@]}" \
+    --seeds "${seeds[@]}" --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
+    --model "${MODEL:-informer}" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
+    "${common[@]}" "$@" <<<"$settings"

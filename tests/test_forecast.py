@@ -1,0 +1,192 @@
+"""A finished run forecasts new rows: the right numbers, dates and places, or one line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import main_informer
+from exp.forecast import forecast, main
+from models import MODELS
+from tests.runs import ROOT, TINY, only_run
+from utils.errors import UserError
+from utils.files import read_json
+
+ROWS = pd.read_csv(ROOT / "data" / "demo" / "demo.csv", parse_dates=["date"]).tail(400)
+WORDS = ["--train_epochs", "1", "--batch_size", "128", "--do_predict", "--data", "custom"]
+
+
+def train(folder: Path, *words: str) -> tuple[Path, pd.DataFrame]:
+    """Train on ROWS; return the run's folder, and what it predicts."""
+    ROWS.to_csv(folder / "mine.csv", index=False)
+    words = ("--root_path", str(folder), "--data_path", "mine.csv", "--target", "temp", *words)
+    assert main_informer.main([*TINY, *WORDS, *words, "--results", str(folder / "results")]) == 0
+    run = only_run(folder / "results")
+    return run, pd.read_csv(run / "prediction.csv", index_col="date", parse_dates=["date"])
+
+
+def agree(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Compare forecasts, one of them read from a CSV file."""
+    pd.testing.assert_frame_equal(ahead, expected, rtol=1e-5, check_freq=False)
+
+
+def refused(*asked: Any, **more: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        forecast(*asked, **more)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return train(tmp_path_factory.mktemp("run"))[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("features", ["M", "MS"])
+def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
+    run, expected = train(tmp_path, "--model", model, "--features", features)
+    agree(forecast(run, ROWS.iloc[-50:, ::-1]), expected)  # columns are found by name
+    assert len(expected.columns) == (7 if features == "M" else 1)
+
+
+def test_seq_len_rows_are_enough_and_the_index_may_hold_the_dates(run):
+    whole, rows = forecast(run, ROWS), ROWS.set_index("date").filter(["temp"]).tail(12)
+    pd.testing.assert_frame_equal(forecast(run, rows), whole)
+    assert (whole.index.name, list(whole.columns), len(whole)) == ("date", ["temp"], 4)
+    assert refused(run, rows.tail(11)) == (
+        "frame: 11 rows before the first date to forecast; the run reads 12 (seq_len)"
+    )
+
+
+def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
+    for name, rows, moved in (("a", 40, 0.0), ("b", 50, 0.0), ("c", 40, 0.5)):
+        (tmp_path / name).mkdir()
+        frame = ROWS.tail(rows).assign(temp=lambda frame, moved=moved: frame["temp"] + moved)
+        frame.to_csv(tmp_path / name / "new.csv", index=False)
+    a, b, c = (str(tmp_path / name / "new.csv") for name in "abc")
+    out = tmp_path / f"forecast-{run.name}"
+    main([str(run), a, b, "--results", str(tmp_path)])  # the same rows at the end
+    assert sorted(path.name for path in out.iterdir()) == ["new.csv", "new.png"]
+    main([str(run), c, "--results", str(tmp_path)])
+    assert sorted(path.name for path in out.glob("*.csv")) == ["new-2.csv", "new.csv"]
+    agree(pd.read_csv(out / "new.csv", index_col="date", parse_dates=True), forecast(run, ROWS))
+    at, known = "2013-12-30 12:00", ROWS.tail(7).reset_index()
+    ahead = forecast(run, ROWS, at)["temp"].to_numpy()
+    capsys.readouterr()
+    main([str(run), a, "--at", at, "--results", str(tmp_path)])
+    table = pd.read_csv(out / "new_from-2013-12-30T120000.csv", parse_dates=["date"])
+    assert table["date"].tolist() == known["date"].tolist()[:4]
+    np.testing.assert_allclose(table["temp (truth)"], known["temp"][:4])
+    np.testing.assert_allclose(table["temp"], ahead, rtol=1e-5)
+    error = np.abs(ahead - known["temp"].to_numpy()[:4])
+    scaled = error / read_json(run / "config.json")["scaler"]["std"][0]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{a}: 4 steps known: MSE {np.square(scaled).mean():.4f}, MAE "
+        f"{scaled.mean():.4f}; in original units: MSE {np.square(error).mean():.5g}, MAE "
+        f"{error.mean():.5g}"
+    )
+
+
+def test_the_readme_example_runs(run, tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n([^`]*import forecast\n[^`]*)```", readme)
+    (folder,) = re.findall(r'forecast\("([^"]*)"', code)
+    monkeypatch.chdir(tmp_path)
+    Path(folder).parent.mkdir()
+    Path(folder).symlink_to(run)
+    names: dict[str, Any] = {"frame": ROWS}
+    exec(code, names)
+    pd.testing.assert_frame_equal(names["ahead"], forecast(run, ROWS))
+
+
+def test_older_records_take_the_scale_from_their_data_file(tmp_path):
+    run, expected = train(tmp_path)
+    config = read_json(run / "config.json")
+    scaler = {name: value for name, value in config["scaler"].items() if name != "step"}
+    for kept in (scaler, None):
+        (run / "config.json").write_text(json.dumps({**config, "scaler": kept}))
+        agree(forecast(run, ROWS), expected)
+    ROWS.head(300).to_csv(tmp_path / "mine.csv", index=False)
+    assert refused(run, ROWS).startswith(
+        f"{run}: an earlier version trained it and recorded no scaler, which takes its data file"
+    )
+
+
+def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, capsys):
+    training = run.parent.parent / "mine.csv"
+    ROWS.tail(200).to_csv(tmp_path / "new.csv", index=False)
+    words = [*TINY, "--data", "custom", "--root_path", str(tmp_path), "--data_path", "new.csv"]
+    words += ["--target", "temp", "--batch_size", "64", "--results", str(tmp_path), "--do_predict"]
+    words += ["--test_only", "--load", str(run / "weights.pt")]
+    for scaler_from in ([], ["--scaler_from", str(training)]):
+        assert main_informer.main([*words, *scaler_from]) == 0
+        scaled_by = training if scaler_from else tmp_path / "new.csv"
+        assert f"scaled by the training rows of {scaled_by}; " in capsys.readouterr().out
+    (folder,) = tmp_path.glob("loaded-*")  # the second forecast has not replaced the first
+    second = pd.read_csv(folder / "prediction-2.csv", index_col="date", parse_dates=True)
+    agree(second, forecast(run, ROWS))
+    assert not second.equals(pd.read_csv(folder / "prediction.csv", index_col="date"))
+
+
+SPAN = "frame has no row of that date; give one from 2013-12-14 03:00:00 to 2013-12-30 19:00:00"
+HALF_HOURS = pd.date_range("2020-01-01", periods=400, freq="30min")
+MISTAKES: dict[str, tuple[pd.DataFrame, str | None, str]] = {
+    "column": (
+        *(ROWS.rename(columns={"temp": "tmp"}), None),
+        "frame: has no column 'temp' (did you mean tmp?), on which the run was trained; it reads "
+        "temp",
+    ),
+    "cell": (
+        *(ROWS.assign(temp=ROWS["temp"].where(ROWS.index != ROWS.index[5])), None),
+        "frame: row 7, column 'temp': an empty cell is not a finite number; mend it",
+    ),
+    "step": (
+        *(ROWS.assign(date=HALF_HOURS), None),
+        "frame: row 3, column 'date': 2020-01-01 00:30:00 does not keep the step of the run (h); "
+        "resample the file to it",
+    ),
+    "no date": (ROWS, "noon", f"--at noon: {SPAN}"),
+    "between": (ROWS, "2013-12-30 12:30", f"--at 2013-12-30 12:30: {SPAN}"),
+    "too early": (
+        *(ROWS, "2013-12-14 08:00"),
+        "frame: 5 rows before the first date to forecast; the run reads 12 (seq_len)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_in_new_rows_are_named(run, mistake):
+    frame, at, expected = MISTAKES[mistake]
+    assert refused(run, frame, at) == expected
+
+
+def test_runs_that_cannot_forecast_say_why(run, tmp_path):
+    assert refused(tmp_path, ROWS).endswith(": no finished run; name a run's folder in results")
+    for name in ("config.json", "metrics.json", "weights.pt"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    metrics = read_json(run / "metrics.json")
+    for change, expected in (
+        ({"status": "failed", "error": "NaN"}, "the run failed (NaN); name a finished one"),
+        (
+            {"weights_sha256": None},
+            "weights were not kept (--weights drop); train with --force",
+        ),
+        ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **change}))
+        assert expected in refused(tmp_path, ROWS)
+    ended = subprocess.run(
+        [sys.executable, "-m", "exp.forecast", run, "none.csv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "error: none.csv: no such file; name CSV files by their paths\n"
+    assert (ended.returncode, ended.stderr) == (2, message)

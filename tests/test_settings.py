@@ -1,0 +1,271 @@
+"""Every setting moves what it says: a new field of Config without a case here fails."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from exp.config import Config
+from exp.exp_informer import Exp_Informer
+from exp.flags import parse
+from exp.record import read_arrays
+from main_informer import main
+from tests.runs import ROOT, TINY, only_run
+from utils.errors import UserError
+from utils.files import read_json
+
+CALM = [*TINY, "--lam", "0", "--batch_size", "1024", "--eval_batch_size", "1024"]
+MAPS = "--output_attention"
+
+
+class Case(NamedTuple):
+    """What is read from the forward pass of an experiment, before and after other words."""
+
+    words: str
+    read: Callable[[Exp_Informer], Any]
+    before: Any
+    after: Any
+    always: str = ""  # words of both
+    alone: bool = False  # weights and inputs stay the same, the forecast does not
+
+
+def build(words: str = "") -> Exp_Informer:
+    return Exp_Informer(*parse([*CALM, *words.split()]))
+
+
+def call(exp: Exp_Informer, part: nn.Module | None = None, training: bool = False) -> Any:
+    """Take the loss of 32 windows; return what a part of the model was given, and what it gave."""
+    calls: list[Any] = []
+    hook = (part or exp.model).register_forward_hook(
+        lambda _, given, gave: calls.append((given, gave))
+    )
+    torch.manual_seed(1)
+    exp.model.train(training)
+    with torch.set_grad_enabled(training):
+        exp.loss(exp.data.train.batch(torch.arange(32)))
+    hook.remove()
+    return calls[0]
+
+
+def pred(words: str = "") -> Tensor:
+    return call(build(words))[1].pred
+
+
+def memory(exp: Exp_Informer) -> list[int]:
+    """Return how many steps and channels the encoder hands to the decoder."""
+    return list(call(exp, exp.model.encoder)[1][0].shape[1:])
+
+
+def active(exp: Exp_Informer) -> int:
+    """Count the first layer's queries that attend; the others have a plain mean."""
+    rows = call(exp)[1].attns[0][0, 0]  # [L, L]
+    return int(((rows - 1 / len(rows)).abs() > 1e-9).any(1).sum())
+
+
+def given(i: int) -> Callable[[Exp_Informer], list[int]]:
+    """Read the steps and columns of the model's i-th input."""
+    return lambda exp: list(call(exp)[0][i].shape[1:])
+
+
+def inside(exp: Exp_Informer) -> torch.dtype:
+    return call(exp, exp.model.encoder)[1][0].dtype
+
+
+def tables(exp: Exp_Informer) -> tuple[torch.dtype, int]:
+    trained = [p for n, p in exp.model.named_parameters() if "temporal" in n and p.requires_grad]
+    return exp.data.train.marks.dtype, len(trained)
+
+
+def decoders(exp: Exp_Informer) -> int:
+    names = [n.split(".") for n in exp.model.state_dict()]
+    return len({name[2] for name in names if name[:2] == ["decoder", "layers"]})
+
+
+def placeholder(exp: Exp_Informer) -> set[float]:
+    return set(call(exp)[0][2][:, 6:].flatten().tolist())
+
+
+def d_ff(exp: Exp_Informer) -> int:
+    return len(exp.model.state_dict()["decoder.layers.0.conv1.weight"])
+
+
+CASES = {
+    "model": Case("--model informerstack", memory, [6, 8], [9, 8]),  # the last 12, 6 and 3 steps
+    "freq": Case("--freq t", given(1), [12, 4], [12, 5]),
+    "seq_len": Case("--seq_len 20", given(0), [12, 1], [20, 1]),
+    "label_len": Case("--label_len 3", given(2), [10, 1], [7, 1]),
+    "pred_len": Case("--pred_len 9", lambda exp: call(exp)[1].pred.shape[1], 4, 9),
+    "d_model": Case("--d_model 12", memory, [6, 8], [6, 12]),
+    "n_heads": Case("--n_heads 4", lambda exp: call(exp)[1].attns[1].shape[1], 2, 4, MAPS, True),
+    "e_layers": Case("--e_layers 3", memory, [6, 8], [3, 8]),
+    "d_layers": Case("--d_layers 3", decoders, 1, 3),
+    "s_layers": Case("--s_layers 2,1", memory, [9, 8], [12, 8], "--model informerstack"),
+    "d_ff": Case("--d_ff 20", d_ff, 16, 20),
+    "factor": Case("--factor 2", active, 3, 6, f"--factor 1 {MAPS}", True),  # 2 * ceil(ln 12)
+    "padding": Case("--padding 1", placeholder, {0.0}, {1.0}),
+    "distil": Case("--distil", memory, [6, 8], [12, 8]),
+    "attn": Case("--attn full", active, 3, 12, f"--factor 1 {MAPS}", True),
+    "embed": Case("--embed learned", tables, (torch.int64, 0), (torch.int64, 8), "--embed fixed"),
+    "activation": Case("--activation relu", lambda exp: None, None, None, "", True),
+    "output_attention": Case(MAPS, lambda exp: call(exp)[1].attns is None, True, False),
+    "amp": Case("--amp bf16", inside, torch.float32, torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+def test_another_value_moves_what_it_says(field, tmp_path):
+    if field not in CASES:
+        getattr(Moves(tmp_path), field)()
+        return
+    words, read, before, after, always, alone = CASES[field]
+    one, other = build(always), build(f"{always} {words}")
+    assert read(one) == before and read(other) == after
+    if alone:
+        pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        (asked, first), (same, second) = call(one), call(other)
+        assert all(torch.equal(a, b) for a, b in zip(asked, same, strict=True))
+        assert not torch.allclose(first.pred, second.pred)
+
+
+def test_bf16_moves_roundings_and_rounds_no_weight():
+    rough, exact = pred("--amp bf16"), pred()
+    assert 1e-5 < float((rough - exact).abs().max()) < 0.2 * float(exact.abs().max())
+    assert {p.dtype for p in (rough, *build("--amp bf16").model.parameters())} == {torch.float32}
+
+
+class Moves:
+    """The settings that take more than one look at the forward pass."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def history(self, words: str) -> list[dict[str, float]]:
+        """Train, and return the rows of the epochs."""
+        results = self.folder / str(len(list(self.folder.iterdir())))
+        assert main([*CALM, *words.split(), "--results", str(results)]) == 0
+        return read_json(only_run(results) / "history.json")["epochs"]
+
+    def column(self, name: str, words: str) -> list[float]:
+        return [row[name] for row in self.history(words)]
+
+    def custom(self, words: str = "") -> Exp_Informer:
+        """Build on the demo's first 3,000 rows, as a file of one's own."""
+        lines = (ROOT / "data/demo/demo.csv").read_text().splitlines(keepends=True)
+        (self.folder / "own.csv").write_text("".join(lines[:3001]))
+        where = f"--data custom --root_path {self.folder} --data_path own.csv"
+        return build(f"{where} --target temp {words}")
+
+    def data(self):
+        assert (len(build().data.dates), len(self.custom().data.dates)) == (8730, 3000)
+
+    def features(self):
+        for features, columns, out in (("S", 1, 1), ("M", 7, 7), ("MS", 7, 1)):
+            exp = build(f"--features {features}")
+            inputs, forecast = call(exp)
+            batch = exp.data.train.batch(torch.arange(32))
+            assert (inputs[0].shape[2], forecast.pred.shape[2]) == (columns, out)
+            torch.manual_seed(1)
+            by_hand = (forecast.pred - batch.y[:, 6:, -out:]).square().mean()
+            with torch.no_grad():
+                assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
+
+    def target(self):
+        data = self.custom("--target humid").data
+        raw = pd.read_csv(self.folder / "own.csv")["humid"].to_numpy()
+        assert data.columns == ["humid"]
+        assert data.scaler.inverse(data.train.values.numpy())[:, 0] == pytest.approx(raw, rel=1e-5)
+
+    def cols(self):
+        exp = self.custom("--features M --cols humid dewp temp")
+        assert exp.data.columns == ["humid", "dewp", "temp"] and given(0)(exp) == [12, 3]
+
+    def mix(self):
+        assert not torch.allclose(pred(), pred("--mix"))
+        # with one head there is nothing to mix
+        assert torch.equal(pred("--n_heads 1"), pred("--n_heads 1 --mix"))
+
+    def dropout(self):
+        assert torch.equal(pred("--dropout 0"), pred("--dropout 0.5"))  # evaluation
+        for share in (0.0, 0.5):
+            exp = build(f"--dropout {share}")
+            h = call(exp, exp.model.enc_embedding, training=True)[1][0]
+            assert float((h == 0).float().mean()) == pytest.approx(share, abs=0.03)
+
+    def train_epochs(self):
+        assert [len(self.history(f"--train_epochs {n}")) for n in (1, 2)] == [1, 2]
+
+    def batch_size(self):
+        self.history("--train_epochs 1 --batch_size 2000")
+        assert len(read_arrays(only_run(self.folder / "0"), "trace")["mse"]) == 6096 // 2000
+
+    def patience(self):
+        words = "--train_epochs 7 --learning_rate 0.1 --patience"
+        errors = self.column("val_mse", f"{words} 7")
+        best = [int(np.argmin(errors[: e + 1])) for e in range(7)]
+        for patience in (1, 2):
+            stop = next(e for e in range(7) if e - best[e] == patience) + 1
+            assert stop < 7  # or the case shows nothing
+            assert self.column("val_mse", f"{words} {patience}") == errors[:stop]
+
+    def learning_rate(self):
+        assert self.column("lr", "--train_epochs 1 --learning_rate 0.003") == [0.003]
+
+    def lradj(self):
+        one, two = (self.column("lr", f"--train_epochs 4 --lradj type{n}") for n in (1, 2))
+        assert (one, two) == ([1e-3, 1e-3, 5e-4, 2.5e-4], [1e-3, 1e-3, 5e-5, 5e-5])
+
+    def loss(self):
+        with pytest.raises(UserError, match="--loss mae: unknown"):  # MSE: features
+            build("--loss mae")
+
+    def lip_coef(self):
+        plus, minus = (added(f"--lam 30 --lip_sign {sign}")[0] for sign in ("plus", "minus"))
+        assert plus == pytest.approx(-minus, rel=1e-3) and plus > 0
+        assert added("--lam 3 --lip_sign plus")[0] == pytest.approx(plus / 10, rel=1e-2)
+        assert added("--lam 0")[0] == 0
+
+    def lip_axis(self):
+        for axis, dim in (("time", 1), ("feature", 2)):
+            got, h = added(f"--lam 30 --lip_sign plus --lip_axis {axis}")
+            assert got == pytest.approx(
+                30 * float((h.diff(dim=dim) / h.max()).square().mean()), 1e-3
+            )
+
+    def lip_norm(self):
+        for norm in ("max", "range", "none"):
+            got, h = added(f"--lam 30 --lip_sign plus --lip_norm {norm}")
+            divisor = {"max": h.max(), "range": h.max() - h.min(), "none": 1.0}[norm]
+            assert got == pytest.approx(30 * float((h.diff(dim=2) / divisor).square().mean()), 1e-3)
+
+    def seed(self):
+        words = "--train_epochs 1 --dropout 0 --attn full --seed"
+        first, again, other = (self.column("train_mse", f"{words} {seed}") for seed in (3, 3, 4))
+        assert first == again != other
+
+    def eval_batch_size(self):
+        words = "--train_epochs 1 --factor 1 --eval_batch_size"
+        one, other = (self.history(f"{words} {size}")[0] for size in (1024, 500))
+        assert one["train_mse"] == other["train_mse"]
+        assert one["val_mse"] != other["val_mse"]  # ProbSparse draws once a batch
+        assert one["val_mse"] == pytest.approx(other["val_mse"], rel=0.2)
+        exp, sizes = build("--eval_batch_size 500"), []
+        exp.model.register_forward_hook(lambda _, given, gave: sizes.append(len(gave.pred)))
+        exp.vali()
+        assert sizes == [500, len(exp.data.val) - 500]
+
+
+def added(words: str) -> tuple[float, Tensor]:
+    """Return what the regularizer adds to the loss, and the embedding [B, L, D]."""
+    exp = build(words)
+    h = call(exp, exp.model.enc_embedding)[1][0]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        loss, mse, _ = exp.loss(exp.data.train.batch(torch.arange(32)))
+    return float(loss - mse), h

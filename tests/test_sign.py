@@ -1,0 +1,148 @@
+"""The sign of c, from the command line to the weights and from a script to the table."""
+
+import itertools
+import os
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from exp.exp_informer import Exp_Informer
+from exp.flags import parse
+from exp.record import read_runs
+from main_informer import main
+from paper import tables
+from tests.runs import ROOT, TINY, only_run
+from utils.files import read_json
+
+STEP = ["--batch_size", "6096", "--train_epochs", "2", "--attn", "full", "--dropout", "0"]
+AXES, NORMS, SIGNS = ("time", "feature"), ("max", "range", "none"), {"minus": -1, "plus": 1}
+
+
+def lip_by_hand(h: Tensor, axis: str, norm: str) -> Tensor:
+    """Definition 3.1 on an embedding [B, L, D], by the published normalisation or another."""
+    divisor = {"max": h.max(), "range": h.max() - h.min(), "none": 1.0}[norm]
+    x = (h if axis == "time" else h.transpose(1, 2)) / divisor
+    return (x[:, 1:] - x[:, :-1]).square().mean()
+
+
+@cache
+def steps_by_hand(c: float, axis: str, norm: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Take two steps of Adam on MSE + c * LipReg, over all training windows in their order.
+
+    Returns:
+        The weights reached, and the smallest size of each one's gradients.
+    """
+    exp = Exp_Informer(*parse([*TINY, *STEP, "--lam", "0"]))
+    model = exp.model.train()
+    batch = exp.data.train.batch(torch.arange(len(exp.data.train)))
+    known, true = batch.y[:, :6], batch.y[:, 6:]
+    x_dec = torch.cat([known, torch.zeros_like(true)], dim=1)
+    adam = torch.optim.Adam(model.parameters(), lr=0.001)
+    smallest = {name: torch.full_like(p, torch.inf) for name, p in model.named_parameters()}
+    for _ in range(2):
+        adam.zero_grad()
+        pred = model(batch.x, batch.x_mark, x_dec, batch.y_mark).pred
+        h = model.enc_embedding(batch.x, batch.x_mark)[0]
+        ((pred - true).square().mean() + c * lip_by_hand(h, axis, norm)).backward()
+        for name, p in model.named_parameters():
+            assert p.grad is not None
+            smallest[name] = torch.minimum(smallest[name], p.grad.abs())
+        adam.step()
+    return model.state_dict(), smallest
+
+
+def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[str, Tensor]]):
+    """Return the largest distance of two models' weights, of 0.001 that a step can move them.
+
+    Adam blows the rounding noise of gradients near zero up: such weights are left out.
+    """
+    expected, smallest = by_hand
+    assert weights.keys() == expected.keys()
+    apart = {name: (weights[name] - expected[name]).abs() for name in smallest}
+    return max(float((apart[name] * (size > 1e-5)).max()) for name, size in smallest.items())
+
+
+@pytest.mark.parametrize(
+    ("axis", "norm", "sign"),
+    [
+        case
+        for i, case in enumerate(itertools.product(AXES, NORMS, SIGNS))
+        if case[1] == "max" or i % 4 in (1, 2)  # one sign of each other normalisation
+    ],
+)
+def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_path):
+    lam = 2 if axis == "feature" else 200  # as much in gradients: in time h hardly moves
+    words = ["--lam", str(lam), "--lip_sign", sign, "--lip_axis", axis, "--lip_norm", norm]
+    assert main([*TINY, *STEP, *words, "--results", str(tmp_path)]) == 0
+    folder = only_run(tmp_path)
+    assert read_json(folder / "metrics.json")["best_epoch"] == 2  # the weights after two steps
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    assert farthest(weights, steps_by_hand(lam * SIGNS[sign], axis, norm)) < 2e-5
+    assert farthest(weights, steps_by_hand(-lam * SIGNS[sign], axis, norm)) > 2e-4
+    other = {"minus": "plus", "plus": "minus"}[sign]
+    negative = [*TINY, *STEP, *words, "--lam", str(-lam), "--lip_sign", other]
+    assert main([*negative, "--results", str(tmp_path)]) == 0
+    assert only_run(tmp_path) == folder  # a negative lambda is the other sign: the same run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train a little with a large lambda, and give LipReg of the embedding in evaluation mode."""
+    results = tmp_path_factory.mktemp("results")
+
+    def lip_after_training(lam: float, sign: str, axis: str) -> float:
+        words = [*TINY, "--lip_axis", axis, "--lip_sign", sign, "--lam", str(lam)]
+        words += ["--results", str(results), "--train_epochs", "2"]
+        assert main(words) == 0
+        config, options = parse(words)
+        exp = Exp_Informer(config, options)
+        weights = results / config.run_name(exp.data.sha256) / "weights.pt"
+        exp.model.load_state_dict(torch.load(weights, weights_only=True))
+        batch = exp.data.val.batch(torch.arange(256))
+        with torch.no_grad():
+            h = exp.model.eval().enc_embedding(batch.x, batch.x_mark)[0]
+        return float(lip_by_hand(h, axis, "max"))
+
+    return lip_after_training
+
+
+@pytest.mark.parametrize(("axis", "lam"), [("time", 200), ("feature", 8)])
+def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, trained):
+    rougher, smoother = trained(lam, "minus", axis), trained(lam, "plus", axis)
+    plain = trained(0, "minus", axis)
+    assert rougher > 1.05 * plain > 1.1 * smoother
+
+
+def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
+    small = "--d_model 8 --n_heads 2 --d_ff 16 --batch_size 1024 --train_epochs 1"
+    asked = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
+    results = tmp_path / "results"
+    subprocess.run(
+        ["bash", "scripts/sweep.sh", "data/demo/demo.csv", "--target", "temp", *small.split()],
+        cwd=ROOT,
+        env={
+            "VIRTUAL_ENV": sys.prefix,
+            **os.environ,
+            **asked,
+            "RESULTS": str(results),
+            "OMP_NUM_THREADS": "1",
+        },
+        check=True,
+        capture_output=True,
+    )
+    runs = read_runs(results).set_index("lip_coef")
+    assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}
+    log = results / "logs" / f"{runs.loc[-2.0, 'run']}.log"
+    assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in log.read_text()
+    config = read_json(results / str(runs.loc[-2.0, "run"]) / "config.json")
+    assert config["identity"]["lip_coef"] == -2.0
+    assert tables.main(["--results", str(results)]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for c, text in ((-2.0, "c = -2"), (0.0, "c = 0")):
+        (line,) = [line for line in lines if f" {text} 1 " in line]
+        assert f" {runs.loc[c, 'mse']:.5f} " in line
+    assert not any("c = 2 " in line for line in lines)

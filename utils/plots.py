@@ -1,0 +1,73 @@
+"""One look for figures, for print in grey and for the colour-blind; equal numbers, equal bytes."""
+
+import io
+import itertools
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+STYLE: dict[Any, Any] = {
+    **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+    **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
+    "svg.hashsalt": "informer-lipreg",
+}
+METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time of day
+BLACK, GREY, RED, BLUE = "#000000", "#808080", "#D55E00", "#0072B2"  # Okabe and Ito's colours
+OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # of theirs, too
+
+
+def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], str]]]) -> Figure:
+    """Draw rows of panels under one title, with one legend below all, each label once.
+
+    Args:
+        title: first line, left.
+        subtitle: smaller lines below it; "" for none.
+        rows: what draws each panel and returns its title; single panels are set in two columns.
+    """
+    if max(map(len, rows)) == 1:
+        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
+    columns = max(map(len, rows))
+    with mpl.rc_context(STYLE):
+        width = 7.2 if columns > 1 else 4.6  # inches
+        figure = Figure((width, 2.3 * len(rows) + 0.7), layout="constrained")
+        for i, row in enumerate(rows):
+            for j, draw in enumerate(row):
+                axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
+                axis.set_title(draw(axis))
+        lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
+        figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
+        pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
+        found = {label: handle for handle, label in itertools.chain(*pairs)}
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": round(width / 1.8)}
+        figure.legend([*found.values()], [*found], **place)
+    return figure
+
+
+def render(figure: Figure, form: str) -> bytes:
+    """Return the content of a file: form png, svg or pdf."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format=form, dpi=200, metadata=METADATA[form])
+    return buffer.getvalue()
+
+
+def date_axis(axis: Axes) -> None:
+    """Label an x axis of dates so that day, month and year are written once each."""
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def fit_around_zero(axis: Axes) -> None:
+    """Draw a line at 0 and fit the axis to it and to what was plotted, not to intervals."""
+    axis.axhline(0, color=GREY, linewidth=0.7)
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
+    room = 0.1 * float(np.ptp(values)) or 1.0
+    axis.set_ylim(float(values.min()) - room, float(values.max()) + room)
