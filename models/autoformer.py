@@ -60,7 +60,7 @@ class AutoCorrelation(nn.Module):
         """Map [B, H, L, E] to the same shape; all heads share the delays.
 
         The weighted sum of rolled values is one product with a circulant matrix: at 96 steps five
-        times as fast as rolling the values delay by delay, and at 720 a quarter faster.
+        times as fast as rolling the values delay by delay, and at 720 a third faster.
 
         Args:
             q: queries [B, H, L, E].
@@ -241,7 +241,7 @@ class Autoformer(nn.Module):
         seasonal, trend = decompose(x_enc, self.moving_avg)
         seasonal = F.pad(seasonal[:, known:], blank)  # [B, label_len + out_len, enc_in]
         mean = x_enc.mean(dim=1, keepdim=True).expand(-1, self.out_len, -1)
-        trend = torch.cat([trend[:, known:], mean], dim=1)[..., -self.c_out :]
+        trend = torch.cat([trend[:, known:], mean], dim=1)[..., -self.c_out :]  # the target is last
         h_enc, lip = self.enc_embedding(x_enc, x_mark_enc)
         h_dec, _ = self.dec_embedding(seasonal, x_mark_dec)
         dtype = torch.bfloat16 if self.amp == "bf16" else h_enc.dtype
