@@ -150,8 +150,7 @@ def load_data(
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, seq_len, pred_len)
-    first = -1 if features == "S" else 0
-    frame = table.pick(target, cols).iloc[:, first:]
+    frame = table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
     borders = _borders(name, len(frame))
     training = _training_rows(scaler_from, frame) if scaler_from else frame.head(borders[1])
     starts = (0, borders[1] - seq_len, borders[2] - seq_len)
@@ -218,26 +217,42 @@ def scaled_rows(
     )
 
 
+class Facts(NamedTuple):
+    """What is known of a data set before it is loaded; of a registered one, without its file."""
+
+    sha256: str
+    rows: int
+    columns: int
+    freq: str  # unit of the time features: h for registered sets, as in the released scripts
+
+
+def facts(name: str, root_path: Path | str, data_path: str) -> Facts:
+    """Return the registry's row, or what one reading of a custom file shows."""
+    if known := DATASETS.get(name):
+        return Facts(known.sha256, known.rows, known.columns, "h")
+    table = _table(name, root_path, data_path)
+    return Facts(table.sha256, *table.values.shape, natural_unit(table.offset))
+
+
 def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
-    """Return the checksum of a data set's file; a registered set needs no file."""
-    return DATASETS[name].sha256 if name in DATASETS else _table(name, root_path, data_path).sha256
+    """Return the checksum of a data set's file."""
+    return facts(name, root_path, data_path).sha256
 
 
 def window_counts(
     name: str, root_path: Path | str, data_path: str, seq_len: int, pred_len: int
 ) -> tuple[int, int, int]:
-    """Count the windows of training, validation and test; a registered set needs no file.
+    """Count the windows of training, validation and test.
 
     Raises:
         UserError: a part has none.
     """
-    rows, _ = _shape(name, root_path, data_path)
+    rows = facts(name, root_path, data_path).rows
     counts = _counts(_borders(name, rows), seq_len, pred_len)
     if min(counts) < 1:
-        more = (
-            n for n in itertools.count() if min(_counts(_borders("", n), seq_len, pred_len)) > 0
-        )
-        advice = "" if name in DATASETS else f" or bring {next(more)} rows"
+        longer = itertools.count(rows)
+        enough = (n for n in longer if min(_counts(_borders("", n), seq_len, pred_len)) > 0)
+        advice = "" if name in DATASETS else f" or give at least {next(enough)} rows"
         raise UserError(
             f"{name if name in DATASETS else Path(root_path) / data_path}: {rows} rows are too few "
             f"for --seq_len {seq_len} and --pred_len {pred_len}: a part has no window; "
@@ -249,34 +264,19 @@ def window_counts(
 def column_counts(
     name: str, root_path: Path | str, data_path: str, features: str, cols: Sequence[str] | None
 ) -> tuple[int, int]:
-    """Count the columns that go in and out; `cols` with the target; registered: without a file."""
-    if features == "S":
-        return 1, 1
-    width = len(cols) if cols else _shape(name, root_path, data_path)[1]
+    """Count the columns that go in and out; `cols` with the target, None for all."""
+    width = 1 if features == "S" else len(cols or ()) or facts(name, root_path, data_path).columns
     return width, width if features == "M" else 1
 
 
 def natural_freq(name: str, root_path: Path | str, data_path: str, embed: str = "timeF") -> str:
-    """Return the unit of the time features that fits a file's step; h for registered sets.
-
-    The embeddings fixed and learned know h and t only.
-    """
-    if name in DATASETS:
-        return "h"  # the released code's, whatever the step
-    unit = natural_unit(_table(name, root_path, data_path).offset)
+    """Return the unit of time that fits a file's step; fixed and learned know h and t only."""
+    unit = facts(name, root_path, data_path).freq
     return unit if embed == "timeF" else "t" if unit in "st" else "h"
 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
-
-
-def _shape(name: str, root_path: Path | str, data_path: str) -> tuple[int, int]:
-    """Return a data set's rows and columns."""
-    known = DATASETS.get(name)
-    if known:
-        return known.rows, known.columns
-    return _table(name, root_path, data_path).values.shape
 
 
 def _training_rows(path: Path, frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """Fetch registered data sets: `python -m data.download ETTh1 WTH`; without names, list them."""
 
 import argparse
-import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import pooch
 
 from data.registry import DATASETS, DOWNLOADS, DataSet
 from utils.errors import UserError, nearest
+from utils.files import sha256_of
 
 
 def fetch(dataset: DataSet, folder: Path) -> str:
@@ -26,7 +26,7 @@ def fetch(dataset: DataSet, folder: Path) -> str:
         UserError: the file is to be placed by hand, or what was fetched is not it.
     """
     path = dataset.below(folder)
-    if path.is_file() and _sha256(path) == dataset.sha256:
+    if path.is_file() and sha256_of(path.read_bytes()) == dataset.sha256:
         return f"{dataset.name}: already there, checksum right: {path}"
     if not dataset.url:
         state = "has another checksum" if path.exists() else "is not there"
@@ -52,18 +52,13 @@ def fetch(dataset: DataSet, folder: Path) -> str:
     return f"{dataset.name}: fetched, checksum right: {path}"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _listing(folder: Path) -> str:
     lines = []
     for dataset in DATASETS.values():
         absent = "not here" if dataset.url else "not here, placed by hand"
         paths = (path for path in [dataset.below(folder), *dataset.paths()] if path.is_file())
-        megabytes = f"{dataset.size / 1e6:.1f} MB"
-        lines.append(f"{dataset.name:8} {megabytes:>8}  {dataset.licence:13} {next(paths, absent)}")
+        size = f"{dataset.size / 1e6:.1f} MB"
+        lines.append(f"{dataset.name:8} {size:>8}  {dataset.licence:13} {next(paths, absent)}")
     return "\n".join(lines)
 
 

@@ -21,10 +21,6 @@ Forecaster = Callable[[Tensor], Tensor]
 def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
     """Score last value, a day ago, a week ago, and ridge regression on all test windows.
 
-    Args:
-        data: the data set.
-        config: lengths.
-
     Returns:
         For last, day, week and ridge: {"all": ..., "truncated": ...} as metrics.json holds them.
         `day` and `week` are None where they are not a whole number of equal steps, or would reach

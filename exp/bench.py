@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import io
+import itertools
 import multiprocessing
 import os
 import statistics
@@ -22,6 +23,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
 from exp.flags import Parser, parse
 from exp.state import TrainState
@@ -29,6 +31,7 @@ from models import MODELS
 from utils.environment import describe, peak_memory_mb
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
+from utils.output import run_command
 from utils.progress import Meter
 
 BATCH = 32
@@ -44,12 +47,13 @@ CONTENDERS = {  # and their flags, where they are ours
     PEER: "",
 }
 Step = Callable[[], object]
+Setting = tuple[int, ...]
 answers: dict[str, Callable[[], float]] = {}  # what a contender's process can be asked for
 
 
-def own_step(model: str, flags: str, asked: argparse.Namespace) -> Step:
+def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace) -> Step:
     """Return the training step that a run does."""
-    seq_len, label_len, pred_len, factor = asked.setting
+    seq_len, label_len, pred_len, factor = setting
     words = f"--model {model} --data {asked.data} --features S {flags} --lip_axis feature"
     words += f" --seq_len {seq_len} --label_len {label_len} --pred_len {pred_len}"
     words += f" --factor {factor} --d_model {asked.d_model} --d_ff {4 * asked.d_model}"
@@ -66,9 +70,9 @@ def own_step(model: str, flags: str, asked: argparse.Namespace) -> Step:
     return step
 
 
-def peer_step(model: str, asked: argparse.Namespace) -> Step:
+def peer_step(model: str, setting: Setting, asked: argparse.Namespace) -> Step:
     """Return a training step of neuralforecast's model of the same sizes, on random numbers."""
-    seq_len, label_len, pred_len, factor = asked.setting
+    seq_len, label_len, pred_len, factor = setting
     build = getattr(import_module("neuralforecast.models"), PEERS[model])
     losses = import_module("neuralforecast.losses.pytorch")
     sizes = {"h": pred_len, "input_size": seq_len, "futr_exog_list": list("abcd")}
@@ -93,12 +97,13 @@ def peer_step(model: str, asked: argparse.Namespace) -> Step:
     return step
 
 
-def prepare(model: str, contender: str, asked: argparse.Namespace) -> None:
+def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     device, flags = torch.device(asked.device), CONTENDERS[contender]
-    step = own_step(model, flags, asked) if flags else peer_step(model, asked)
+    more = (setting, asked)
+    step = own_step(model, flags, *more) if flags else peer_step(model, *more)
     matrix = torch.zeros(SIDE, SIDE, device=device)
     answers["step"] = lambda: _seconds(step, device)
     answers["memory"] = lambda: peak_memory_mb(device)
@@ -130,7 +135,7 @@ def _flops(step: Step) -> float:
     return float(counter.get_total_flops())
 
 
-def compare(model: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+def compare(model: str, setting: Setting, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Time a model's contenders at one setting.
 
     Returns:
@@ -140,7 +145,7 @@ def compare(model: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """
     names = [name for name in asked.contenders if name != PEER or model in PEERS]
     times: dict[str, list[float]] = {name: [] for name in names}
-    meter = Meter(f"{model} {'/'.join(map(str, asked.setting))}", asked.rounds + 1)
+    meter = Meter(f"{model} {'/'.join(map(str, setting))}", asked.rounds + 1)
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
         pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in names}
@@ -149,7 +154,7 @@ def compare(model: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
             return pools[name].submit(answer, what).result()
 
         for name, pool in pools.items():
-            pool.submit(prepare, model, name, asked).result()
+            pool.submit(prepare, model, name, setting, asked).result()
         for number in range(meter.total):
             for name in names:
                 seconds = ask(name, "step")
@@ -183,7 +188,7 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _setting(text: str) -> tuple[int, ...]:
+def _setting(text: str) -> Setting:
     parts = text.split("/")
     if len(parts) != 4:
         raise argparse.ArgumentTypeError(f"{text}: must be seq_len/label_len/pred_len/factor")
@@ -207,20 +212,14 @@ def main(words: list[str]) -> int:
     add("--data", default="demo", metavar="NAME", help="data set of our steps")
     add("--d_model", type=_whole, default=512, metavar="N", help="width, with 8 heads")
     add("--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of steps.csv")
-    try:
-        measure(parser.parse_args(words))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenProcessPool:
-        print("error: a contender's process was killed (out of memory?)", file=sys.stderr)
-        return 2
+    measure(parser.parse_args(words))
     return 0
 
 
 def measure(asked: argparse.Namespace) -> None:
     """Do what the flags ask for; what has been measured is written at once."""
-    found = describe(torch.device(asked.device))
+    words = ["--model", "informer", "--data", asked.data, "--device", asked.device]
+    found = describe(pick_device(parse(words)[1]))
     notes = {name: found[name] for name in ("processor", "device", "cores", "torch")}
     notes["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
     notes |= {name: getattr(asked, name) for name in ("data", "d_model", "threads", "rounds")}
@@ -232,17 +231,18 @@ def measure(asked: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     make_folder(asked.out)
     rows: list[dict[str, Any]] = []
-    for model in asked.models:
-        for setting in asked.settings:
-            asked.setting = setting
-            rows += compare(model, asked)
-            table = io.StringIO("".join(f"# {name}: {value}\n" for name, value in notes.items()))
-            table.seek(0, io.SEEK_END)
-            pd.DataFrame(rows).to_csv(table, index=False, float_format="%.4g")
-            write_atomic(asked.out / "steps.csv", table.getvalue().encode())
+    for model, setting in itertools.product(asked.models, asked.settings):
+        try:
+            rows += compare(model, setting, asked)
+        except BrokenProcessPool as error:
+            raise UserError("a contender's process was killed (out of memory?)") from error
+        table = io.StringIO("".join(f"# {name}: {value}\n" for name, value in notes.items()))
+        table.seek(0, io.SEEK_END)
+        pd.DataFrame(rows).to_csv(table, index=False, float_format="%.4g")
+        write_atomic(asked.out / "steps.csv", table.getvalue().encode())
     print(pd.DataFrame(rows).to_string(index=False, na_rep="-", float_format="%.3g"))
     print(f"wrote {asked.out / 'steps.csv'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_command(main))

@@ -12,7 +12,7 @@ from data.data_loader import ForecastData, load_data
 from exp.config import Config
 from exp.flags import Options
 from models import MODELS
-from models.layers import has_bf16_kernels
+from models.fast import has_bf16_kernels, keep_freed_memory
 from models.model import Informer
 from utils.errors import UserError
 from utils.timefeatures import parse_freq
@@ -33,8 +33,10 @@ class Exp_Basic:
     def __init__(self, config: Config, options: Options, data: ForecastData | None = None) -> None:
         self.config, self.options = config, options
         self.device = pick_device(options)
-        if config.amp == "bf16" and self.device.type == "cpu" and not has_bf16_kernels():
-            raise UserError("--amp bf16: this processor has no bf16 instructions; use --amp off")
+        if self.device.type == "cpu":
+            keep_freed_memory()
+            if config.amp == "bf16" and not has_bf16_kernels():
+                raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:
@@ -112,6 +114,7 @@ def load(config: Config, options: Options) -> ForecastData:
         seq_len=config.seq_len,
         label_len=config.label_len,
         pred_len=config.pred_len,
+        scaler_from=options.scaler_from,
     )
     if len(data.train) < config.batch_size:
         raise UserError(

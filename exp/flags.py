@@ -48,6 +48,9 @@ class Options:
     )
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training", on=True)
     load: Path | None = setting(None, RUNNING, "weights of this project's or of Informer2020's")
+    scaler_from: Path | None = setting(
+        None, RUNNING, "file whose training rows scale what --test_only tests (the tested file)"
+    )
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG", on=True)
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too", on=True)
     save_forecasts: bool = setting(
@@ -83,6 +86,8 @@ class Options:
             raise UserError("--test_only: name the weights with --load FILE")
         if self.load is not None and not self.test_only:
             raise UserError("--load: only --test_only reads weights; training resumes by itself")
+        if self.scaler_from is not None and not self.test_only:
+            raise UserError("--scaler_from: a run scales by its own training rows; leave it out")
 
 
 class Parser(argparse.ArgumentParser):

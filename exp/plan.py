@@ -119,17 +119,13 @@ class Plan:
         """Computing time left, one run after the other, if none stops early."""
         return sum(self.seconds[run.name] * (1 - share_done(run)) for run in self.to_do)
 
-    def show(self, at_a_time: int | None) -> None:
-        """Print a line a setting, then the sums.
-
-        Args:
-            at_a_time: runs that go on side by side; None where that is not known.
-        """
+    def show(self, side_by_side: int) -> None:
+        """Print a line a setting, then the sums; 0 runs side by side where that is not known."""
         settings: dict[tuple[str, ...], list[Run]] = {}
         for run in self.runs:
             settings.setdefault(run.words, []).append(run)
         titles = {words: _title(group[0]) for words, group in settings.items()}
-        width = max(map(len, titles.values()))
+        width = max(map(len, titles.values()), default=7)
         print(f"{'setting':{width}} {'runs':>6}{''.join(f'{s:>9}' for s in STATUSES)}  time each")
         for words, group in settings.items():
             each = [duration(self.seconds[run.name]) for run in group if run.name in self.seconds]
@@ -137,11 +133,11 @@ class Plan:
         print(f"{'in all':{width}} {self._counts(self.runs)}")
         if not self.to_do:
             return
-        known = f"at the pace of {len(self.paces)} finished runs"
+        pace = f"at the pace of {len(self.paces)} finished runs"
         print(
-            f"time left: about {duration(self.seconds_left / (at_a_time or 1))}, less with early "
-            f"stopping (runs at a time: {at_a_time or 'counted as 1'}, threads a run: "
-            f"{self.threads}; {known if self.paces else 'as on an AMD EPYC with AVX-512'})"
+            f"time left: about {duration(self.seconds_left / max(1, side_by_side))}, less with "
+            f"early stopping (runs at a time: {side_by_side or 'counted as 1'}, threads a run: "
+            f"{self.threads}; {pace if self.paces else 'as on an AMD EPYC with AVX-512'})"
         )
         kept = [r.config.d_model**2 for r in self.to_do if r.options.weights == "keep"]
         needed, folder = sum(kept) * WEIGHTS, self.to_do[0].options.results.absolute()

@@ -168,7 +168,11 @@ def test_loaded(exp: Exp_Informer) -> None:
     assert path is not None, "Options demands --load with --test_only"
     parse_windows(exp.options.plot_windows, len(exp.data.test))
     fit_weights(exp.model, load_weights(path), path)
-    print(f"{path}: weights as loaded, no training; nothing is recorded")
+    scaled_by = exp.options.scaler_from or exp.data.path
+    print(
+        f"{path}: weights as loaded, no training; scaled by the training rows of {scaled_by}; "
+        "nothing is recorded"
+    )
     report(exp.test().scores, exp)
     if exp.options.do_predict:
         names = [path.stem, sha256_of(path.read_bytes())[:8], exp.data.path.stem]

@@ -60,8 +60,10 @@ def main(words: list[str]) -> int:
         words: the command line without the program's name.
 
     Returns:
-        0 when all runs are done, 1 when one failed, 2 after a mistake in flags or data, 130 or 143
-        after SIGINT or SIGTERM.
+        0 when all runs are done, 1 when one failed, 130 or 143 after SIGINT or SIGTERM.
+
+    Raises:
+        UserError: a mistake in flags or data.
     """
     try:
         asked, common = build_parser().parse_known_args(words)
@@ -78,9 +80,6 @@ def main(words: list[str]) -> int:
             raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
         engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
         return sweep(runs, engine, asked.plan)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except Interrupted as error:
         print(f"stopped by {error}; the same command continues", file=sys.stderr)
         return error.exit_code
@@ -119,13 +118,12 @@ def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -
         Interrupted: a signal came; the runs under way have stopped at a resumable point.
     """
     plan = Plan(runs, engine.threads)
-    plan.show(engine.at_a_time)
+    plan.show(len(engine.slots or []))
     if plan_only:
         return 0
     for place in {(r.config.data, r.options.root_path, r.options.data_path) for r in plan.to_do}:
         locate(*place)
-    states = plan.states
-    errors = {name: state.error for name, state in states.items() if state.status == "failed"}
+    errors = {name: s.error for name, s in plan.states.items() if s.status == "failed"}
     left = {run.name: plan.seconds[run.name] * (1 - share_done(run)) for run in plan.to_do}
     total, begun, work = sum(left.values()), time.monotonic(), engine.carry_out(plan.to_do)
     bar = tqdm(
@@ -150,8 +148,8 @@ def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -
                         print(f"{text}: {name}: {error or 'done'}", flush=True)
             bar.refresh()
             stop.check()
-    skipped = sum(state.status == "done" for state in states.values())
-    done = len(states) - skipped - len(errors)
+    skipped = sum(state.status == "done" for state in plan.states.values())
+    done = len(runs) - skipped - len(errors)
     print(f"done {done}, skipped {skipped} (done before), failed {len(errors)}")
     for run in runs:
         if run.name in errors:

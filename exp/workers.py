@@ -45,7 +45,7 @@ def run_to_end(
     variables: Mapping[str, str],
     stopped: Callable[[], bool] | None = None,
 ) -> str | None:
-    """Carry out one run in a process of its own and return its error.
+    """Carry out one run in a process of its own and return its error, or None.
 
     Args:
         run: to be carried out.
@@ -53,9 +53,6 @@ def run_to_end(
         folder: that relative paths start from.
         variables: of the environment, beside those of this process.
         stopped: says that the process is to stop; so does an exception, as Ray's cancellation.
-
-    Raises:
-        UserError: the log cannot be written.
     """
     threads, log = run.options.threads or threads, folder / run.log
     command = [sys.executable, str(ROOT / "main_informer.py"), *run.flags]
@@ -120,23 +117,16 @@ class Local:
         count = torch.cuda.device_count() if free else 0
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         names = visible if len(visible) == count else [str(i) for i in range(count)]
-        gpus = [{"CUDA_VISIBLE_DEVICES": name} for name in names] if count else [{}]
+        gpus = [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
+        memory, most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cores()
+        if count and runs_per_gpu == "auto":
+            memory, most = torch.cuda.get_device_properties(0).total_memory, min(8, most // count)
+        each = min(most, memory // RUN_MEMORY)
         if count and runs_per_gpu != "auto":
             each = int(runs_per_gpu)
-        elif count:
-            memory = torch.cuda.get_device_properties(0).total_memory
-            each = min(8, cores() // count, memory // RUN_MEMORY)
-        else:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            each = min(cores(), memory // RUN_MEMORY)
         number = jobs or max(1, each) * len(gpus)
         slots = [gpus[i % len(gpus)] for i in range(number)]
         return cls(slots, options.threads or max(1, cores() // number))
-
-    @property
-    def at_a_time(self) -> int:
-        """How many runs go on at a time."""
-        return len(self.slots)
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Start a run whenever a slot is free."""
@@ -176,7 +166,7 @@ class OnRay:
     address: str
     gpus_per_run: float | None
     threads: int
-    at_a_time: int | None = None
+    slots: None = None  # Ray alone knows how many fit
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Submit all runs at once; Ray starts them as processors and GPUs get free.

@@ -5,34 +5,23 @@ Shapes: B batch, L length, H heads, E = d_model / H. Both attentions map queries
 """
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dropout import Dropout
-from models.layers import Linear, multiply
+from models.fast import Dropout, Linear
 
-# Scores held at once while active queries are chosen: 2^22 numbers (16 MB of fp32) stay in a
-# processor's cache, and the whole score matrix, large at long inputs, never exists.
-BLOCK = 2**22
-
-
-def draw_keys(queries: int, keys: int, samples: int, device: torch.device) -> Tensor:
-    """Draw each query's sample of keys, on the CPU whatever the device: runs are then repeatable.
-
-    Returns:
-        Key indices [queries, samples] on the device, with replacement.
-    """
-    # From pinned memory a copy to a GPU does not keep the host waiting.
-    drawn = torch.randint(keys, (queries, samples), pin_memory=device.type == "cuda")
-    return drawn.to(device, non_blocking=True)
+BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32
 
 
 @torch.no_grad()
 def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     """Measure how far each query's scores stand out: largest sampled score - sum / L_K.
+
+    Informer counts O(L log L), since a query is scored against its U sampled keys only. Fetching
+    them, [B, H, L_Q, U, E], takes 4 to 12 times as long as scoring all keys in a dense product: so
+    all scores are computed, a few windows at a time, and the sampled ones picked.
 
     Args:
         q: queries [B, H, L_Q, E].
@@ -42,16 +31,13 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     Returns:
         The measure M of ProbSparse attention, [B, H, L_Q], fp32.
     """
-    index = samples.expand(q.shape[0] * q.shape[1], -1, -1)  # [B * H, L_Q, U]
-    pairs = max(1, BLOCK // (q.shape[2] * k.shape[2]))  # of a window and a head
+    windows = max(1, BLOCK // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
     blocks = []
-    for queries, keys, sampled in zip(
-        q.flatten(0, 1).split(pairs), k.flatten(0, 1).split(pairs), index.split(pairs), strict=True
-    ):
-        scores = multiply(torch.matmul, queries, keys.transpose(1, 2))  # [pairs, L_Q, L_K]
-        scores = scores.gather(2, sampled).float()  # [pairs, L_Q, U]
-        blocks.append(scores.amax(2) - scores.sum(2) / k.shape[2])
-    return torch.cat(blocks).view(q.shape[:3])
+    for queries, keys in zip(q.split(windows), k.split(windows), strict=True):
+        scores = queries @ keys.transpose(2, 3)  # [windows, H, L_Q, L_K]
+        sampled = scores.gather(3, samples.expand(*scores.shape[:2], -1, -1)).float()  # [.., U]
+        blocks.append(sampled.amax(3) - sampled.sum(3) / k.shape[2])
+    return torch.cat(blocks)
 
 
 class ProbAttention(nn.Module):
@@ -74,10 +60,12 @@ class ProbAttention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
         """Attend; draws one sample of keys from torch's default CPU generator."""
-        queries, keys, width = q.shape[2], k.shape[2], q.shape[3]
-        samples = draw_keys(queries, keys, self._count(keys), q.device)
+        queries, keys = q.shape[2], k.shape[2]
+        # Drawn on the CPU: the same keys on every device. Pinned: the copy keeps no host waiting.
+        samples = torch.randint(keys, (queries, self._count(keys)), pin_memory=q.is_cuda)
+        samples = samples.to(q.device, non_blocking=True)
         active = sparsity(q, k, samples).topk(self._count(queries), sorted=False).indices
-        rows = active[..., None].expand(-1, -1, -1, width)  # [B, H, u, E]
+        rows = active[..., None].expand(-1, -1, -1, q.shape[3])  # [B, H, u, E]
         visible = None
         if self.masked:
             visible = torch.arange(keys, device=q.device) <= active[..., None]  # [B, H, u, L_K]
@@ -85,12 +73,11 @@ class ProbAttention(nn.Module):
         else:
             lazy = v.mean(dim=2, keepdim=True).expand_as(q)
         weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]
-        context = lazy.scatter(2, rows, multiply(torch.matmul, weights, v))
+        context = lazy.scatter(2, rows, weights @ v)
         if not self.output_attention:
             return context, None
         maps = weights.new_full((*q.shape[:3], keys), 1 / keys)
-        maps = maps.scatter(2, active[..., None].expand_as(weights), weights)
-        return context, maps
+        return context, maps.scatter(2, active[..., None].expand_as(weights), weights)
 
 
 class FullAttention(nn.Module):
@@ -114,14 +101,13 @@ class FullAttention(nn.Module):
         if self.masked:
             visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
         if not self.output_attention and not (self.training and self.dropout.p):
-            attend = partial(F.scaled_dot_product_attention, attn_mask=visible)
-            return multiply(attend, q, k, v), None
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=visible), None
         weights = self.dropout(_weights(q, k, visible))  # [B, H, L_Q, L_K]
-        return multiply(torch.matmul, weights, v), weights if self.output_attention else None
+        return weights @ v, weights if self.output_attention else None
 
 
 def _weights(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor:
-    scores = multiply(torch.matmul, q, k.transpose(2, 3)) / math.sqrt(q.shape[3])
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
     if visible is not None:
         scores = scores.masked_fill(~visible, -math.inf)
     return scores.softmax(dim=3)
@@ -155,11 +141,11 @@ class AttentionLayer(nn.Module):
     def forward(
         self, x: Tensor, memory: Tensor, last: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from x [B, L, d_model] to memory [B, L_K, d_model].
+        """Attend from x to memory.
 
         Args:
-            x: where the queries come from.
-            memory: where keys and values come from.
+            x: [B, L, d_model], where the queries come from.
+            memory: [B, L_K, d_model], where keys and values come from.
             last: give the last steps only; None gives all.
 
         Returns:

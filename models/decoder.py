@@ -1,35 +1,25 @@
 """Informer's decoder: one pass gives all forecast steps."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from models.attn import AttentionLayer
 from models.encoder import FeedForward
-from models.layers import LayerNorm
+from models.fast import LayerNorm
 
 
 class DecoderLayer(FeedForward):
-    """Masked self-attention, cross-attention and feed-forward, each added and normalised.
-
-    Args:
-        self_attention: masked attention over the decoder's own steps.
-        cross_attention: attention to the encoder's output.
-        d_model: channels.
-        d_ff: channels between the two pointwise convolutions.
-        dropout: probability, in [0, 1).
-        activation: "gelu" (exact) or "relu".
-    """
+    """Masked self-attention, cross-attention and feed-forward, each added and normalised."""
 
     def __init__(
         self,
         self_attention: AttentionLayer,
         cross_attention: AttentionLayer,
         d_model: int,
-        *,
-        d_ff: int,
-        dropout: float,
-        activation: str,
+        **feed_forward: Any,
     ) -> None:
-        super().__init__(d_model, d_ff, dropout, activation)
+        super().__init__(d_model, **feed_forward)
         self.self_attention = self_attention
         self.cross_attention = cross_attention
         self.norm1 = LayerNorm(d_model)
@@ -56,8 +46,8 @@ class Decoder(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, out_len: int) -> Tensor:
         """Map [B, label_len + out_len, d_model] to the forecast steps [B, out_len, d_model].
 
-        After the last self-attention no step looks at another one, so from there on only the
-        forecast steps are computed: same result, and the label steps' share of the work saved.
+        After the last self-attention no step looks at another one: from there on only the forecast
+        steps are computed.
         """
         for layer in self.layers[:-1]:
             x = layer(x, memory, x.shape[1])

@@ -1,12 +1,12 @@
 """From numbers and dates to the embedded input, and the regularizer's value on it."""
 
 import math
+from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
 
-from models.dropout import Dropout
-from models.layers import CircularConv, Linear
+from models.fast import Dropout, Linear, TimeConv
 from models.lipreg import LipReg
 from utils.timefeatures import FEATURE_WIDTH, parse_freq
 
@@ -15,11 +15,7 @@ CALENDAR = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}  # co
 
 
 def sinusoids(length: int, d_model: int) -> Tensor:
-    """Tabulate sine (even channels) and cosine (odd) of wavelengths 2 pi to 10,000 * 2 pi.
-
-    Args:
-        length: number of positions.
-        d_model: number of channels, even.
+    """Tabulate sine (even channels) and cosine (odd), wavelengths 2 pi to 10,000 * 2 pi.
 
     Returns:
         [length, d_model], fp32.
@@ -29,17 +25,9 @@ def sinusoids(length: int, d_model: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-class TokenEmbedding(nn.Module):
-    """Value embedding: a kernel-3 circular convolution over time."""
-
-    def __init__(self, c_in: int, d_model: int) -> None:
-        super().__init__()
-        self.tokenConv = CircularConv(c_in, d_model)
-        nn.init.kaiming_normal_(self.tokenConv.weight, nonlinearity="leaky_relu")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map values [B, L, c_in] to [B, L, d_model]."""
-        return self.tokenConv(x)
+def named(**module: nn.Module) -> nn.Module:
+    """Wrap a module under the name that it has in Informer2020's checkpoints."""
+    return nn.Sequential(OrderedDict(module))
 
 
 class PositionalEmbedding(nn.Module):
@@ -58,45 +46,24 @@ class PositionalEmbedding(nn.Module):
         return self.pe[:, :length]
 
 
-class FixedEmbedding(nn.Module):
-    """A frozen sinusoid table, looked up by integers."""
-
-    def __init__(self, size: int, d_model: int) -> None:
-        super().__init__()
-        self.emb = nn.Embedding.from_pretrained(sinusoids(size, d_model), freeze=True)
-
-    def forward(self, index: Tensor) -> Tensor:
-        """Map integers [B, L] to [B, L, d_model]."""
-        return self.emb(index)
-
-
 class CalendarEmbedding(nn.Module):
-    """Sum of one lookup table per calendar column: frozen ("fixed") or trained ("learned")."""
+    """Sum of one lookup table per calendar column: frozen sinusoids ("fixed") or "learned"."""
 
     def __init__(self, d_model: int, embed: str, freq: str) -> None:
         super().__init__()
-        table = FixedEmbedding if embed == "fixed" else nn.Embedding
-        self.columns = [f"{name}_embed" for name in CALENDAR if name != "minute" or freq == "t"]
         for name, size in CALENDAR.items():
-            if f"{name}_embed" in self.columns:
-                self.add_module(f"{name}_embed", table(size, d_model))
+            if name == "minute" and freq != "t":
+                continue
+            if embed == "fixed":
+                table = named(emb=nn.Embedding.from_pretrained(sinusoids(size, d_model)))
+            else:
+                table = nn.Embedding(size, d_model)
+            self.add_module(f"{name}_embed", table)
 
     def forward(self, x_mark: Tensor) -> Tensor:
         """Map integer columns [B, L, T] to [B, L, d_model]."""
-        tables = zip(self.columns, x_mark.long().unbind(-1), strict=True)
-        return torch.stack([self.get_submodule(name)(column) for name, column in tables]).sum(0)
-
-
-class TimeFeatureEmbedding(nn.Module):
-    """A linear layer on real-valued time features."""
-
-    def __init__(self, d_model: int, freq: str) -> None:
-        super().__init__()
-        self.embed = Linear(FEATURE_WIDTH[freq], d_model)
-
-    def forward(self, x_mark: Tensor) -> Tensor:
-        """Map features [B, L, T] to [B, L, d_model]."""
-        return self.embed(x_mark)
+        columns = zip(self.children(), x_mark.long().unbind(-1), strict=True)
+        return torch.stack([table(column) for table, column in columns]).sum(0)
 
 
 class DataEmbedding(nn.Module):
@@ -114,7 +81,7 @@ class DataEmbedding(nn.Module):
 
     Raises:
         ValueError: an odd d_model, or a freq that the calendar tables do not know.
-        UserError: a freq that nobody knows.
+        UserError: an unknown freq.
     """
 
     def __init__(
@@ -134,16 +101,17 @@ class DataEmbedding(nn.Module):
             raise ValueError(f"embed {embed} knows freq h and t, not {freq!r}: choose timeF")
         if d_model % 2:
             raise ValueError(f"d_model must be even for sine and cosine pairs, got {d_model}")
-        self.value_embedding = TokenEmbedding(c_in, d_model)
+        convolution = TimeConv(c_in, d_model, 3)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
+        self.value_embedding = named(tokenConv=convolution)
         self.position_embedding = PositionalEmbedding(d_model)
         self.temporal_embedding = (
-            TimeFeatureEmbedding(d_model, freq)
+            named(embed=Linear(FEATURE_WIDTH[freq], d_model))
             if embed == "timeF"
             else CalendarEmbedding(d_model, embed, freq)
         )
         self.dropout = Dropout(dropout)
-        self.lip_axis = lip_axis
-        self.lip_norm = lip_norm
+        self.lip_axis, self.lip_norm = lip_axis, lip_norm
 
     def forward(self, x: Tensor, x_mark: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embed a batch of windows.

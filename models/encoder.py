@@ -1,63 +1,45 @@
 """Informer's encoder: attention layers with distilling between them."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from models.attn import AttentionLayer
-from models.dropout import Dropout
-from models.layers import CircularConv, LayerNorm, PointwiseConv
-
-# Numbers of [B, L, d_ff] that are computed at a time where there are more than WHOLE: they stay in
-# a processor's cache. What follows conv1 is made again in the backward pass, not kept for it.
-PIECE = 2**22
-WHOLE = 2**24
+from models.fast import Dropout, LayerNorm, TimeConv, max_pool, piecewise
 
 
 class FeedForward(nn.Module):
-    """Base of both layers: two pointwise convolutions after the attention."""
-
-    def __init__(self, d_model: int, d_ff: int, dropout: float, activation: str) -> None:
-        super().__init__()
-        self.conv1 = PointwiseConv(d_model, d_ff)
-        self.conv2 = PointwiseConv(d_ff, d_model)
-        self.dropout = Dropout(dropout)
-        self.activation: Callable[[Tensor], Tensor] = {"gelu": F.gelu, "relu": F.relu}[activation]
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """Map [B, L, d_model] through d_ff channels and back."""
-        width = x.shape[1] * self.conv1.out_channels  # numbers of a window
-        if x.device.type != "cpu" or x.shape[0] * width <= WHOLE:
-            return self.dropout(self._contract(self.conv1(x)))
-        pieces = [
-            checkpoint(self._contract, self.conv1(piece), use_reentrant=False)
-            for piece in x.split(max(1, PIECE // width))
-        ]
-        return self.dropout(torch.cat(pieces))
-
-    def _contract(self, h: Tensor) -> Tensor:
-        """Map [B, L, d_ff], not yet activated, to [B, L, d_model]."""
-        return self.conv2(self.dropout(self.activation(h)))
-
-
-class EncoderLayer(FeedForward):
-    """Self-attention and feed-forward, each added to its input and normalised.
+    """What encoder and decoder layers share: two pointwise convolutions after the attention.
 
     Args:
-        attention: the self-attention with its projections.
         d_model: channels.
-        d_ff: channels between the two pointwise convolutions.
+        d_ff: channels between the two convolutions.
         dropout: probability, in [0, 1).
         activation: "gelu" (exact) or "relu".
     """
 
-    def __init__(
-        self, attention: AttentionLayer, d_model: int, d_ff: int, dropout: float, activation: str
-    ) -> None:
-        super().__init__(d_model, d_ff, dropout, activation)
+    def __init__(self, d_model: int, d_ff: int, dropout: float, activation: str) -> None:
+        super().__init__()
+        self.conv1 = TimeConv(d_model, d_ff, 1)
+        self.conv2 = TimeConv(d_ff, d_model, 1)
+        self.dropout = Dropout(dropout)
+        self.activation = {"gelu": F.gelu, "relu": F.relu}[activation]
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Map [B, L, d_model] through d_ff channels and back."""
+        return self.dropout(piecewise(self._convolve, x, self.conv1.out_channels))
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return self.conv2(self.dropout(self.activation(self.conv1(x))))
+
+
+class EncoderLayer(FeedForward):
+    """Self-attention and feed-forward (d_ff, dropout, activation), each added and normalised."""
+
+    def __init__(self, attention: AttentionLayer, d_model: int, **feed_forward: Any) -> None:
+        super().__init__(d_model, **feed_forward)
         self.attention = attention
         self.norm1 = LayerNorm(d_model)
         self.norm2 = LayerNorm(d_model)
@@ -74,28 +56,18 @@ class ConvLayer(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.downConv = CircularConv(d_model, d_model)
+        self.downConv = TimeConv(d_model, d_model, 3)
         self.norm = nn.BatchNorm1d(d_model)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, L, d_model] to [B, ceil(L / 2), d_model]."""
         x = self.downConv(x)
         x = self.norm(x.flatten(0, 1)).view(x.shape)
-        # Channels second in shape but last in memory: torch pools such an image without a copy.
-        x = x.transpose(1, 2).unsqueeze(2)  # [B, d_model, 1, L]
-        # ELU rises everywhere, so pooling first gives the same values with half the ELUs.
-        x = F.elu(F.max_pool2d(x, (1, 3), stride=(1, 2), padding=(0, 1)))
-        return x.squeeze(2).transpose(1, 2)
+        return F.elu(max_pool(x))  # ELU rises everywhere: it may as well come after the pooling
 
 
 class Encoder(nn.Module):
-    """Attention layers, distilled in between, and a final LayerNorm.
-
-    Args:
-        layers: the attention layers.
-        d_model: channels.
-        distil: halve the length after every layer but the last.
-    """
+    """Attention layers, distilling after every layer but the last if asked for, and a LayerNorm."""
 
     def __init__(self, layers: list[EncoderLayer], d_model: int, distil: bool) -> None:
         super().__init__()

@@ -10,55 +10,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NORMALISATIONS = ("max", "range", "none")
-PIECE = 2**20  # numbers differenced at a time: they stay in a processor's cache
-
-
-def divisor(x: Tensor, how: str = "max") -> Tensor | float:
-    """Give what a normalisation divides a whole batch by; gradients flow through it.
-
-    The published normalisation is (x - min) / max. Its minimum cancels in every difference, so
-    the divisor alone decides, and dividing once, after averaging, gives the same value.
-
-    Args:
-        x: any shape, any unit.
-        how: "max" is x's maximum, as published; "range" max - min; "none" 1.
-
-    Returns:
-        A scalar in x's unit. Where it is 0 the normalised regularizer is not finite.
-
-    Raises:
-        ValueError: the normalisation is none of the three.
-    """
-    if how not in NORMALISATIONS:
-        raise ValueError(
-            f"unknown normalisation {how!r}: choose one of {', '.join(NORMALISATIONS)}"
-        )
-    if how == "none":
-        return 1.0
-    return x.max() if how == "max" else x.max() - x.min()
 
 
 def LipReg(x0: Tensor, transpose: bool = True, normalize: bool | str = True) -> Tensor:
     """Give the mean squared difference of neighbours along a sequence (Definition 3.1, Eq. 3).
 
+    As published, x0 becomes (x0 - min) / max, both of the whole batch. The minimum cancels in
+    every difference, and dividing once, after averaging, gives the same value; gradients flow
+    through max.
+
+    "max" suits an embedding whose largest value is well above 0, as Informer's is. Where no value
+    is positive it means nothing: near 0 LipReg explodes, at 0 it is infinite, below 0 the value
+    closest to 0 decides. Take "range" (max - min), which ignores shift and scale, or "none", under
+    which a model can change LipReg by scaling its embedding alone. LipReg of a constant is always
+    0, also of zeros, where the published function gives 0 / 0.
+
     Args:
-        x0: [B, H, L] with transpose, [B, L, H] without: L steps of H features.
+        x0: [B, H, L] with transpose, [B, L, H] without: L steps of H features, in any unit.
         transpose: says that the steps stand last, as in convolutional models.
-        normalize: True means "max" (as published), False "none"; or a name `divisor` knows.
+        normalize: "max" or True (as published), "range", "none" or False.
 
     Returns:
-        A differentiable scalar, zero for constant sequences without normalisation.
+        A differentiable scalar.
 
     Raises:
         ValueError: x0 is not 3-D, has fewer than two steps, or the normalisation is unknown.
     """
-    if not transpose:
-        x0 = _checked(x0, step_axis=1).transpose(1, 2)  # [B, L, H] -> [B, H, L]
+    x = _checked(x0, 2) if transpose else _checked(x0, 1).transpose(1, 2)  # [B, H, L]
     how = normalize if isinstance(normalize, str) else ("max" if normalize else "none")
-    x = _checked(x0, step_axis=2)
-    # Means and not sums: half-precision inputs of other models would overflow.
-    means = [F.mse_loss(part[..., 1:], part[..., :-1]) * (len(part) / len(x)) for part in _parts(x)]
-    return torch.stack(means).sum() / divisor(x, how) ** 2
+    lip = F.mse_loss(x[..., 1:], x[..., :-1])  # Eq. 3: mean of (x_{k+1} - x_k)^2
+    return lip / _divisor(x0, how, lip) ** 2
 
 
 def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:
@@ -66,23 +47,30 @@ def lipschitz_constant(x: Tensor, normalize: str = "none") -> Tensor:
 
     Args:
         x: [B, L, D], L steps of D channels.
-        normalize: a name that `divisor` knows.
+        normalize: "max", "range" or "none", as for LipReg.
 
     Returns:
-        A scalar: max over time of |x_{k+1} - x_k|, averaged over batch and channels; divided by
-        the size of the divisor.
+        A scalar: max over time of |x_{k+1} - x_k|, averaged over batch and channels; divided by the
+        size of the normalisation's divisor.
 
     Raises:
         ValueError: as for LipReg.
     """
-    x = _checked(x, step_axis=1)
-    steepest = [(part[:, 1:] - part[:, :-1]).abs().amax(dim=1) for part in _parts(x)]
-    return torch.cat(steepest).mean() / abs(divisor(x, normalize))  # mean over [B, D]
+    x = _checked(x, 1)
+    steepest = (x[:, 1:] - x[:, :-1]).abs().amax(dim=1).mean()  # [B, D] -> scalar
+    return steepest / abs(_divisor(x, normalize, steepest))
 
 
-def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Split [B, ...] along the batch."""
-    return x.split(max(1, PIECE // x[0].numel()))
+def _divisor(x: Tensor, how: str, value: Tensor) -> Tensor | float:
+    """Give what a normalisation divides by: 1 for a constant, whose value is 0 as it stands."""
+    if how not in NORMALISATIONS:
+        raise ValueError(
+            f"unknown normalisation {how!r}: choose one of {', '.join(NORMALISATIONS)}"
+        )
+    if how == "none":
+        return 1.0
+    size = x.max() if how == "max" else x.max() - x.min()
+    return torch.where(value == 0, 1.0, size)
 
 
 def _checked(x: Tensor, step_axis: int) -> Tensor:

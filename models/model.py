@@ -10,7 +10,7 @@ from models.attn import AttentionLayer, FullAttention, ProbAttention
 from models.decoder import Decoder, DecoderLayer
 from models.embed import DataEmbedding
 from models.encoder import Encoder, EncoderLayer, EncoderStack
-from models.layers import Linear
+from models.fast import Linear
 from models.lipreg import NORMALISATIONS
 
 
@@ -21,7 +21,7 @@ class Forecast(NamedTuple):
         pred: forecast of the scaled series [B, out_len, c_out], fp32.
         lip: LipReg of the encoder's embedding, an fp32 scalar.
         attns: maps [B, H, L, L] of each encoder layer, or None unless output_attention.
-        embedded: the encoder's embedded input, after dropout [B, seq_len, d_model].
+        embedded: the encoder's embedded input [B, seq_len, d_model] after dropout.
     """
 
     pred: Tensor
@@ -34,28 +34,21 @@ class Informer(nn.Module):
     """Informer (Zhou et al., AAAI 2021). State keys and shapes are those of Informer2020.
 
     Args:
-        enc_in: number of series the encoder reads.
-        dec_in: number of series the decoder reads.
-        c_out: number of series forecast.
-        seq_len: input steps, for the record: no weight depends on them.
-        label_len: observed steps the decoder starts from, for the record as well.
+        enc_in, dec_in, c_out: number of series read by encoder and decoder, and forecast.
+        seq_len, label_len: input steps, and observed ones at the decoder's start; for the record.
         out_len: forecast steps.
         factor: ProbSparse sampling factor c.
-        d_model: channels.
-        n_heads: attention heads.
-        e_layers: encoder layers.
-        d_layers: decoder layers.
-        d_ff: channels inside the feed-forward part.
+        d_model, d_ff, n_heads: channels, those inside the feed-forward part, and attention heads.
+        e_layers, d_layers: number of encoder and decoder layers.
         dropout: probability, in [0, 1).
         attn: self-attention, "prob" or "full".
-        embed: time embedding, "timeF", "fixed" or "learned".
-        freq: spacing of the time features.
+        embed, freq: time embedding ("timeF", "fixed", "learned"), and spacing of its features.
         activation: "gelu" or "relu".
         output_attention: return the encoder's attention maps.
         distil: halve the length between encoder layers.
         mix: the decoder's self-attention mixes heads and steps.
-        lip_axis: LipReg differences along "time" or "feature".
-        lip_norm: normalisation of LipReg, "max", "range" or "none".
+        lip_axis, lip_norm: LipReg's axis ("time", "feature") and normalisation ("max", "range",
+            "none").
         amp: "bf16" runs encoder and decoder in bfloat16 on fp32 weights; "off" all in fp32.
 
     Raises:
@@ -100,24 +93,16 @@ class Informer(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        self.out_len = out_len
-        self.output_attention = output_attention
-        self.amp = amp
+        self.out_len, self.output_attention, self.amp = out_len, output_attention, amp
         time: dict[str, Any] = {"embed": embed, "freq": freq, "dropout": dropout}
-        self.enc_embedding = DataEmbedding(
-            enc_in, d_model, lip_axis=lip_axis, lip_norm=lip_norm, **time
-        )
+        lip: dict[str, Any] = {"lip_axis": lip_axis, "lip_norm": lip_norm}
+        self.enc_embedding = DataEmbedding(enc_in, d_model, **time, **lip)
         self.dec_embedding = DataEmbedding(dec_in, d_model, **time)
-
         layer: dict[str, Any] = {"d_ff": d_ff, "dropout": dropout, "activation": activation}
 
         def self_attention(masked: bool, maps: bool, mix: bool) -> AttentionLayer:
-            attention = (
-                ProbAttention(masked, factor, maps)
-                if attn == "prob"
-                else FullAttention(masked, dropout, maps)
-            )
-            return AttentionLayer(attention, d_model, n_heads, mix)
+            prob, full = ProbAttention(masked, factor, maps), FullAttention(masked, dropout, maps)
+            return AttentionLayer(prob if attn == "prob" else full, d_model, n_heads, mix)
 
         def encoder(depth: int) -> Encoder:
             attentions = [self_attention(False, output_attention, False) for _ in range(depth)]
@@ -127,11 +112,8 @@ class Informer(nn.Module):
             cross_attention = AttentionLayer(FullAttention(False, dropout), d_model, n_heads)
             return DecoderLayer(self_attention(True, False, mix), cross_attention, d_model, **layer)
 
-        self.encoder = (
-            encoder(e_layers)
-            if isinstance(e_layers, int)
-            else EncoderStack([encoder(depth) for depth in e_layers])
-        )
+        stack = not isinstance(e_layers, int)
+        self.encoder = EncoderStack(list(map(encoder, e_layers))) if stack else encoder(e_layers)
         self.decoder = Decoder([decoder_layer() for _ in range(d_layers)], d_model)
         self.projection = Linear(d_model, c_out)
 
@@ -165,10 +147,5 @@ class InformerStack(Informer):
         e_layers: depth of each encoder; the i-th, from 0, reads the last seq_len // 2^i steps.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        e_layers: Sequence[int] = (3, 2, 1),
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, e_layers: Sequence[int] = (3, 2, 1), **kwargs: Any) -> None:
         super().__init__(*args, e_layers=tuple(e_layers), **kwargs)

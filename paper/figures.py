@@ -74,7 +74,7 @@ class Cell:
         for run in arm["run"]:
             try:
                 found.append(reader(run))
-            except (UserError, FileNotFoundError) as error:
+            except UserError as error:
                 self.gaps.append(f"{error}.")
         return found
 
@@ -109,7 +109,7 @@ def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
             axis.plot(points.index, points, MARKER[sign], color=COLOR[sign], label=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
-    n = between(len(arm) for arm in cell.arms.values())
+    n = between([len(arm) for arm in cell.arms.values()])
     return f"{cell.heading}: " + (f"mean, n = {n}" if mean else f"one run each, seed {cell.seed:g}")
 
 
@@ -118,9 +118,8 @@ def changes(cell: Cell, axis: Axes) -> str:
     curve = cell.printed("figure3").set_index("lam")["mse"].rename(lambda lam: -float(lam))
     curve = 100 * (curve / curve.get(0.0, math.nan) - 1)
     ticks = sorted({0.0, *cell.d.columns, *curve.index})
-    if len(curve):
-        at = [ticks.index(c) for c in curve.index]
-        axis.plot(at, curve, "x:", color=plots.GREY, linewidth=0.8, label="printed")
+    at, label = [ticks.index(c) for c in curve.index], "printed" if len(curve) else None
+    axis.plot(at, curve, "x:", color=plots.GREY, linewidth=0.8, label=label)
     for c in cell.d.columns:
         values, at = cell.d[c].dropna(), ticks.index(c)
         left = [at - 0.12] * len(values)
@@ -133,7 +132,7 @@ def changes(cell: Cell, axis: Axes) -> str:
     axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
     plots.fit_around_zero(axis)
     axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between(cell.d.count())}"
+    return f"{cell.heading}, n = {between([*cell.d.count()])}"
 
 
 def step_errors(cell: Cell, axis: Axes) -> str:
@@ -166,7 +165,7 @@ def step_changes(cell: Cell, axis: Axes) -> str:
             axis.plot(steps, mean, **style)
     plots.fit_around_zero(axis)
     axis.set(xlabel="forecast step", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between(cell.d.count())}"
+    return f"{cell.heading}, n = {between([*cell.d.count()])}"
 
 
 def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
@@ -191,8 +190,7 @@ def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> st
         pred = samples["pred"][samples["rank"].tolist().index(rank)]
         axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *pred], **style)
     plots.date_axis(axis)
-    unit = f"{samples['target']} (original units)" if rank == FIXED[0] else ""
-    axis.set_ylabel(unit, parse_math=False)  # a column may be called "$"
+    axis.set_ylabel(str(samples["target"]), parse_math=False)  # a column may be called "$"
     return f"{cell.heading}\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
 
 
@@ -213,10 +211,9 @@ def look(arm: Any) -> dict[str, Any]:
     return {"color": COLOR[sign], "linestyle": LINE[sign], "label": f"c = {signed(c)}"}
 
 
-def between(counts: Any) -> str:
+def between(counts: Sequence[int]) -> str:
     """Write the range of some counts."""
-    found = sorted(set(counts))
-    return f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
 ONE_C = "Of several c of one sign, the one with most seeds is shown, of equals that nearest to ±2."
@@ -245,18 +242,14 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
     "windows": (
         "the same test windows",
         "The windows at 1/4, 1/2 and 3/4 of the test part, as one run of each c forecasts them, "
-        f"after at most two forecast lengths of the input. {ONE_C}",
+        f"in original units, after at most two forecast lengths of the input. {ONE_C}",
         windows,
     ),
 }
 
 
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow.
-
-    Args:
-        runs: where histories and arrays are read from.
-        scored: as `records.score_windows` returns it.
+    """Draw every figure that the runs allow; scored as `records.score_windows` returns it.
 
     Returns:
         The figures, and a sentence for each file that could not be read.
@@ -274,7 +267,7 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
             words += [f"results version {one['results_version']:g}"] * several
             words = [word for word in words if word not in ("informer", "off", "")]
             title = f"{one['dataset']} {one['features']}: {what}"
-            name = "-".join([kind, one["dataset"], one["features"], *words])
+            name = " ".join([kind, one["dataset"], one["features"], *words])
             name = re.sub(r"[^\w.]+", "-", name)
             name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
             drawing = plots.compose(title, ", ".join(words), rows)

@@ -165,11 +165,12 @@ def choices(scored: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*scored.columns, "sign", "tried", "n", "chosen", "mse_zero"])
 
 
-def sentences(scored: pd.DataFrame) -> list[str]:
+def sentences(scored: pd.DataFrame, numbers: bool = True) -> list[str]:
     """Say in plain words, one sentence a cell, what its runs show.
 
     Args:
         scored: over all windows.
+        numbers: whether to give the changes and their intervals.
     """
     frame, lines = contrasts(scored), []
     for key, cell in summarise(scored).groupby(CELL, sort=False):
@@ -182,11 +183,11 @@ def sentences(scored: pd.DataFrame) -> list[str]:
         model, least = cell["mse"].min(), scores[best]
         end = f"; {best} ({least:.4f}) is better than every c (at best {model:.4f})"
         end = end if least < model else f"; at best {model:.4f}, below every baseline"
-        lines.append(f"{name}: {_shown(rows)}{end}.")
+        lines.append(f"{name}: {_shown(rows, numbers)}{end}.")
     return lines
 
 
-def _shown(rows: pd.DataFrame) -> str:
+def _shown(rows: pd.DataFrame, numbers: bool) -> str:
     """Say which c have an interval beside c = 0."""
     if rows.empty:
         return "nothing to compare, for want of a seed with both c = 0 and another c"
@@ -194,6 +195,9 @@ def _shown(rows: pd.DataFrame) -> str:
         return "one seed with c = 0 and another c, from which nothing can be said"
 
     def named(part: pd.DataFrame) -> str:
+        if not numbers:
+            seeds = " to ".join(map(str, sorted({min(part["n"]), max(part["n"])})))
+            return f"c = {joined(part['first'])} ({seeds} seeds)"
         return ", ".join(
             f"c = {row['first']:g} ({interval(row)}, n = {row['n']})"
             for row in part.to_dict("records")

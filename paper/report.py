@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from paper.figures import draw_all
@@ -23,7 +22,7 @@ from utils.progress import duration
 from utils.text import DIGITS, Column, Table
 
 # Columns that say which row it is: they become the row's heading.
-MOST = 40  # rows of every c and baseline: with more, the paper's shape is shown instead
+MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
 LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
 
 
@@ -42,9 +41,10 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     used = scored.loc[scored["outcome"] == "ok"]
     tested = verdicts(runs, named).to_dict("records")
     results = result_tables(scored)
-    every = [table for table in results if "method" in table.heads]  # the others repeat it
-    small = sum(len(table.frame) for table in every) <= MOST or len(every) == len(results)
-    shown = every if small else [table for table in results if "method" not in table.heads]
+    shapes = [table for table in results if "method" not in table.heads]
+    every = [table for table in results if "method" in table.heads]  # says the same, and more
+    many = len(shapes) and sum(len(table.frame) for table in every) > MOST
+    shown, folded = (shapes, every) if many else (every, shapes)
     signs = [contrast_table(contrasts(whole)), choice_table(choices(whole))]
     signs = [table for table in signs if len(table.frame)]
     figures, gaps = draw_all(runs, scored)
@@ -59,12 +59,12 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     return pages.get_template("report.html.j2").render(
         source=runs.source,
         counts=(len(used), len(scored), used["label"].nunique()),
-        answers=sentences(whole),
+        answers=sentences(whole, numbers=False),
         tested=[row for row in tested if row["state"] != "no runs"],
         untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
         named=named,
         results=[page_table(table) for table in shown],
-        folded=[page_table(table) for table in results if table not in shown],
+        folded=[page_table(table) for table in folded],
         figures=[(figure, data_uri(render(figure.drawing, "svg"))) for figure in figures],
         signs=[page_table(table) for table in signs],
         runs=page_table(runs_table(scored)) if len(scored) else None,
@@ -96,7 +96,7 @@ def page_table(table: Table) -> dict[str, Any]:
         "heads": [(", ".join(table.heads[j] for j in label), False)]
         + [(table.heads[j], j in number) for j in rest],
         "rows": [
-            [(" ".join(row[j] for j in label), False, False)]
+            [(" ".join(row[j] for j in label if row[j] != "-"), False, False)]
             + [(row[j], j in number, (i, columns[j].name) in table.best) for j in rest]
             for i, row in enumerate(texts)
         ],
@@ -104,35 +104,15 @@ def page_table(table: Table) -> dict[str, Any]:
 
 
 def runs_table(scored: pd.DataFrame) -> Table:
-    """Lay out every run: scores, cost, where it ran, its folder and what came of it."""
-    whole = duration(float(np.nansum(scored["wall_seconds"])))
-    columns = [
-        Column("cell", "label"),
-        Column("axis", "axis", write=lambda row: row["axis"] or "-"),
-        Column("c", "c"),
-        Column("seed", "seed"),
-        Column("test MSE", "mse", DIGITS),
-        Column("test MAE", "mae", DIGITS),
-        Column("val MSE", "val_mse", DIGITS),
-        Column("best epoch", "best_epoch", 0),
-        Column("epochs", "epochs", 0),
-        Column("time", "wall_seconds", write=_time),
-        Column("s a step", "step_seconds", 3),
-        Column("peak MB", "peak_memory_mb", 0),
-        *(Column(n, n) for n in ("processor", "threads", "device", "torch")),
-        Column("commit", "git_commit", write=_commit),
-        *(Column(n, n) for n in ("outcome", "error")),
-        Column("folder", "run"),
-    ]
+    """Lay out every run: scores, cost, where it ran, what came of it, and its folder."""
+    digits = {"mse": DIGITS, "mae": DIGITS, "val_mse": DIGITS, "best_epoch": 0, "epochs": 0}
+    digits |= {"wall_seconds": 0, "step_seconds": 3, "peak_memory_mb": 0}
+    names = ["label", "axis", "c", "seed", *digits, "processor", "threads", "device", "torch"]
+    names += ["git_commit", "git_dirty", "outcome", "error", "run"]
+    shown = [name for name in names if name in scored]
+    columns = [Column(name.replace("_", " "), name, digits.get(name)) for name in shown]
+    whole = duration(pd.Series(scored.get("wall_seconds"), dtype=float).sum())
     return Table(f"{len(scored)} runs, {whole} together", scored, columns)
-
-
-def _time(row: dict[Any, Any]) -> str:
-    return "-" if pd.isna(row["wall_seconds"]) else duration(row["wall_seconds"])
-
-
-def _commit(row: dict[Any, Any]) -> str:
-    return f"{str(row['git_commit'])[:12]}{'+changes' if row['git_dirty'] is True else ''}"
 
 
 def missing(used: pd.DataFrame) -> list[str]:

@@ -1,10 +1,10 @@
 """Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
 
 import argparse
+import contextlib
 import functools
 import math
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Runs:
             axis and norm of the regularizer ("" at c = 0), dataset ("ETTh2"; for a custom file
             "FILE TARGET"), cell ("ETTh2 S 24"), lengths ("seq_len/label_len"), printed (has a
             place in the paper's tables), differs (settings unlike the paper's, "" if none),
-            label (cell and all that sets it apart, for sentences, titles and file names) and place
+            label (cell and all that sets it apart, for sentences, titles and file names), place
             (in the paper's order).
         source: the folder of the runs, or of the study.
         committed: the frame is the study's CSV: no folder of a run is there.
@@ -61,41 +61,38 @@ class Runs:
 
     def history(self, run: str) -> pd.DataFrame:
         """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
-        if not self.committed:
-            with _as_user_error(self.source / run):
-                return read_history(self.source / run)
-        return self._rows("histories", run).drop(columns="run").dropna(axis=1, how="all")
+        if self.committed:
+            return self._rows("histories", run).drop(columns="run").dropna(axis=1, how="all")
+        with _named(self.source / run):
+            return read_history(self.source / run)
 
     def trace(self, run: str) -> pd.DataFrame:
         """Return epoch and L_f of a run's training steps (about 300 points from the study)."""
-        if not self.committed:
-            arrays = read_arrays(self.source / run, "trace")
-            return pd.DataFrame({name: arrays[name] for name in ("epoch", "l_f")})
-        row = self._rows("l_f", run).iloc[0]
-        values = _numbers(row["values"])
-        return pd.DataFrame({"epoch": row["first"] + row["step"] * np.arange(len(values)),
-                             "l_f": values})  # fmt: skip
+        if self.committed:
+            first, step, l_f = self._packed("l_f", run)
+            return pd.DataFrame({"epoch": first + step * np.arange(len(l_f)), "l_f": l_f})
+        arrays = read_arrays(self.source / run, "trace")
+        return pd.DataFrame({name: arrays[name] for name in ("epoch", "l_f")})
 
     def by_step(self, run: str) -> np.ndarray:
         """Return a run's test MSE by forecast step [pred_len]."""
         if self.committed:
-            return _numbers(self._rows("by_step", run).iloc[0]["values"])
-        with _as_user_error(self.source / run):
-            by_step = read_json(self.source / run / "metrics.json")["by_step"]
-            return np.array(by_step["mse"], dtype=float)
+            return self._packed("by_step", run)[2]
+        with _named(self.source / run):
+            return np.array(read_json(self.source / run / "metrics.json")["by_step"]["mse"])
 
     def window_errors(self, run: str) -> np.ndarray:
         """Return a run's MSE by test window [windows]."""
         if self.committed:
-            return _numbers(self._rows("window_errors", run).iloc[0]["values"])
+            return self._packed("window_errors", run)[2]
         return read_arrays(self.source / run, "window_errors")["mse"].astype(float)
 
-    def _rows(self, name: str, run: str) -> pd.DataFrame:
-        """Return one run's rows of one of the study's other CSV files.
+    def _packed(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
+        row = self._rows(name, run).iloc[0]
+        return row["first"], row["step"], np.array(str(row["values"]).split(), dtype=float)
 
-        Raises:
-            UserError: the study does not have them.
-        """
+    def _rows(self, name: str, run: str) -> pd.DataFrame:
+        """Return one run's rows of one of the study's other CSV files; UserError if it has none."""
         path = self.source / f"{name}.csv"
         if name not in self._side:
             self._side[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
@@ -105,18 +102,14 @@ class Runs:
         return rows.reset_index(drop=True)
 
 
-@contextmanager
-def _as_user_error(folder: Path) -> Iterator[None]:
+@contextlib.contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Turn what a run has not written into a UserError that names it."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: not there; the run has not written it") from error
-    except KeyError as error:
-        raise UserError(f"{folder}: the run has not written {error}") from error
-
-
-def _numbers(text: str) -> np.ndarray:
-    return np.array(str(text).split(), dtype=float)
+    except (FileNotFoundError, KeyError) as error:
+        missing = Path(str(getattr(error, "filename", error))).name
+        raise UserError(f"{folder}: {missing} is not there; the run has not written it") from error
 
 
 def load(results: Path) -> Runs:
@@ -129,27 +122,16 @@ def load(results: Path) -> Runs:
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
     """
-    try:
-        results.stat()
-    except OSError as error:
-        raise UserError(
-            f"{results}: {error.strerror}; name the runs' folder with --results"
-        ) from None
-    if (results / "runs.csv").exists():
-        return _study(results, [])
-    has_runs = any(results.glob("*/config.json"))
-    if not has_runs and (results / STUDY / "runs.csv").exists():
-        note = f"{results} holds no runs of its own: these are the committed study's."
-        return _study(results / STUDY, [note])
+    with contextlib.suppress(OSError):  # read_runs names what is wrong with the folder
+        for folder in (results, results / STUDY):
+            if (folder / "runs.csv").exists() and not any(folder.glob("*/config.json")):
+                note = f"{results} holds no runs of its own: these are the committed study's."
+                return _study(folder, [note] if folder != results else [])
+            if any(results.glob("*/config.json")):
+                break
     frame = read_runs(results)
-    finished = [path.parent for path in results.glob("*/metrics.json")]
-    notes = [
-        f"{folder}: not read, its config.json is not there."
-        for folder in sorted(finished)
-        if not (folder / "config.json").exists()
-    ]
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
-    return Runs(describe(frame), results, notes=notes)
+    return Runs(describe(frame), results)
 
 
 def _study(folder: Path, notes: list[str]) -> Runs:
@@ -157,7 +139,7 @@ def _study(folder: Path, notes: list[str]) -> Runs:
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
         return Runs(describe(frame), folder, True, notes)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError) as error:
         raise UserError(f"{path}: not the study's CSV ({error}); git checkout -- {path}") from error
 
 
@@ -182,61 +164,44 @@ NEEDED = [
 def describe(frame: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that `Runs.frame` has beyond a record's, and sort as the paper does."""
     frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
-    frame["c"] = frame["lip_coef"].astype(float)
-    regularized = frame["c"].fillna(0) != 0
-    for short, name in (("axis", "lip_axis"), ("norm", "lip_norm")):
-        frame[short] = frame[name].where(regularized, "").fillna("")
-    frame["dataset"] = _datasets(frame)
     added = [_described(row) for row in frame.to_dict("records")]
-    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=DESCRIBED[4:]))
-    for column, text in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
-        values = frame[column].groupby(frame["label"])
-        apart = pd.Series(values.transform("nunique")) > 1  # equal labels would merge
-        frame.loc[apart, "label"] += frame.loc[apart, column].map(text.format)
+    added = pd.DataFrame(added, index=frame.index, columns=DESCRIBED)
+    frame = pd.concat([frame, added], axis=1)
+    for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
+        count = frame[column].groupby(frame["label"]).transform("nunique")
+        apart = np.asarray(count) > 1  # labels that are equal would merge in a table
+        frame.loc[apart, "label"] += frame.loc[apart, column].map(words.format)
     return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
-
-
-def _datasets(frame: pd.DataFrame) -> pd.Series:
-    """Name each run's data: a custom file by its name and target, by its content if need be."""
-    custom = frame["data"] == "custom"
-    content = frame["data_sha256"].astype(str).str[:8]
-    file = frame["data_file"].map(lambda path: Path(path).name, na_action="ignore")
-    file = file.where(file.notna(), "custom " + content).astype(str)
-    several = pd.Series(frame["data_sha256"].groupby(file).transform("nunique")) > 1
-    file = file.where(~several | frame["data_file"].isna(), file + " " + content)
-    name = file + " " + frame["target"].astype(str)
-    return pd.Series(np.where(custom, name, frame["data"]), frame.index).fillna("?")
 
 
 def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
     """Work out what a run's row says of its cell."""
-    horizon = 0 if pd.isna(row["pred_len"]) else int(row["pred_len"])
+    c, horizon = row["lip_coef"], 0 if pd.isna(row["pred_len"]) else int(row["pred_len"])
+    dataset = text(row["data"]) or "?"
+    if dataset == "custom":
+        file = Path(text(row["data_file"])).name or f"custom {text(row['data_sha256'])[:8]}"
+        dataset = f"{file} {row['target']}"
     key = (row["data"], row["features"], horizon)
     paper = paper_settings().get(key) if row["model"] == "informer" else None
     expected = {**PROTOCOL, **{name: paper[name] for name in LENGTHS}} if paper else PROTOCOL
-    differs = [
-        f"{name} {text(row[name])}"
-        for name, value in expected.items()
-        if text(row[name]) not in ("", text(value))
-    ]
-    cell = f"{row['dataset']} {row['features']} {horizon}"
+    values = {name: text(row[name]) for name in expected}
+    differs = [f"{n} {v}" for n, v in values.items() if v not in ("", text(expected[n]))]
+    cell = f"{dataset} {text(row['features'])} {horizon}"
     lengths = f"{text(row['seq_len'])}/{text(row['label_len'])}"
-    parts = [cell if paper else f"{cell} ({lengths})", *differs]
-    parts += [row["model"]] if row["model"] != "informer" else []
-    parts += [f"{row['amp']}"] if row["amp"] != "off" else []
-    order = [data for data, _, _ in paper_settings()]
-    places = (
-        "SM".find(str(row["features"])) % 3,  # S, M, then MS
-        order.index(row["data"]) if row["data"] in order else len(order),
-        horizon,
-    )
+    label = [cell if paper else f"{cell} ({lengths})", *differs]
+    label += [v for v in (text(row["model"]), text(row["amp"])) if v not in ("informer", "off", "")]
+    order = [*dict.fromkeys(data for data, _, _ in paper_settings()), dataset]
     return {
+        "c": float(c) if c is not None else math.nan,
+        "axis": text(row["lip_axis"]) if c else "",
+        "norm": text(row["lip_norm"]) if c else "",
+        "dataset": dataset,
         "cell": cell,
         "lengths": lengths,
         "printed": paper is not None and not differs,
         "differs": ", ".join(differs),
-        "label": ", ".join(map(str, parts)),
-        "place": places,
+        "label": ", ".join(label),
+        "place": ("SM".find(text(row["features"])) % 3, order.index(dataset), horizon),
     }
 
 
@@ -262,32 +227,26 @@ def score_windows(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame
     """
     frame = frame.copy()
     truncated = frame["printed"].astype(bool) if score is None else score == "truncated"
-    truncated = pd.Series(truncated, index=frame.index)
     finite = np.isfinite(frame["mse"].astype(float))
     for name in (f"{method}{m}" for method in ("", *(f"{b}_" for b in BASELINES)) for m in METRICS):
-        part, whole = (
-            pd.Series(frame.get(column, math.nan), frame.index, dtype=float)
-            for column in (f"{name}_trunc", name)
-        )
-        frame[name] = part.where(truncated, whole)
+        whole, part = frame.get(name, math.nan), frame.get(f"{name}_trunc", math.nan)
+        frame[name] = np.array(np.where(truncated, part, whole), dtype=float)
     frame["windows"] = np.where(truncated, "truncated", "all")
     frame["outcome"] = frame["status"].replace("finished", "ok")
-    frame.loc[(frame["status"] == "finished") & ~finite, "outcome"] = "failed"
-    few = (frame["outcome"] == "ok") & ~np.isfinite(frame["mse"])
-    frame.loc[few, "outcome"] = "few windows"
+    done = frame["outcome"] == "ok"
+    frame.loc[done & ~np.isfinite(frame["mse"]), "outcome"] = "few windows"
+    frame.loc[done & ~finite, "outcome"] = "failed"
     return frame
 
 
 def left_out(scored: pd.DataFrame) -> list[str]:
     """Return a sentence for each kind of run that no mean is taken from."""
-    advice = {"few windows": " (fewer than 32 test windows: --score all shows them)"}
     notes = []
     for outcome, group in scored.loc[scored["outcome"] != "ok"].groupby("outcome"):
-        more = f" and {len(group) - 3} more" if len(group) > 3 else ""
-        names = ", ".join(group["run"].head(3)) + more
-        notes.append(f"Left out, {outcome}{advice.get(str(outcome), '')}: {names}.")
-        errors = group["error"].dropna() if outcome == "damaged" else []
-        notes += [f"  {error}" for error in errors]
+        why = " (fewer than 32 test windows: --score all shows them)" * (outcome == "few windows")
+        more = f" and {len(group) - 3} more" * (len(group) > 3)
+        notes.append(f"Left out, {outcome}{why}: {', '.join(group['run'].head(3))}{more}.")
+        notes += [f"  {error}" for error in group["error"].dropna() if outcome == "damaged"]
     return notes
 
 

@@ -30,14 +30,14 @@ from utils.text import DIGITS, Column, Table, lowest, percent, write_out
 
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
-COUNTED = {("M", "Informer"): "12/38", ("M", "Autoformer"): "13/38"}  # where the print miscounts
+COUNTED = {"M": "12/38"}  # as printed, where the printed cells give another count
 PLACE = ["features", "data", "pred_len"]
-GROUP = ["results_version", "features", "model", "differs", "amp", "axis", "norm", "windows"]
+GROUP = ["results_version", "printed", "features", "amp", "axis", "norm", "windows"]  # a table
 
 
 @functools.cache
-def printed(model: str = "Informer") -> pd.DataFrame:
-    """Return the printed errors of Tables 2 and 5, one row a cell.
+def printed() -> pd.DataFrame:
+    """Return the printed Informer errors of Tables 2 and 5, one row a cell.
 
     The paper's Weather is called WTH throughout: that is what its Informer rows were run on.
 
@@ -45,7 +45,7 @@ def printed(model: str = "Informer") -> pd.DataFrame:
         Index features, data, pred_len; columns mse_zero, mae_zero, mse_lip, mae_lip.
     """
     parts = [pd.read_csv(PRINTED / f).assign(features=kind) for kind, (_, f) in TABLES.items()]
-    frame = pd.concat(parts).query("model == @model").replace({"dataset": {"Weather": "WTH"}})
+    frame = pd.concat(parts).query("model == 'Informer'").replace({"dataset": {"Weather": "WTH"}})
     frame = frame.rename(columns={"dataset": "data"})
     sides = [
         frame.loc[frame["lip"] == lip].set_index(PLACE)[[*METRICS]].add_suffix(f"_{side}")
@@ -102,7 +102,7 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
         title: of their group.
     """
     cell = arms.drop_duplicates(CELL)
-    constant = cell[[*CELL, "dataset", "pred_len", "lengths", "label"]]
+    constant = cell[[*CELL, "dataset", "pred_len", "label"]]
     scores = [
         constant.assign(method=words, mse=cell[f"{name}_mse"], mae=cell[f"{name}_mae"], pairs=0)
         for name, words in BASELINES.items()
@@ -117,30 +117,25 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
     least = rounded == rounded.groupby([frame[name] for name in CELL]).transform("min")
     best = {(int(i), "mse") for i in np.flatnonzero(comparable & least)}
     columns = [
-        Column("data", "dataset"),
-        Column("pred_len", "pred_len"),
-        Column("seq/label", "lengths"),
         Column("method", "method"),
         Column("n", "n", 0),
         Column("MSE", "mse", DIGITS, sd="mse_sd"),
         Column("MAE", "mae", DIGITS),
         Column("from c = 0", "change", write=_changed),
-        Column("print", "print", DIGITS),
-        Column("print inside", "low", write=_inside),
     ]
     notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
     if frame["print"].notna().any():
-        dropped = {"lengths"}
+        columns = [Column("data", "dataset"), Column("pred_len", "pred_len"), *columns]
+        columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
         notes.append(
             "print inside: does the print lie where the mean of the paper's repetitions (5; WTH 3) "
             "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if its runs were like ours?"
         )
     else:
-        dropped = {"print", "low"}
+        columns = [Column("cell", "label"), *columns]
     if not comparable.all():
         notes.append("No star where the c of a cell were run with different seeds.")
-    shown = [column for column in columns if column.name not in dropped]
-    return Table(title, frame, shown, best, notes)
+    return Table(title, frame, columns, best, notes)
 
 
 def _changed(row: dict[Any, Any]) -> str:
@@ -173,12 +168,9 @@ def shape_frame(scored: pd.DataFrame) -> pd.DataFrame:
     frame = arms.drop_duplicates(CELL).set_index(CELL)
     scores = [f"{metric}{part}" for metric in METRICS for part in ("", "_sd")]
     for side, c in SIDES.items():
-        ours = arms.loc[arms["c"] == c].set_index(CELL)[scores]
-        ours.columns = [
-            name.replace("_sd", f"_{side}_sd") if "_sd" in name else f"{name}_{side}"
-            for name in scores
-        ]
-        frame = frame.join(ours)
+        ours = arms.loc[arms["c"] == c].set_index(CELL)
+        for name in scores:
+            frame[f"{name[:3]}_{side}{name[3:]}"] = ours[name]
     return frame.join(printed().add_suffix("_print"), on=PLACE).reset_index()
 
 
@@ -211,8 +203,8 @@ def count_note(frame: pd.DataFrame, features: str) -> str:
         return f"{np.sum(zero <= lip)}/{np.sum(lip <= zero)}"
 
     ours = frame.dropna(subset=["mse_zero", "mse_lip"])
-    counted = COUNTED.get((features, "Informer"))
-    recomputed = f" (recomputed; the print reads {counted})" if counted else ""
+    known = features in COUNTED
+    recomputed = f" (recomputed; the print reads {COUNTED[features]})" if known else ""
     return (
         "Count of the lower of each pair, MSE and MAE, ties for both: printed "
         f"{count(printed().loc[features])}{recomputed}, ours {count(ours)} in {len(ours)} cells."
@@ -226,13 +218,12 @@ def regularizer(row: dict[Any, Any]) -> str:
 
 
 def group_title(row: dict[Any, Any], versions: int) -> str:
-    """Name what all runs of a table share: features, axis, precision, other settings, windows."""
+    """Name what all runs of a table share: features, axis, precision, windows."""
     kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
     parts = [f"{kind} ({row['features']})", regularizer(row)]
-    parts += ["fp32" if row["amp"] == "off" else row["amp"], row["differs"]]
-    parts += [row["model"] if row["model"] != "informer" else ""]
-    parts += [f"results version {row['results_version']:g}" if versions > 1 else ""]
-    return ", ".join(filter(None, [*parts, f"{row['windows']} test windows"]))
+    parts += ["fp32" if row["amp"] == "off" else row["amp"]]
+    parts += [f"results version {row['results_version']:g}"] * (versions > 1)
+    return ", ".join([*parts, f"{row['windows']} test windows"])
 
 
 def result_tables(scored: pd.DataFrame) -> list[Table]:
@@ -267,7 +258,7 @@ def absent(scored: pd.DataFrame) -> list[str]:
     done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
     notes = []
     for features, (table, _) in TABLES.items():
-        have = set(done.loc[done["features"] == features, "data"])
+        have = {*done.loc[done["features"] == features, "data"]}
         lack = [
             data for data in dict.fromkeys(key[0] for key in paper_settings()) if data not in have
         ]

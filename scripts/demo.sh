@@ -15,21 +15,9 @@ run --lam 2 --lip_sign minus "$@"
 run --lam 0 "$@"
 run --lam 2 --lip_sign plus "$@"
 
-python -m exp.table --results "$results" --features M
-python -m exp.report --results "$results" # the same with figures, as one page
-python - "$results" <<'ANSWER'
-import sys
-from pathlib import Path
-
-from exp.record import read_runs
-
-runs = read_runs(Path(sys.argv[1])).sort_values(["seed", "lip_coef"])
-print("\nIn each run's folder: settings, scores, plots, and the dated forecast (prediction.csv):")
-for run in runs["run"]:
-    print(f"  {sys.argv[1]}/{run}")
-scores = ", ".join(f"{run.mse:.3f} with c = {run.lip_coef:+g}" for run in runs.itertuples())
-peers = runs[["last_mse", "day_mse", "ridge_mse"]].iloc[0]
-print(f"\nTest MSE: {scores};", "last value {:.3f}, a day ago {:.3f}, ridge {:.3f}.".format(*peers))
-print(f"Informer is better than {sum(runs['mse'].max() < peers)} of these three baselines,")
-print("and one seed cannot say which sign of c helps: bash scripts/sweep.sh --help")
-ANSWER
+python -m paper.tables --results "$results" --data demo
+python -m paper.report --results "$results" --data demo # the same with figures, as one page
+echo $'\nIn each run\'s folder: settings, scores, plots, and the dated forecast, prediction.csv:'
+ls -d "$results"/informer_demo_*
+echo
+python -m paper.signs --results "$results" --data demo | awk -v RS= 'END { print }' # its answer

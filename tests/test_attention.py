@@ -7,9 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.attn import BLOCK, AttentionLayer, FullAttention, ProbAttention, draw_keys, sparsity
-
-CPU = torch.device("cpu")
+from models.attn import AttentionLayer, FullAttention, ProbAttention, sparsity
 
 
 def reference_measure(q, k, samples):
@@ -61,7 +59,7 @@ def test_probsparse_equals_the_reference(shape, factor, masked, seed):
     q, k, v = (heads(*shape, integers=True, seed=seed + i) for i in range(3))
     count = max(1, min(factor * math.ceil(math.log(length)), length))
     torch.manual_seed(seed)
-    samples = draw_keys(length, length, count, CPU)
+    samples = torch.randint(length, (length, count))
     assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
     context, maps, chosen = reference(q, k, v, samples, active=count, masked=masked)
     torch.manual_seed(seed)
@@ -81,16 +79,16 @@ def test_probsparse_equals_the_reference(shape, factor, masked, seed):
 def test_measure_with_fewer_or_more_keys_than_queries(queries, keys, seed):
     q, k = heads(2, 2, queries, 4, seed=seed), heads(2, 2, keys, 4, seed=seed + 1)
     torch.manual_seed(seed)
-    samples = draw_keys(queries, keys, min(5, keys), CPU)
+    samples = torch.randint(keys, (queries, min(5, keys)))
     torch.testing.assert_close(sparsity(q, k, samples), reference_measure(q, k, samples))
 
 
-def test_measure_in_blocks():
-    length = 1100
-    assert 4 * length**2 > BLOCK > 4 * length  # more than one block, of more than one row
-    q, k = (heads(1, 4, length, 8, integers=True, seed=i) for i in range(2))
-    samples = draw_keys(length, length, 12, CPU)
-    assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
+def test_measure_in_blocks(monkeypatch):
+    q, k = (heads(5, 2, 10, 8, integers=True, seed=i) for i in range(2))
+    samples = torch.randint(10, (10, 4))
+    for windows in (1, 2, 5):
+        monkeypatch.setattr("models.attn.BLOCK", windows * 2 * 10 * 10)
+        assert torch.equal(sparsity(q, k, samples), reference_measure(q, k, samples))
 
 
 def test_selection_carries_no_gradient():
@@ -100,7 +98,7 @@ def test_selection_carries_no_gradient():
     context.square().sum().backward()
     touched = (q.grad != 0).any(3).sum(2)
     assert (touched == 3).all()
-    assert not sparsity(q, k, draw_keys(16, 16, 3, CPU)).requires_grad
+    assert not sparsity(q, k, torch.randint(16, (16, 3))).requires_grad
 
 
 @pytest.mark.parametrize("masked", [True, False])

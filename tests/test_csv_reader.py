@@ -1,7 +1,6 @@
 """Custom files: what is read, and the one line in which each mistake ends."""
 
 import csv
-import math
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -83,15 +82,14 @@ WEEKDAYS = pd.bdate_range("2020-01-01", periods=40)
 FAULTS: dict[str, tuple[bytes, str]] = {
     "empty file": (b"", EMPTY),
     "blank lines": (b"\n\n", EMPTY),
-    "header only": (b"date,load,OT\n", f"0 {TOO_FEW} bring 15 rows"),
-    "too few rows": ("\n".join(lines(14)).encode(), f"14 {TOO_FEW} bring 15 rows"),
+    "header only": (b"date,load,OT\n", f"0 {TOO_FEW} give at least 15 rows"),
+    "too few rows": ("\n".join(lines(14)).encode(), f"14 {TOO_FEW} give at least 15 rows"),
     "no date column": (CSV.replace(b"date", b"hour"), NO_DATE.format("")),
     "Date": (CSV.replace(b"date", b"Date"), NO_DATE.format(" (did you mean Date?)")),
     "date and a space": (
         CSV.replace(b"date", b"date "),
         NO_DATE.format(" (did you mean 'date '?)"),
     ),
-    "no header": (b"\n".join(CSV.splitlines()[1:]), NO_DATE.format("")),
     "repeated column": (CSV.replace(b"load", b"OT"), "row 1 names column 'OT' twice; rename one"),
     "pandas' index": (pd.DataFrame({"date": hours(), "OT": 1.0}).to_csv().encode(), INDEX),
     "nameless column": (
@@ -105,10 +103,6 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "missing target": (
         CSV.replace(b"OT", b"OTT"),
         "--target OT: mine.csv has no such value column (did you mean OTT?)",
-    ),
-    "unparsable date": (
-        changed(5, "2020-13-01 03:00,3,1.5"),
-        f"row 5, column 'date': '2020-13-01 03:00' {NOT_A_DATE}",
     ),
     "unparsable first date": (
         changed(2, "yesterday,0,0.0"),
@@ -131,10 +125,6 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "unsorted dates": (
         changed(6, "2020-01-01 01:30:00,4,2.0"),
         f"row 6, column 'date': 2020-01-01 01:30:00 is before {SORT}",
-    ),
-    "newest first": (
-        "\n".join([lines()[0], *reversed(lines()[1:])]).encode(),
-        f"row 3, column 'date': 2020-01-03 10:00:00 is before {SORT}",
     ),
     "duplicate date": (
         changed(6, "2020-01-01 03:00:00,4,2.0"),
@@ -172,19 +162,9 @@ FAULTS: dict[str, tuple[bytes, str]] = {
         "row 9, column 'date': 2020-09-01 00:00:00 comes 62 days 00:00:00 after the row above, "
         "where a whole number of months is usual; add the months that are missing",
     ),
-    "text": (changed(9, f"{hours()[7]},n/a,3"), f"row 9, column 'load': 'n/a' {NOT_A_NUMBER}"),
-    "NaN": (changed(9, f"{hours()[7]},7,NaN"), f"row 9, column 'OT': 'NaN' {NOT_A_NUMBER}"),
     "empty": (
         changed(9, f"{hours()[7]},,3"),
         f"row 9, column 'load': an empty cell {NOT_A_NUMBER}",
-    ),
-    "infinite": (
-        changed(61, f"{hours()[59]},-inf,3"),
-        f"row 61, column 'load': '-inf' {NOT_A_NUMBER}",
-    ),
-    "beyond float32": (
-        changed(9, f"{hours()[7]},1e39,3"),
-        f"row 9, column 'load': '1e39' {NOT_A_NUMBER}",
     ),
     "long text cell": (
         changed(9, f"{hours()[7]},{'x' * 500},3.5"),
@@ -313,7 +293,7 @@ def test_what_pandas_writes_is_read_back_exactly(data, chosen):
 
 def is_finite_number(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) < 3.4e38
     except ValueError:
         return False
 
@@ -337,7 +317,8 @@ corrupt_date = st.tuples(st.just("date"), corruption.filter(is_no_date))
 @example(1, ("load", '"'))
 @example(1, ("load", "1,5"))
 @example(1, ("load", "1\n5"))
-@example(1, ("OT", "1e400"))
+@example(1, ("OT", "1e39"))
+@example(1, ("load", ""))
 @example(1, ("OT", "0x10"))
 @example(1, ("OT", "True"))
 def test_any_corrupted_cell_is_refused_and_named(row, cell):

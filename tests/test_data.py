@@ -166,12 +166,12 @@ def test_each_window_is_the_naive_slice(tmp_path_factory, data):
     if min(counts) < 1:
         with pytest.raises(UserError, match=f"{rows} rows are too few") as caught:
             load(root_path=folder, **lengths)
-        enough = int(str(caught.value).split(" or bring ")[1].removesuffix(" rows"))
+        enough = int(str(caught.value).split(" or give at least ")[1].removesuffix(" rows"))
         for more in (enough, enough - 1):
             write_custom(folder, {"OT": np.arange(float(more))})
             if more == enough:
                 load(root_path=folder, **lengths)
-        with pytest.raises(UserError, match=f"or bring {enough} rows"):
+        with pytest.raises(UserError, match=f"or give at least {enough} rows"):
             load(root_path=folder, **lengths)
         return
     loaded = load(root_path=folder, **lengths)

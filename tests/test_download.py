@@ -59,17 +59,25 @@ def row(url: str) -> DataSet:
     return dataclasses.replace(DATASETS["ETTh1"], url=url, sha256=sha256, size=len(GOOD))
 
 
-def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_good_file_is_fetched_once(tmp_path, address, capfd):
-    place = tmp_path / "ETT" / "ETTh1.csv"
+@pytest.fixture(params=[None, b"an older file"])
+def place(request, tmp_path) -> Path:
+    """Where the file is to come, with or without an older one there."""
+    path = tmp_path / "ETT" / "ETTh1.csv"
+    if request.param is not None:
+        path.parent.mkdir()
+        path.write_bytes(request.param)
+    return path
+
+
+def test_a_good_file_is_fetched_once(tmp_path, place, address, capfd):
     dataset = row(f"{address}/good.csv")
     assert fetch(dataset, tmp_path) == f"ETTh1: fetched, checksum right: {place}"
     assert "100%" in capfd.readouterr().err  # the progress bar
-    assert files(tmp_path) == [place]
-    assert place.read_bytes() == GOOD
+    assert files(tmp_path) == {place: GOOD}
     written = place.stat().st_mtime_ns
     assert fetch(dataset, tmp_path) == f"ETTh1: already there, checksum right: {place}"
     assert place.stat().st_mtime_ns == written
@@ -81,61 +89,35 @@ def test_a_good_file_is_fetched_once(tmp_path, address, capfd):
         ("corrupt.csv", "SHA256 hash of downloaded file (ETTh1.csv) does not match"),
         ("absent.csv", "404 Client Error: Not Found"),
         ("cut.csv", f"{len(GOOD) // 2} bytes read, {len(GOOD) // 2} more expected"),
+        ("no server", "Connection refused"),
     ],
 )
-@pytest.mark.parametrize("before", [None, b"an older file"])
-def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, address, page, reason, before):
-    place = tmp_path / "ETT" / "ETTh1.csv"
-    if before is not None:
-        place.parent.mkdir()
-        place.write_bytes(before)
+def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, place, address, page, reason):
+    before = files(tmp_path)
+    url = "http://127.0.0.1:9/x.csv" if page == "no server" else f"{address}/{page}"
     with pytest.raises(UserError) as caught:
-        fetch(row(f"{address}/{page}"), tmp_path)
+        fetch(row(url), tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"ETTh1: not fetched from {address}/{page}, nothing kept (")
+    assert message.startswith(f"ETTh1: not fetched from {url}, nothing kept (")
     assert reason in message
     assert message.endswith(f"); try again, or place the file by hand at {place}")
     assert "\n" not in message
-    assert [path.read_bytes() for path in files(tmp_path)] == [before] * (before is not None)
+    assert files(tmp_path) == before
 
 
-def test_a_server_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"^ETTh1: not fetched from http://127.0.0.1:9/x.csv, "):
-        fetch(row("http://127.0.0.1:9/x.csv"), tmp_path)
-    assert files(tmp_path) == []
-
-
-def test_a_wrong_file_is_replaced_by_the_right_one(tmp_path, address):
-    place = tmp_path / "ETT" / "ETTh1.csv"
-    place.parent.mkdir()
-    place.write_bytes(GOOD[:100])
-    fetch(row(f"{address}/good.csv"), tmp_path)
-    assert files(tmp_path) == [place]
-    assert place.read_bytes() == GOOD
-
-
-@pytest.mark.parametrize("name", ["weather", "ECL"])
-def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path, name):
-    dataset = DATASETS[name]
-    place = tmp_path / dataset.folder / dataset.file
-    facts = (
-        f"{dataset.file}, {dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
-    )
+def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path, benchmark):
+    dataset = DATASETS["weather"]
+    path = tmp_path / "weather" / "weather.csv"
+    facts = f"weather.csv, 7,235,425 bytes, sha256 {dataset.sha256}, from {dataset.source}"
     with pytest.raises(UserError) as caught:
         fetch(dataset, tmp_path)
-    assert str(caught.value) == f"{name}: {place} is not there; it is placed there by hand: {facts}"
-    place.parent.mkdir()
-    place.write_bytes(b"something else")
-    with pytest.raises(UserError, match=f"{name}: .* has another checksum; it is placed there"):
+    assert str(caught.value) == f"weather: {path} is not there; it is placed there by hand: {facts}"
+    path.parent.mkdir()
+    path.write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"weather: .* has another checksum; it is placed there"):
         fetch(dataset, tmp_path)
-
-
-def test_a_file_placed_by_hand_is_recognised(tmp_path, benchmark):
-    place = tmp_path / "weather" / "weather.csv"
-    place.parent.mkdir()
-    place.write_bytes((benchmark / "weather" / "weather.csv").read_bytes())
-    said = fetch(DATASETS["weather"], tmp_path)
-    assert said == f"weather: already there, checksum right: {place}"
+    path.write_bytes((benchmark / "weather" / "weather.csv").read_bytes())
+    assert fetch(dataset, tmp_path) == f"weather: already there, checksum right: {path}"
 
 
 def test_every_row_says_where_its_file_comes_from():

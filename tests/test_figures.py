@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -28,7 +29,7 @@ from utils.files import read_json, write_json, write_npz
 def study(tmp_path_factory) -> dict[str, Figure]:
     folder = tmp_path_factory.mktemp("study")
     write_study(folder)
-    write_run(folder, 0.1, 4.0, arrays=True, lip_axis="time")
+    write_run(folder, 0.1, 2.0, arrays=True, lip_axis="time")
     write_run(folder, 0.1, -1e-6, arrays=True, lip_axis="feature")
     return drawn(folder)
 
@@ -93,20 +94,14 @@ def test_no_text_covers_another_and_arms_differ_without_colour(study):
         handles = legend.get_lines()
         looks = {(h.get_linestyle(), h.get_marker(), h.get_linewidth()) for h in handles}
         assert len(looks) == len(handles)
-
-
-def test_the_image_itself_names_data_set_horizon_axis_and_c(study):
-    words = [text.get_text() for text in texts_of(study["figure3-ETTh2-S"].drawing)]
-    assert "ETTh2 S: test MSE with LipReg" in words
-    titles = [axis.get_title() for axis in study["figure3-ETTh2-S"].drawing.axes]
-    assert titles == [
+    figure = study["figure3-ETTh2-S"].drawing
+    words = {text.get_text() for text in texts_of(figure)}
+    assert {"ETTh2 S: test MSE with LipReg", "c (the paper's λ is −c)", "−4", "−1e−6"} <= words
+    assert [axis.get_title() for axis in figure.axes] == [
         "24 steps (48/48), feature axis, n = 1 to 3",
         "24 steps (48/48), time axis, n = 1",
         "336 steps (336/168), feature axis, n = 3",
     ]
-    assert (
-        "c (the paper's λ is −c)" in words and "−4" in words and "−1e-6".replace("-", "−") in words
-    )
 
 
 def test_figure_3_has_paired_changes_by_seed_their_interval_and_the_print(tmp_path):
@@ -129,7 +124,7 @@ def test_figure_3_has_paired_changes_by_seed_their_interval_and_the_print(tmp_pa
     np.testing.assert_allclose(segment[:, 1], expected)
     assert alone.lines[2][0].get_segments()[0].size == 0  # one seed has no interval
     printed = pd.read_csv(PRINTED / "figure3.csv").query("pred_len == 24").set_index("lam")["mse"]
-    assert found["printed"][1, 2] == pytest.approx(100 * (printed[3] / printed[0] - 1))
+    assert found["printed"][1, 2] == pytest.approx(100 * (printed[-3] / printed[0] - 1))
     assert found["printed"][0].tolist() == [*range(11)][::-1]  # λ = -5 is c = 5
     low, high = drawn(tmp_path)["figure3-ETTh2-S"].drawing.axes[0].get_ylim()
     assert low < -10 and 100 < high < 115  # intervals do not stretch the axis
@@ -181,13 +176,13 @@ def test_windows_are_the_same_for_every_c_and_the_seed_is_shared(tmp_path):
     truth = found["history and truth"][1, -24:]
     seed_1 = truth + np.cos(np.arange(24) / 9 + 1)
     np.testing.assert_allclose(found["c = 0"][1, 1:], seed_1)
-    assert figure.drawing.axes[0].get_ylabel() == "a$\\b{ <& (original units)"
+    assert figure.drawing.axes[0].get_ylabel() == "a$\\b{ <&"
     ElementTree.fromstring(plots.render(figure.drawing, "svg"))
 
 
 def test_axes_precisions_and_normalisations_are_never_in_one_panel(tmp_path):
     for axis, amp, norm in itertools.product(("time", "feature"), ("off", "bf16"), ("max", "none")):
-        own = {"lip_axis": axis, "amp": amp, "lip_norm": norm}
+        own: dict[str, Any] = {"lip_axis": axis, "amp": amp, "lip_norm": norm}
         write_run(tmp_path, 0.1, -2.0, arrays=True, **own)
     for amp in ("off", "bf16"):
         write_run(tmp_path, 0.1, 0.0, arrays=True, amp=amp)

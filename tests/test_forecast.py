@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exp.flags import Options
-from exp.forecast import forecast, run_forecast
-from main_informer import main
+import main_informer
+from exp.forecast import forecast, main
 from models import MODELS
 from tests.runs import ROOT, TINY, only_run
 from utils.errors import UserError
@@ -25,7 +26,7 @@ def train(folder: Path, *words: str) -> tuple[Path, pd.DataFrame]:
     """Train on ROWS; return the run's folder, and what it predicts."""
     ROWS.to_csv(folder / "mine.csv", index=False)
     words = ("--root_path", str(folder), "--data_path", "mine.csv", "--target", "temp", *words)
-    assert main([*TINY, *WORDS, *words, "--results", str(folder / "results")]) == 0
+    assert main_informer.main([*TINY, *WORDS, *words, "--results", str(folder / "results")]) == 0
     run = only_run(folder / "results")
     return run, pd.read_csv(run / "prediction.csv", index_col="date", parse_dates=["date"])
 
@@ -68,17 +69,17 @@ def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
         (tmp_path / name).mkdir()
         frame = ROWS.tail(rows).assign(temp=lambda frame, moved=moved: frame["temp"] + moved)
         frame.to_csv(tmp_path / name / "new.csv", index=False)
-    options = Options(root_path=tmp_path, results=tmp_path / "results")
-    out = options.results / f"forecast-{run.name}"
-    run_forecast(run, ["a/new.csv", "b/new.csv"], None, options)  # the same rows at the end
+    a, b, c = (str(tmp_path / name / "new.csv") for name in "abc")
+    out = tmp_path / f"forecast-{run.name}"
+    main([str(run), a, b, "--results", str(tmp_path)])  # the same rows at the end
     assert sorted(path.name for path in out.iterdir()) == ["new.csv", "new.png"]
-    run_forecast(run, ["c/new.csv"], None, options)
+    main([str(run), c, "--results", str(tmp_path)])
     assert sorted(path.name for path in out.glob("*.csv")) == ["new-2.csv", "new.csv"]
     agree(pd.read_csv(out / "new.csv", index_col="date", parse_dates=True), forecast(run, ROWS))
     at, known = "2013-12-30 12:00", ROWS.tail(7).reset_index()
     ahead = forecast(run, ROWS, at)["temp"].to_numpy()
     capsys.readouterr()
-    run_forecast(run, ["a/new.csv"], at, options)
+    main([str(run), a, "--at", at, "--results", str(tmp_path)])
     table = pd.read_csv(out / "new_from-2013-12-30T120000.csv", parse_dates=["date"])
     assert table["date"].tolist() == known["date"].tolist()[:4]
     np.testing.assert_allclose(table["temp (truth)"], known["temp"][:4])
@@ -86,7 +87,7 @@ def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
     error = np.abs(ahead - known["temp"].to_numpy()[:4])
     scaled = error / read_json(run / "config.json")["scaler"]["std"][0]
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"{tmp_path}/a/new.csv: 4 steps known: MSE {np.square(scaled).mean():.4f}, MAE "
+        f"{a}: 4 steps known: MSE {np.square(scaled).mean():.4f}, MAE "
         f"{scaled.mean():.4f}; in original units: MSE {np.square(error).mean():.5g}, MAE "
         f"{error.mean():.5g}"
     )
@@ -97,10 +98,9 @@ def test_the_readme_example_runs(run, tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n([^`]*import forecast\n[^`]*)```", readme)
     (folder,) = re.findall(r'forecast\("([^"]*)"', code)
     monkeypatch.chdir(tmp_path)
-    ROWS.to_csv("new.csv", index=False)
     Path(folder).parent.mkdir()
     Path(folder).symlink_to(run)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"frame": ROWS}
     exec(code, names)
     pd.testing.assert_frame_equal(names["ahead"], forecast(run, ROWS))
 
@@ -114,8 +114,24 @@ def test_older_records_take_the_scale_from_their_data_file(tmp_path):
         agree(forecast(run, ROWS), expected)
     ROWS.head(300).to_csv(tmp_path / "mine.csv", index=False)
     assert refused(run, ROWS).startswith(
-        f"{run}: an earlier version recorded no scaler, and its data file ({tmp_path}/mine.csv, "
+        f"{run}: an earlier version trained it and recorded no scaler, which takes its data file"
     )
+
+
+def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, capsys):
+    training = run.parent.parent / "mine.csv"
+    ROWS.tail(200).to_csv(tmp_path / "new.csv", index=False)
+    words = [*TINY, "--data", "custom", "--root_path", str(tmp_path), "--data_path", "new.csv"]
+    words += ["--target", "temp", "--batch_size", "64", "--results", str(tmp_path), "--do_predict"]
+    words += ["--test_only", "--load", str(run / "weights.pt")]
+    for scaler_from in ([], ["--scaler_from", str(training)]):
+        assert main_informer.main([*words, *scaler_from]) == 0
+        scaled_by = training if scaler_from else tmp_path / "new.csv"
+        assert f"scaled by the training rows of {scaled_by}; " in capsys.readouterr().out
+    (folder,) = tmp_path.glob("loaded-*")  # the second forecast has not replaced the first
+    second = pd.read_csv(folder / "prediction-2.csv", index_col="date", parse_dates=True)
+    agree(second, forecast(run, ROWS))
+    assert not second.equals(pd.read_csv(folder / "prediction.csv", index_col="date"))
 
 
 SPAN = "frame has no row of that date; give one from 2013-12-14 03:00:00 to 2013-12-30 19:00:00"
@@ -159,11 +175,18 @@ def test_runs_that_cannot_forecast_say_why(run, tmp_path):
         ({"status": "failed", "error": "NaN"}, "the run failed (NaN); name a finished one"),
         (
             {"weights_sha256": None},
-            "the weights were not kept (--weights drop); train with --force",
+            "weights were not kept (--weights drop); train with --force",
         ),
         ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
     ):
         (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **change}))
         assert expected in refused(tmp_path, ROWS)
-    with pytest.raises(UserError, match=r"--data_path none\.csv: not found, looked for "):
-        run_forecast(run, ["none.csv"], None, Options(root_path=tmp_path))
+    ended = subprocess.run(
+        [sys.executable, "-m", "exp.forecast", run, "none.csv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "error: none.csv: no such file; name CSV files by their paths\n"
+    assert (ended.returncode, ended.stderr) == (2, message)

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from models import MODELS, Forecast, Informer, InformerStack, LipReg
-from models.attn import draw_keys
 from models.decoder import DecoderLayer
-from models.dropout import Dropout
 from models.embed import DataEmbedding
 from models.encoder import ConvLayer, FeedForward
+from models.fast import Dropout
 
 SEQ_LEN, LABEL_LEN, OUT_LEN, BATCH = 16, 6, 5, 3
 SIZES: dict[str, Any] = {
@@ -122,12 +121,12 @@ def test_calendar_tables(embed):
 def test_lip_is_of_the_encoder_embedding_after_dropout(axis, norm):
     model = build(dropout=0.3, lip_axis=axis, lip_norm=norm).train()
     inputs = batch()
-    seen = []
-    model.enc_embedding.register_forward_hook(lambda module, args, output: seen.append(output))
+    torch.manual_seed(1)
     forecast = model(*inputs)
-    ((h, lip),) = seen
+    torch.manual_seed(1)
+    h, lip = model.enc_embedding(*inputs[:2])
     assert (h == 0).any()
-    assert lip is forecast.lip
+    assert torch.equal(h, forecast.embedded) and torch.equal(lip, forecast.lip)
     assert torch.equal(lip, LipReg(h, transpose=axis == "feature", normalize=norm))
     assert model.dec_embedding(*inputs[2:])[1] is None
 
@@ -182,7 +181,7 @@ def test_forward_draws_keys_and_nothing_else(training):
     model = build(e_layers=2, d_layers=1).train(training)
     torch.manual_seed(5)
     for length, samples in ((16, 3), (8, 3), (11, 3)):
-        draw_keys(length, length, samples, torch.device("cpu"))
+        torch.randint(length, (length, samples))
     after_draws = torch.get_rng_state()
     torch.manual_seed(5)
     model(*batch())
@@ -283,49 +282,15 @@ def test_default_depths():
     assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_piece_by_piece_the_feed_forward_part_is_the_same(monkeypatch, dropout):
+def test_piece_by_piece_the_feed_forward_part_is_the_same(monkeypatch):
     torch.manual_seed(0)
-    layer = FeedForward(8, 16, dropout, "gelu")
+    layer = FeedForward(8, 16, 0.0, "gelu")
     x = torch.randn(7, 5, 8, requires_grad=True)
-    wanted = [x, *layer.parameters()]
-
-    def outcome(piece: int, whole: int) -> list[torch.Tensor]:
-        monkeypatch.setattr("models.encoder.PIECE", piece)
-        monkeypatch.setattr("models.encoder.WHOLE", whole)
-        torch.manual_seed(1)
-        y = layer.feed_forward(x)
-        return [y.detach(), *torch.autograd.grad(y.square().sum(), wanted)]
-
-    pieces = outcome(2 * 5 * 16, 0)  # of two windows, the last of one
-    if dropout:  # masks differ from the whole's, but are the same again in the backward pass
-        assert all(map(torch.equal, pieces, outcome(2 * 5 * 16, 0)))
-        direction = torch.randn_like(x)
-        with torch.no_grad():
-            values = []
-            for sign in (1, -1):
-                torch.manual_seed(1)
-                values.append(layer.feed_forward(x + sign * 1e-2 * direction).square().sum())
-        slope = (values[0] - values[1]) / 2e-2
-        torch.testing.assert_close(slope, (pieces[1] * direction).sum(), rtol=1e-2, atol=1e-2)
-    else:
-        for one, other in zip(pieces, outcome(0, 10**6), strict=True):
-            torch.testing.assert_close(one, other)
-
-
-def test_pieces_keep_less_for_the_backward_pass(monkeypatch):
-    layer = FeedForward(8, 64, 0.1, "gelu")
-    kept = []
-
-    def keep(tensor):
-        kept.append(tensor.numel() if tensor.shape[-1] == 64 or tensor.shape[:2] == (6, 64) else 0)
-        return tensor
-
-    totals = []
+    outcomes = []
     for whole in (10**6, 0):
-        monkeypatch.setattr("models.encoder.WHOLE", whole)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            layer.feed_forward(torch.randn(6, 5, 8, requires_grad=True))
-        totals.append(sum(kept))
-        kept.clear()
-    assert totals[1] <= totals[0] / 2
+        monkeypatch.setattr("models.fast.WHOLE", whole)
+        monkeypatch.setattr("models.fast.PIECE", 2 * 5 * 16)  # two windows, the last time one
+        y = layer.feed_forward(x)
+        outcomes.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,21 +1,21 @@
 """The page: what it says, and how a real browser shows it."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from exp.config import Config
-from exp.report import build, main
-from exp.signs import read_hypotheses
+from paper.report import build, main, page_table, typeset
+from paper.runs import load
+from paper.signs import read_hypotheses
 from tests.browser import Browser
-from tests.records import ODD, start_run, write_odd, write_run, write_study
-from tests.runs import run
+from tests.records import damage, write_arm, write_run, write_study
+from utils.text import Column, Table
 
-SECTIONS = ["Verdicts", "Tables", "Signs", "Figures", "Runs", "What is missing"]
+SECTIONS = ["In short", "Named before the runs", "Results", "Figures", "Details"]
 HOSTILE = "<script>alert(1)</script> & <b>\"O'T"
 VOID = {"meta", "link", "img", "br"}
 
@@ -49,13 +49,14 @@ class Page(HTMLParser):
 
 
 def html_of(results: Path) -> str:
-    return build(results, "truncated", read_hypotheses())
+    return build(load(results), None, read_hypotheses())
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     write_study(folder)
+    write_run(folder, 0.1, 2.0, 3, status="failed")
     return folder
 
 
@@ -71,20 +72,19 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     browser.close()
 
 
-def test_the_page_holds_verdicts_tables_figures_runs_and_what_is_missing(study_html):
-    page = Page(study_html)
-    headings = [attributes["id"] for attributes in page.all("h2")]
-    assert headings == ["verdicts", "tables", "signs", "figures", "runs", "missing"]
-    assert "undecided: 3 seeds cannot give p below 0.25" in page.text  # the verdict, in words
-    assert "c < 0 minus c = 0: −0.0" in page.text and "Holm" in page.text
-    assert "Table 2 (S), feature axis, fp32, truncated test windows" in page.text
-    assert len(page.all("img")) == 5  # Figures 2 and 3, steps, windows of two cells
-    assert page.text.count("informer_ETTh2_S_48-48-24_c-2_feature_s") == 3
-    assert "61.0 min" in page.text and "321" in page.text
-    assert "Test & <Co> CPU" in page.text and "0123456789ab" in page.text
-    assert "ETTh2 24 3 of 5 3 of 5 3 of 5" in page.text
-    assert "ECL 960 0 of 5 0 of 5 0 of 5" in page.text
-    assert "Seeds: Table 5 (M), no runs" in page.text
+def test_the_first_screen_says_what_was_run_and_what_came_of_it(study_html):
+    text = Page(study_html).text
+    first, rest = text.split("Results", 1)
+    assert "24 of 25 runs used, 2 settings" in first
+    assert "ETTh2 S 24, feature axis" in first and "ETTh2 S 336, feature axis" in first
+    assert "H1, ETTh2 S 24, feature axis" in first and "in progress: 3 of 8 seeds" in first
+    assert "No runs yet: H2 (ETTh2 M 24, feature axis), H3 (ETTh1 M 24, feature axis)." in first
+    assert "sha256" in first and "commit" in first
+    assert "Table 2 (S), feature axis, fp32, truncated test windows" in rest
+    assert "ETTh1: M 24 no run; M 48 no run;" in rest
+    assert "ETTh2: M 24 no run" in rest and "S 24 c = 0 3, c = −2 3 of 5 seeds" in rest
+    assert "25 runs, 24.4 h together" in rest and "Test & <Co> CPU" in rest
+    assert "the loss stopped being finite" in rest and "Left out, failed" in rest
 
 
 def test_the_page_is_semantic_static_and_the_same_when_built_again(study, study_html):
@@ -93,75 +93,104 @@ def test_the_page_is_semantic_static_and_the_same_when_built_again(study, study_
     assert page.all("html") == [{"lang": "en"}]
     viewport = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
     assert viewport in page.all("meta")
-    assert len(page.all("h1")) == 1 and len(page.all("main")) == 1
-    assert len(page.all("caption")) == len(page.all("table")) > 5
-    assert all(th["scope"] in ("row", "col", "colgroup") for th in page.all("th"))
-    assert all(image["alt"] for image in page.all("img"))
+    levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
+    assert levels == [1, 2, 2, 2, 2, 2] and len(page.all("main")) == 1
+    assert len(page.all("caption")) == len(page.all("table")) >= 4
+    assert all(th["scope"] in ("row", "col") for th in page.all("th"))
+    assert all(image["alt"] for image in page.all("img")) and len(page.all("img")) == 4
+    assert all(e["tabindex"] == "0" and e["aria-label"] for e in page.all("div"))
     ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
     assert set(ids.values()) == {1}
-    assert {f"#{name}" for name in ids} == {a["href"] for a in page.all("a")}
+    assert {a["aria-labelledby"] for a in page.all("section")} == set(ids)
     addresses = [v for _, a in page.elements for k, v in a.items() if k in ("src", "href")]
-    assert all(address and address.startswith(("data:", "#")) for address in addresses)
+    assert all(address and address.startswith("data:") for address in addresses)
     assert page.all("script") == []
+    notes = [note for note in page.words if note.startswith(("MSE: mean", "n: seeds", "unlike:"))]
+    assert len(notes) == len(set(notes)) == 3  # each note once
 
 
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):
-    config = Config(model="informer", data="custom", features="S", target=HOSTILE)
-    write_run(tmp_path, config, target=HOSTILE)
-    failed = start_run(tmp_path, dataclasses.replace(config, seed=1))
-    failed.finish("failed", {"error": HOSTILE})
+    write_run(tmp_path, 0.1, data="custom", target=HOSTILE, arrays=True)
+    error = {"error": HOSTILE}
+    write_run(tmp_path, 0.1, 2.0, data="custom", target=HOSTILE, status="failed", metrics=error)
     page = Page(html_of(tmp_path))
-    assert page.all("script") == []
-    assert page.text.count(HOSTILE) == 2  # the cell's settings and the failed run's error
+    assert page.all("script") == page.all("b") == []
+    assert page.text.count(HOSTILE) >= 3  # the sentence, the table, the failed run's error
 
 
-@pytest.mark.parametrize("kind", ODD)
+def test_what_is_the_same_in_all_rows_goes_to_the_caption_but_for_results():
+    frame = pd.DataFrame({"dataset": ["A", "A"], "c": [0.0, 2.0], "n": [3, 3], "mse": [0.1, 0.1]})
+    frame["gone"] = None
+    columns = [Column(name, name, 5 if name == "mse" else None) for name in frame]
+    page = page_table(Table("T", frame, columns, {(1, "mse")}))
+    assert page["title"] == "T, dataset A, n 3"
+    assert page["heads"] == [("c", False), ("mse", True)]
+    assert page["rows"][1] == [("2", False, False), ("0.10000", True, True)]
+    one = page_table(Table("T", frame.iloc[:1], columns))
+    assert one["heads"][0] == ("dataset, c", False) and one["rows"][0][0][0] == "A 0"
+    assert typeset("-") == "–" and typeset("c-2 -0.1 to -2 %") == "c-2 −0.1 to −2\u00a0%"
+
+
+def test_many_rows_show_the_paper_s_shape_and_fold_the_rest(tmp_path, study_html):
+    head = "every c"
+    assert head in Page(study_html).text.split("The same results laid out otherwise")[0]
+    for pred_len in (24, 48, 168, 336, 720):
+        for features in ("S", "M"):
+            write_arm(tmp_path, 0.0, [0.1, 0.2], pred_len=pred_len, features=features)
+    page = Page(html_of(tmp_path)).text
+    shown, folded = page.split("The same results laid out otherwise")
+    assert head not in shown and "Table 2 (S)" in shown and head in folded
+
+
+@pytest.mark.parametrize("kind", ["no runs", "unfinished", "damaged", "no trace.npz"])
 def test_odd_inputs_are_shown_and_said(tmp_path, kind):
-    write_odd(tmp_path, kind)
+    if kind in ("damaged", "no trace.npz"):
+        damage(write_run(tmp_path, arrays=True), kind)
+    elif kind == "unfinished":
+        write_run(tmp_path, status=kind)
     page = Page(html_of(tmp_path))
-    assert ODD[kind] in page.text
-    drawn = 2 if kind == "empty" or ("Left out" in ODD[kind] and "version" not in kind) else 4
-    assert len(page.all("img")) == drawn
-    none_left_out = "Runs left out: none." in page.text
-    assert none_left_out == ("Left out" not in ODD[kind])
+    said = {"no runs": "There are no runs", "no trace.npz": "trace.npz: not there"}
+    assert said.get(kind, f"Left out, {kind}") in page.text
+    assert len(page.all("img")) == (3 if kind == "no trace.npz" else 0)
 
 
 def test_the_command_line(tmp_path, capsys):
-    assert main(["--results", str(tmp_path), "--out", str(tmp_path / "sub" / "page.html")]) == 0
-    assert "There are no runs." in (tmp_path / "sub" / "page.html").read_text()
-    assert main(["--results", str(tmp_path / "none")]) == 2
-    assert "no such folder; name the folder of runs with --results" in capsys.readouterr().err
-    assert main(["--results", str(tmp_path), "--hypotheses", str(tmp_path / "none.toml")]) == 2
-    assert "none.toml" in capsys.readouterr().err
+    write_run(tmp_path / "runs", 0.1)
+    out = tmp_path / "sub" / "page.html"
+    assert main(["--results", str(tmp_path / "runs"), "--out", str(out), "--data", "etth2"]) == 0
+    assert f"wrote {out}" in capsys.readouterr().out and "ETTh2 S 24" in out.read_text()
 
 
-def test_a_page_from_a_run_that_was_really_done(tmp_path):
-    code, _, errors = run(results=tmp_path)
-    assert code == 0, errors
-    page = Page(html_of(tmp_path))
-    assert "demo S 4, informer" in page.text and "Runs found: 1; used: 1; cells: 1" in page.text
-    assert len(page.all("img")) == 4
-    assert "Files that should have been drawn" not in page.text
-
-
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("kind", ["study", "empty"])
-def test_a_real_browser_shows_all_of_it(study_html, browser, tmp_path, kind, width):
+def test_a_real_browser_shows_all_of_it(study_html, browser, tmp_path, width, scheme):
     path = tmp_path / "report.html"
-    path.write_text(study_html if kind == "study" else html_of(tmp_path), encoding="utf-8")
-    browser.open(path.as_uri(), width, 844)
+    path.write_text(study_html, encoding="utf-8")
+    browser.open(path.as_uri(), width, 844, scheme)
     assert browser.errors() == []
     assert [a for a in browser.requested() if not a.startswith("data:")] == [path.as_uri()]
-    assert browser.value("innerWidth") == width
-    assert browser.value("document.scrollingElement.scrollWidth") <= width
-    headings = browser.value("[...document.querySelectorAll('h2')].map(h => h.innerText)")
-    assert headings == SECTIONS
-    images = browser.value("[...document.images].map(i => [i.naturalWidth, i.clientWidth])")
-    assert len(images) == (5 if kind == "study" else 2)
-    assert all(natural > 0 and 300 < shown <= width for natural, shown in images)
-    cut = "[...document.querySelectorAll('body *')].filter(e => !e.closest('table') && "
+    page = "document.scrollingElement"
+    assert browser.value("innerWidth") == width and browser.value(f"{page}.scrollWidth") <= width
+    assert browser.value("[...document.querySelectorAll('h2')].map(h => h.innerText)") == SECTIONS
+    assert width < 600 or browser.value(f"{page}.scrollHeight") < 6000
+    answer = browser.value("document.querySelector('#answers').getBoundingClientRect().bottom")
+    assert answer < 844  # on the first screen
+    assert browser.value("[...document.images].every(i => i.naturalWidth > 400)")
+    cut = "[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && "
     cut += f"e.getBoundingClientRect().right > {width}).map(e => e.tagName)"
     assert browser.value(cut) == []
-    tables = "[...document.querySelectorAll('.scroll')].map(e => [e.scrollWidth, e.clientWidth])"
-    wide = [room for whole, room in browser.value(tables) if whole > room]
-    assert wide and all(room <= width for room in wide)  # these scroll within themselves
+    browser.press_tab()  # the first stop is a table or figure that scrolls
+    assert browser.value("document.activeElement.className") == "scroll"
+    assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert contrast(browser, "body") >= 7 and contrast(browser, ".soft") >= 4.5
+
+
+def contrast(browser: Browser, selector: str) -> float:
+    """The WCAG contrast of an element's text on the page's ground."""
+    light = []
+    for what, name in ((selector, "color"), ("html", "backgroundColor")):
+        style = f"getComputedStyle(document.querySelector('{what}')).{name}"
+        channels = [int(x) / 255 for x in browser.value(style)[4:-1].split(",")]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in channels]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)

@@ -15,6 +15,7 @@ import pytest
 
 from exp.sweep import main
 from tests.sweeps import SETTING, Start, ended, finish, statuses, under_way, wait_for
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -74,16 +75,13 @@ def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
     assert statuses(tmp_path) == ["finished"] * 3
 
 
-def test_without_a_cluster_or_without_ray_the_error_says_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
     words = [*SETTING, "--results", str(tmp_path), "--seeds", "0", "--engine", "ray"]
-    assert main([*words, "--address", "127.0.0.1:1"]) == 2
-    assert "error: --address 127.0.0.1:1: no Ray cluster answers" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
+        main([*words, "--address", "127.0.0.1:1"])
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert main(words) == 2
-    errors = capsys.readouterr().err
-    assert errors == (
-        "error: --engine ray: Ray is not installed; pip install -r requirements-ray.txt\n"
-    )
+    with pytest.raises(UserError, match=r"Ray is not installed; pip install -r requirements-ray"):
+        main(words)

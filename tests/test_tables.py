@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from paper import study, tables
-from paper.runs import CELL, DESCRIBED, by_cell, describe, left_out, load, score_windows
+from paper.runs import CELL, by_cell, left_out, load, score_windows
 from paper.signs import read_hypotheses
 from paper.tables import printed, result_tables, shape_frame, summarise
 from tests.records import damage, scores, write_arm, write_run, write_study
@@ -140,9 +140,9 @@ def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
     assert one(frame, differs="")["mse"] == pytest.approx(0.1)
     apart = one(frame, differs=differs)
     assert apart["mse"] == 9 and np.isnan(apart["print"]) and apart["windows"] == "all"
-    assert result_tables(scored(tmp_path))[-1].title.startswith(
-        f"Other runs (S), feature axis, fp32, {differs}, all test windows"
-    )
+    other = result_tables(scored(tmp_path, "all"))[-1]  # apart, whatever windows are scored
+    assert other.title.startswith("Other runs (S), feature axis, fp32, all test windows")
+    assert other.rows[0][0] == f"ETTh2 S 24, {differs}"
 
 
 def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
@@ -182,18 +182,17 @@ def test_fewer_than_32_windows(tmp_path):
 
 def test_custom_files_are_told_apart_by_file_and_target(tmp_path):
     for target, sha256 in (("OT", "a" * 64), ("MT", "a" * 64), ("OT", "b" * 64)):
-        write_arm(tmp_path, 0.0, [0.1, 0.2], data="custom", target=target, sha256=sha256)
-    frame = scored(tmp_path)
-    names = ["custom aaaaaaaa MT", "custom aaaaaaaa OT", "custom bbbbbbbb OT"]
-    assert sorted(frame["dataset"].unique()) == names
-    # and by name where the record has one
-    frame = load(tmp_path).frame.drop(columns=["data_file", "dataset", "label"])
-    frame = frame.drop(columns=[n for n in DESCRIBED if n in frame]).assign(data_file="/x/own.csv")
-    assert sorted(describe(frame)["label"].unique()) == [
-        *(f"own.csv {name} S 24 (96/48)" for name in ("aaaaaaaa MT", "aaaaaaaa OT", "bbbbbbbb OT")),
-    ]
-    same = describe(frame.loc[frame["data_sha256"] == "a" * 64])
-    assert sorted(same["cell"].unique()) == ["own.csv MT S 24", "own.csv OT S 24"]
+        more = {"data": "custom", "target": target, "sha256": sha256}
+        write_arm(tmp_path / "unnamed", 0.0, [0.1, 0.2], **more)
+        write_arm(
+            tmp_path / "named", 0.0, [0.1, 0.2], **more, environment={"data_file": "/x/own.csv"}
+        )
+    datasets = ["custom aaaaaaaa MT", "custom aaaaaaaa OT", "custom bbbbbbbb OT"]
+    assert sorted(scored(tmp_path / "unnamed")["dataset"].unique()) == datasets
+    labels = sorted(scored(tmp_path / "named")["label"].unique())
+    assert labels[0] == "own.csv MT S 24 (96/48)"
+    assert [label[:25] for label in labels[1:]] == ["own.csv OT S 24 (96/48) #"] * 2
+    assert len(set(labels)) == 3
 
 
 def test_results_versions_are_shown_apart(tmp_path):
@@ -329,7 +328,7 @@ def test_the_studys_csv_reads_like_the_folders(collected):
     names = folder.frame.columns
     left, right = (frame[names].to_numpy(dtype=object) for frame in (folder.frame, csv.frame))
     assert not [pair for pair in zip(left.ravel(), right.ravel(), strict=True)
-                if pair[0] != pair[1] and not all(map(pd.isna, pair))]  # fmt: skip
+                if pair[0] != pair[1] and not all(x == "" or pd.isna(x) for x in pair)]  # fmt: skip
     run = folder.frame.query("seed == 4")["run"].item()
     assert csv.by_step(run) == pytest.approx(folder.by_step(run), rel=1e-3)
     assert csv.window_errors(run) == pytest.approx(folder.window_errors(run), rel=1e-3)

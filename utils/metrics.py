@@ -3,21 +3,21 @@
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 SINGLE = 2.0**-23  # relative precision of single-precision numbers
+RELEASED_BATCH = 32  # the released code drops the last incomplete batch of this size
 
 
 class ErrorSums:
     """Running sums from which MAE, MSE, RMSE, MAPE and MSPE follow at any time.
 
     Percentage errors leave out the elements whose true value is zero, where they are undefined.
-    Sums stay on the device, in double; so do original units, which are computed from scaled errors:
-    near 1e9 ± 3, single precision would lose them.
+    Sums are in double, on the device. So are original units, computed from scaled errors: near
+    1e9 ± 3, single precision would lose them.
 
     Args:
         mean: of each column in original units [C] float64, or 0 for errors as they are.
@@ -26,13 +26,10 @@ class ErrorSums:
 
     def __init__(self, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> None:
         self.mean, self.std = mean, std
-        self.windows = 0
-        self.elements = 0
-        self.zeros: Tensor | float = 0.0
-        self.square_by_step: Tensor | float = 0.0
-        self.absolute_by_step: Tensor | float = 0.0
-        self.percentage: Tensor | float = 0.0
-        self.square_percentage: Tensor | float = 0.0
+        self.windows = self.elements = 0
+        nothing = torch.zeros((), dtype=torch.float64)
+        self.zeros = self.percentage = self.square_percentage = nothing
+        self.square_by_step = self.absolute_by_step = nothing
 
     def add(self, pred: Tensor, true: Tensor) -> None:
         """Add a batch of scaled forecasts and truths, [B, pred_len, C] each."""
@@ -48,14 +45,10 @@ class ErrorSums:
         self.percentage = self.percentage + ratio.abs().sum()
         self.square_percentage = self.square_percentage + ratio.square().sum()
 
-    def snapshot(self) -> "ErrorSums":
-        """Return a copy that later batches do not change."""
-        return copy.copy(self)
-
     @property
     def mse(self) -> float:
         """Mean squared error over every element so far."""
-        return float(torch.as_tensor(self.square_by_step).sum()) / self.elements
+        return float(self.square_by_step.sum()) / self.elements
 
     def result(self) -> dict[str, Any] | None:
         """Return the five metrics, the number of windows and of zero truths; None when empty.
@@ -67,7 +60,7 @@ class ErrorSums:
         zeros = int(self.zeros)
         counted = (self.elements - zeros) or float("nan")
         scores = {
-            "mae": float(torch.as_tensor(self.absolute_by_step).sum()) / self.elements,
+            "mae": float(self.absolute_by_step.sum()) / self.elements,
             "mse": self.mse,
             "rmse": self.mse**0.5,
             "mape": float(self.percentage) / counted,
@@ -78,20 +71,13 @@ class ErrorSums:
 
     def by_step(self) -> dict[str, list[float]]:
         """Return MSE and MAE of each forecast step."""
-        square = torch.as_tensor(self.square_by_step)
-        per_step = self.elements / len(square)
-        absolute = torch.as_tensor(self.absolute_by_step)
-        return {"mse": (square / per_step).tolist(), "mae": (absolute / per_step).tolist()}
+        per_step = self.elements / len(self.square_by_step)
+        sums = {"mse": self.square_by_step, "mae": self.absolute_by_step}
+        return {name: (sums[name] / per_step).tolist() for name in sums}
 
 
-@dataclass
-class Scores:
-    """Errors over all windows, and over the truncated set that the released code scored.
-
-    Args:
-        full: sums over all windows.
-        truncated: sums over the first (n // 32) * 32 windows.
-    """
+class Scores(NamedTuple):
+    """Errors over all windows, and over the truncated set that the released code scored."""
 
     full: ErrorSums
     truncated: ErrorSums
@@ -99,9 +85,6 @@ class Scores:
     def as_dict(self) -> dict[str, Any]:
         """Return both results; None for a truncated set without a window."""
         return {"all": self.full.result(), "truncated": self.truncated.result()}
-
-
-RELEASED_BATCH = 32  # the released code drops the last incomplete batch of this size
 
 
 def score(forecasts: Iterable[tuple[Tensor, Tensor]], windows: int) -> Scores:
@@ -116,12 +99,12 @@ def score(forecasts: Iterable[tuple[Tensor, Tensor]], windows: int) -> Scores:
     """
     kept = windows // RELEASED_BATCH * RELEASED_BATCH
     full = ErrorSums()
-    truncated = full.snapshot()
+    truncated = copy.copy(full)
     for pred, true in forecasts:
         room = max(0, kept - full.windows)
         for part in (slice(0, room), slice(room, None)):
             if len(pred[part]):
                 full.add(pred[part], true[part])
             if full.windows == kept:
-                truncated = full.snapshot()
+                truncated = copy.copy(full)  # sums are replaced, not changed, by later batches
     return Scores(full, truncated)

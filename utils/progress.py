@@ -36,7 +36,8 @@ class Meter:
             self.told = now
             left = (now - self.begun) / (self.done - self.first) * (self.total - self.done)
             print(
-                f"{self.label}: {self.done}/{self.total}, {duration(left)} left {note}", flush=True
+                f"{self.label}, step {self.done}/{self.total}: {duration(left)} to its end {note}",
+                flush=True,
             )
 
     def close(self) -> None:

@@ -42,11 +42,7 @@ def parse_freq(freq: str) -> str:
 
 
 def natural_unit(offset: pd.offsets.BaseOffset) -> str:
-    """Return the coarsest frequency that sees every step: t for 15 min, w for 7 days, m for months.
-
-    Args:
-        offset: the step, a length of time or one of the calendar's.
-    """
+    """Return the coarsest frequency that sees every step: t for 15 min, w for 7 days."""
     if not isinstance(offset, pd.offsets.Tick):
         return "b" if isinstance(offset, pd.offsets.BusinessDay) else "m"
     units = {"w": "7D", "d": "1D", "h": "1h", "t": "1min"}

@@ -1,0 +1,165 @@
+"""Fast layers against torch's own; dropout's rate, scale, gradient and use of the generator."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.fast import Dropout, LayerNorm, Linear, TimeConv, max_pool, piecewise
+from tests.runs import ROOT
+
+ULP = 2**-8  # half the spacing of bf16 numbers, relative
+
+
+def circular(kernel):
+    """Torch's own convolution, as a function of [B, L, C] like ours."""
+    theirs = nn.Conv1d(8, 6, kernel, padding=kernel // 2, padding_mode="circular")
+    return theirs, lambda x: theirs(x.transpose(1, 2)).transpose(1, 2)
+
+
+LINEAR, NORM = nn.Linear(8, 6), nn.LayerNorm(8)
+LAYERS = {
+    "linear": (Linear(8, 6), LINEAR, LINEAR),
+    "kernel 1": (TimeConv(8, 6, 1), *circular(1)),
+    "kernel 3": (TimeConv(8, 6, 3), *circular(3)),
+    "norm": (LayerNorm(8), NORM, NORM),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_torchs(name):
+    ours, theirs, call = LAYERS[name]
+    theirs.load_state_dict({k: torch.randn_like(v) for k, v in theirs.state_dict().items()})
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(3, 9, 8, requires_grad=True)
+    for length in (9, 1):
+        outcomes = [(ours(x[:, :length]), ours), (call(x[:, :length]), theirs)]
+        gradients = [
+            [y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])]
+            for y, module in outcomes
+        ]
+        for one, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_bf16_rounds_weights_and_results_and_trains_fp32_weights(name):
+    ours, *_ = LAYERS[name]
+    ours.load_state_dict({k: 1.003 * torch.randn_like(v) for k, v in ours.state_dict().items()})
+    x = torch.randn(3, 9, 8).bfloat16()
+    y = ours(x)
+    assert y.dtype == torch.bfloat16
+    gradients = torch.autograd.grad(y.float().sum(), list(ours.parameters()))
+    assert all(gradient.dtype == torch.float32 for gradient in gradients)
+    rounded = {k: v.bfloat16().float() for k, v in ours.state_dict().items()}
+    exact = torch.func.functional_call(ours, rounded, x.float())
+    torch.testing.assert_close(y.float(), exact, rtol=1.01 * ULP, atol=1e-5)
+
+
+def test_max_pool_is_torchs():
+    for length in (1, 2, 7, 8):
+        x = torch.randn(3, length, 5)
+        theirs = F.max_pool1d(x.transpose(1, 2), 3, stride=2, padding=1).transpose(1, 2)
+        assert torch.equal(max_pool(x), theirs)
+
+
+def test_pieces_draw_their_masks_in_turn(monkeypatch):
+    """The order and size of draws is part of the results version."""
+    monkeypatch.setattr("models.fast.PIECE", 2 * 5 * 8)
+    x, dropout = torch.ones(5, 5, 4), Dropout(0.5)
+    for whole, sizes in ((5 * 5 * 8, (5,)), (5 * 5 * 8 - 1, (2, 2, 1))):
+        monkeypatch.setattr("models.fast.WHOLE", whole)
+        torch.manual_seed(0)
+        expected = torch.cat([dropout(x[:size]) for size in sizes])
+        torch.manual_seed(0)
+        assert torch.equal(piecewise(dropout, x, width=8), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_freed_memory_is_kept():
+    code = """if True:
+        import resource, torch
+        from models.fast import keep_freed_memory
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                torch.ones(2**24)  # 64 MB, 16,384 pages
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        print(faults())
+        keep_freed_memory()
+        faults()  # the heap grows once
+        print(faults())
+    """
+    words = [sys.executable, "-c", code]
+    answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    before, after = map(int, answer.split())
+    assert after < 0.1 * before
+
+
+def test_the_mask_is_the_results_versions():
+    torch.manual_seed(0)
+    draws = np.random.SFC64(int(torch.randint(2**63 - 1, ()))).random_raw(3).view(np.uint16)
+    torch.manual_seed(0)
+    kept = Dropout(0.5)(torch.ones(2, 5)).flatten() != 0
+    assert kept.tolist() == (draws[:10] >= 2**15).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
+def test_rate_and_scale(p, dtype):
+    torch.manual_seed(0)
+    y = Dropout(p)(torch.ones(1001, 999, dtype=dtype))  # an odd number of elements
+    assert y.dtype == dtype
+    deviation = (p * (1 - p) / y.numel()) ** 0.5
+    assert abs((y == 0).double().mean().item() - p) < 5 * deviation
+    (kept,) = y[y != 0].unique().tolist()
+    assert kept == pytest.approx(1 / (1 - p), rel=1e-4 if dtype == torch.float32 else 2**-8)
+
+
+def test_each_quarter_of_a_draw_is_fair():
+    torch.manual_seed(0)
+    y = Dropout(0.3)(torch.ones(400_000)).view(-1, 4)
+    dropped = (y == 0).double()
+    assert dropped.mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.01)
+    pairs = torch.corrcoef(dropped.T)
+    assert (pairs - torch.eye(4, dtype=torch.float64)).abs().max() < 0.01
+
+
+def test_gradient_is_the_mask():
+    x = torch.randn(33, 7, requires_grad=True)
+    y = Dropout(0.4)(x)
+    y.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad * x.detach(), y.detach())
+
+
+@pytest.mark.parametrize("module", [Dropout(0.0), Dropout(0.5).eval()])
+def test_identity_draws_nothing(module):
+    before = torch.get_rng_state()
+    x = torch.ones(5)
+    assert module(x) is x
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seed_decides():
+    x, dropout = torch.ones(101), Dropout(0.5)
+    torch.manual_seed(3)
+    first = dropout(x)
+    other = dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(other, first)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
+def test_errors(p):
+    with pytest.raises(ValueError, match="dropout must lie in"):
+        Dropout(p)
+
+
+def test_almost_one_keeps_something_finite():
+    assert torch.isfinite(Dropout(0.9999999)(torch.ones(1000))).all()
