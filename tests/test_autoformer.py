@@ -101,7 +101,7 @@ def test_the_final_norm_removes_the_mean_over_time():
 
 def test_the_decoder_reads_the_input_and_not_x_dec():
     """A level added to the input comes back in the forecast of the target, the last column."""
-    model = Autoformer(**SIZES | {"c_out": 1}, embed="timeF", moving_avg=5).eval()
+    model = Autoformer(**{**SIZES, "c_out": 1}, embed="timeF", moving_avg=5).eval()
     x, marks = torch.randn(3, 16, 2), torch.rand(3, 16, 4)
     x_dec, marks_dec = torch.randn(3, 11, 2), torch.rand(3, 11, 4)
     pred = model(x, marks, x_dec, marks_dec).pred
