@@ -70,13 +70,13 @@ def test_any_width_and_length(name, lengths, width, c_out):
 @every_model
 @pytest.mark.parametrize(("embed", "freq"), TIMES)
 def test_any_time_embedding(name, embed, freq):
-    model = build(name, embed=embed, freq=freq, output_attention=True)
-    forecast = model(*batch(embed, freq))
+    model = build(name, embed=embed, freq=freq, output_attention=True, dropout=0.1)
+    forecast = model.eval()(*batch(embed, freq))
     assert len(forecast.attns) == (6 if name == "informerstack" else 2)
     for maps in forecast.attns:
         assert maps.shape[0] == BATCH and maps.shape[2] == maps.shape[3]
         torch.testing.assert_close(maps.sum(3), torch.ones(maps.shape[:3]))
-    loss(forecast).backward()
+    loss(model.train()(*batch(embed, freq))).backward()
     for key, parameter in model.named_parameters():
         if parameter.requires_grad and not key.endswith(UNREACHED):
             assert parameter.grad.abs().max() > 1e-7, key
