@@ -154,7 +154,7 @@ NEEDED = [
     "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
     "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
     "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
-    "device", "torch", "git_commit", *LENGTHS, *PROTOCOL,
+    "device", "torch", "git_commit", "wall_seconds", "step_seconds", *LENGTHS, *PROTOCOL,
 ]  # fmt: skip
 
 
@@ -167,7 +167,9 @@ def describe(frame: pd.DataFrame) -> pd.DataFrame:
     for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
         count = frame[column].groupby(frame["label"]).transform("nunique")
         apart = np.asarray(count) > 1  # labels that are equal would merge in a table
-        frame.loc[apart, "label"] += frame.loc[apart, column].map(words.format)
+        mark = frame.loc[apart, column].map(words.format)
+        frame.loc[apart, "label"] += mark
+        frame.loc[apart, "lengths"] += mark
     return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 

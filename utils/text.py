@@ -119,16 +119,18 @@ def joined(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def lowest(frame: pd.DataFrame, names: Sequence[str]) -> set[tuple[int, str]]:
+def lowest(frame: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Find the lowest of some columns in each row, as printed: equal ones are all the lowest.
 
     Args:
         frame: the values.
         names: the columns that are compared, where they have a value; one alone is not stressed.
     """
-    values = frame.loc[:, [*names]].astype(float).round(DIGITS)
+    values = frame[names].astype(float).round(DIGITS)
     least = values.min(axis=1).where(values.notna().sum(axis=1) > 1)
-    return {(int(i), str(names[int(j)])) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())}
+    return {
+        (int(i), str(names[int(j)])) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())
+    }
 
 
 def render(
