@@ -202,7 +202,7 @@ def scaled_rows(
             "the training rows"
         )
         if not far.max() <= HOPELESS:
-            raise UserError(f"{what}; mend it, or leave the column out with --cols")
+            raise UserError(f"{what}; mend it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     dates = pd.DatetimeIndex(frame.index)

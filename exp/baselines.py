@@ -18,25 +18,32 @@ RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly be
 Forecaster = Callable[[Tensor], Tensor]
 
 
-def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
-    """Score last value, a day ago, a week ago, and ridge regression on all test windows.
+def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None]:
+    """Give last value, a day ago, a week ago, and ridge regression.
 
-    Returns:
-        For last, day, week and ridge: {"all": ..., "truncated": ...} as metrics.json holds them.
-        `day` and `week` are None where they are not a whole number of equal steps, or would reach
-        back before the file; `week` is for daily data, where a day ago is the last value.
+    A day and a week ago are None where they are not a whole number of equal steps, or would reach
+    back before the file; a week ago is for daily data, where a day ago is the last value.
     """
     day, week = data.steps_in(DAY), data.steps_in(7 * DAY)
-    methods: dict[str, Forecaster | None] = {
+    return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
         "day": _ago(data, config, day),
         "week": _ago(data, config, week) if day == 1 else None,
         "ridge": _ridge(data, config),
     }
-    return {
-        name: score(_stream(data, config, method), len(data.test)).as_dict() if method else None
-        for name, method in methods.items()
-    }
+
+
+def baseline_scores(
+    data: ForecastData, config: Config, methods: dict[str, Forecaster | None] | None = None
+) -> dict[str, Any]:
+    """Score baselines on all test windows: all, truncated and by_step, as metrics.json has them."""
+    methods = methods or baselines(data, config)
+    scores: dict[str, Any] = dict.fromkeys(methods)
+    for name, method in methods.items():
+        if method:
+            found = score(_stream(data, config, method), len(data.test))
+            scores[name] = {**found.as_dict(), "by_step": found.full.by_step()}
+    return scores
 
 
 def _stream(

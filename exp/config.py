@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models import MODELS, Model
 from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 from utils.timefeatures import parse_freq
@@ -38,7 +39,7 @@ class Config:
     loss = MSE + c * LipReg.
     """
 
-    model: str = setting("", "model", "informer or informerstack", required=True)
+    model: str = setting("", "model", f"one of {', '.join(MODELS)}", required=True)
     data: str = setting("", "data", "name of the data set, or custom", required=True)
     features: str = setting(
         "M",
@@ -61,6 +62,7 @@ class Config:
     )
     d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
     factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
+    moving_avg: int = setting(25, "model", "window of autoformer's moving average, odd", low=1)
     padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
     distil: bool = setting(True, "model", "turns distilling off", off=True)
     mix: bool = setting(True, "model", "turns mixed decoder attention off", off=True)
@@ -112,7 +114,7 @@ class Config:
 
     def _check_together(self) -> None:
         longest = max(self.seq_len, self.label_len + self.pred_len)
-        stack = self.model == "informerstack"
+        stack = self._model.depth == "s_layers"
         faults = {
             f"--label_len {self.label_len}: must not exceed --seq_len {self.seq_len}": (
                 self.label_len > self.seq_len
@@ -123,6 +125,7 @@ class Config:
             f"--d_model {self.d_model}: must be divisible by --n_heads {self.n_heads}": (
                 self.d_model % self.n_heads != 0
             ),
+            f"--moving_avg {self.moving_avg}: must be odd": self.moving_avg % 2 == 0,
             f"a length of {longest} steps: the position table has 5000; shorten --seq_len, "
             "--label_len or --pred_len": longest > 5000,
             f"--s_layers: encoder {len(self.s_layers)} would read the last seq_len // "
@@ -131,16 +134,23 @@ class Config:
             ),
             f"--batch_size {self.batch_size}: distilling leaves one step, and batch normalisation "
             "needs two values; raise it, or turn distilling off with --distil": (
-                self.distil and self.batch_size * self._last_distilled() < 2
+                self.distil
+                and "distil" not in self._model.unused
+                and self.batch_size * self._last_distilled() < 2
             ),
         }
         for fault, present in faults.items():
             if present:
                 raise UserError(fault)
 
+    @property
+    def _model(self) -> Model:
+        """The model's row; Informer's where a Config is made without one."""
+        return MODELS.get(self.model, MODELS["informer"])
+
     def _last_distilled(self) -> int:
         """Return the length that the last distilling layer reads."""
-        stack = self.model == "informerstack"
+        stack = self._model.depth == "s_layers"
         encoders = enumerate(self.s_layers) if stack else [(0, self.e_layers)]
         return min(-(-(self.seq_len // 2**i) // 2 ** max(0, depth - 2)) for i, depth in encoders)
 
@@ -164,7 +174,10 @@ class Config:
         settings["freq"] = parse_freq(self.freq)
         if self.attn == "full":
             settings["factor"] = None
-        settings["s_layers" if self.model == "informer" else "e_layers"] = None
+        settings["e_layers" if self._model.depth == "s_layers" else "s_layers"] = None
+        settings |= dict.fromkeys(self._model.unused)
+        if self.model != "autoformer":
+            del settings["moving_avg"]  # runs recorded before it joined keep their identity
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
         for name, value in settings.items():

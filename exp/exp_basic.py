@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from exp.config import Config
 from exp.flags import Options
 from models import MODELS
 from models.fast import has_bf16_kernels, keep_freed_memory
-from models.model import Informer
 from utils.errors import UserError
 from utils.timefeatures import parse_freq
 
@@ -138,7 +138,7 @@ def _check_widths(data: ForecastData, options: Options) -> None:
             raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
 
 
-def _build_model(config: Config, data: ForecastData) -> Informer:
+def _build_model(config: Config, data: ForecastData) -> Any:
     return MODELS[config.model](
         enc_in=data.x_width,
         dec_in=data.x_width,
@@ -149,7 +149,7 @@ def _build_model(config: Config, data: ForecastData) -> Informer:
         factor=config.factor,
         d_model=config.d_model,
         n_heads=config.n_heads,
-        e_layers=config.s_layers if config.model == "informerstack" else config.e_layers,
+        e_layers=getattr(config, MODELS[config.model].depth),
         d_layers=config.d_layers,
         d_ff=config.d_ff,
         dropout=config.dropout,
@@ -159,6 +159,7 @@ def _build_model(config: Config, data: ForecastData) -> Informer:
         activation=config.activation,
         output_attention=config.output_attention,
         distil=config.distil,
+        moving_avg=config.moving_avg,
         mix=config.mix,
         lip_axis=config.lip_axis,
         lip_norm=config.lip_norm,

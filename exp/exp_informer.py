@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.data_loader import Batch, ForecastData, Windows
-from exp.baselines import baseline_scores
+from exp.baselines import baseline_scores, baselines
 from exp.config import Config
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.flags import Options
@@ -234,19 +234,22 @@ class Exp_Informer(Exp_Basic):
         window_mse: list[Tensor] = []
         scores = score(stream(), len(self.data.test))
         pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [windows, T]
+        methods = baselines(self.data, self.config)
         body = {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
             "original_units": original.result(),
             "test_seconds": time.monotonic() - begun,
-            "baselines": baseline_scores(self.data, self.config),
+            "baselines": baseline_scores(self.data, self.config, methods),
         }
         if not np.isfinite(scores.full.mse):
             raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
         wanted = self.options.plot_windows
+        ridge = methods["ridge"]
+        assert ridge, "it always applies"
         return Tested(
             body,
-            Samples.choose(self.data, self.config, wanted, pred[..., -1], true),
+            Samples.choose(self.data, self.config, wanted, pred[..., -1], true, ridge=ridge),
             torch.cat(window_mse).numpy(),
             long_frame(self.data, self.config, pred) if self.options.save_forecasts else None,
         )

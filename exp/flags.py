@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from data.data_loader import natural_freq
 from data.registry import DATASETS
 from exp.config import Config, check_choice, check_value, plain_word, setting
-from models import MODELS
+from models import MODELS, Model
 from utils.errors import UserError, nearest
 from utils.files import read_json
 from utils.timefeatures import parse_freq
@@ -105,7 +105,12 @@ def build_parser() -> Parser:
         description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python main_informer.py --model informer --data demo --features S --lam 2",
+        epilog="\n".join(
+            [
+                "Example: python main_informer.py --model informer --data demo --lam 2",
+                *(f"{name}: {_own(row)}" for name, row in MODELS.items() if row.presumed),
+            ]
+        ),
     )
     groups: dict[str, Any] = {}
     for name in ("data", "model", "regularizer", "training", RUNNING, OUTPUT, FOLDERS, COMPATIBLE):
@@ -133,6 +138,14 @@ def build_parser() -> Parser:
     training = groups["training"]
     training.add_argument("--use_amp", action="store_true", help="the same as --amp bf16")
     return parser
+
+
+def _own(row: Model) -> str:
+    """Write a model's own defaults out."""
+    kinds = ("published", row.defaults), ("presumed, unpublished", row.presumed)
+    return "; ".join(
+        f"{kind}: {', '.join(f'--{k} {v}' for k, v in own.items())}" for kind, own in kinds
+    )
 
 
 def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
@@ -223,6 +236,11 @@ def parse(words: list[str]) -> tuple[Config, Options]:
     asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
     asked.cols = tuple(asked.cols) if asked.cols else None
     given = {word.split("=")[0] for word in words}
+    check_choice("model", asked.model, list(MODELS))
+    row = MODELS[asked.model]
+    for name, value in {**row.defaults, **row.presumed}.items():
+        if f"--{name}" not in given:
+            setattr(asked, name, value)
     if asked.load is not None:
         _apply_record(asked, given)
     _check_names(asked)
@@ -239,7 +257,6 @@ def _fill(settings: Any, asked: argparse.Namespace) -> Any:
 
 
 def _check_names(asked: argparse.Namespace) -> None:
-    check_choice("model", asked.model, list(MODELS))
     check_choice("data", asked.data, [*DATASETS, "custom"])
     check_choice("lip_sign", asked.lip_sign, ["minus", "plus"])
     unit = parse_freq(asked.freq)

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from data.data_loader import ForecastData
 from data.scaler import Scaler
+from exp.baselines import Forecaster
 from exp.config import Config
 from utils.errors import UserError
 from utils.files import write_atomic, write_npz
@@ -104,6 +106,7 @@ class Samples:
         history: [n, seq_len].
         truth: [n, pred_len].
         pred: [n, pred_len].
+        ridge: forecast of ridge regression [n, pred_len].
         target: the column's name.
     """
 
@@ -114,11 +117,19 @@ class Samples:
     history: np.ndarray
     truth: np.ndarray
     pred: np.ndarray
+    ridge: np.ndarray
     target: str
 
     @classmethod
     def choose(
-        cls, data: ForecastData, config: Config, wanted: str, pred: Tensor, true: Tensor
+        cls,
+        data: ForecastData,
+        config: Config,
+        wanted: str,
+        pred: Tensor,
+        true: Tensor,
+        *,
+        ridge: Forecaster,
     ) -> "Samples":
         """Pick best, median, worst and fixed windows, and those named by number.
 
@@ -128,6 +139,7 @@ class Samples:
             wanted: words and numbers with commas, as --plot_windows takes them.
             pred: forecasts of the target in all test windows [n, pred_len], scaled.
             true: the truth [n, pred_len], scaled.
+            ridge: the ridge regression.
 
         Raises:
             UserError: a word is unknown or a number is out of range.
@@ -141,6 +153,8 @@ class Samples:
         mean, std = data.scaler.mean[-1], data.scaler.std[-1]
         rows = data.test.start + window[:, None] + np.arange(config.seq_len + config.pred_len)
         values = data.test.values[..., -1].cpu().numpy().astype(float) * std + mean
+        index = torch.from_numpy(window).to(data.test.values.device)
+        linear = ridge(index)[..., -1].cpu().numpy()  # [n, pred_len]
         return cls(
             rank=np.array(words),
             window=window,
@@ -149,6 +163,7 @@ class Samples:
             history=values[rows[:, : config.seq_len]],
             truth=values[rows[:, config.seq_len :]],
             pred=pred.numpy()[window].astype(float) * std + mean,
+            ridge=linear.astype(float) * std + mean,
             target=data.columns[-1],
         )
 

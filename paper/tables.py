@@ -132,6 +132,8 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
             "print inside: does the print lie where the mean of the paper's repetitions (5; WTH 3) "
             "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if its runs were like ours?"
         )
+    elif frame["label"].nunique() == 1:
+        title = f"{title}: {frame['label'].iloc[0]}"
     else:
         columns = [Column("cell", "cell"), Column("seq/label", "lengths"), *columns]
     if not comparable.all():

@@ -45,6 +45,7 @@ TESTS = {
     "paper/pairs.py": SIGNS,
     "paper/signs.py": SIGNS,
 }
+UNSEEN = ("strict", "device", "non_blocking", "pin_memory")
 JOBS = len(os.sched_getaffinity(0))
 
 
@@ -58,15 +59,23 @@ class Mutant(NamedTuple):
     code: str
 
 
+def other_number(node: cst.BaseNumber) -> Iterator[cst.BaseNumber]:
+    """Raise an integer by one, double another number."""
+    if isinstance(node, cst.Integer):
+        yield node.with_changes(value=str(node.evaluated_value + 1))
+    elif isinstance(node, cst.Float):
+        yield node.with_changes(value=str(2 * node.evaluated_value or 1.0))
+
+
 def without_keyword(node: cst.Call) -> Iterator[cst.Call]:
-    """Leave out each keyword argument of a call."""
+    """Leave out each keyword argument of a call, but for those that do nothing on a processor."""
     for i, argument in enumerate(node.args):
-        if argument.keyword:
+        if argument.keyword and argument.keyword.value not in UNSEEN:
             yield node.with_changes(args=[*node.args[:i], *node.args[i + 1 :]])
 
 
 OPERATORS: list[tuple[Any, Any]] = [
-    (cst.BaseNumber, mutators.operator_number),  # 2 -> 3
+    (cst.BaseNumber, other_number),
     (cst.Name, mutators.operator_name),  # True <-> False
     (cst.CSTNode, mutators.operator_swap_op),  # + - * / < <= == and or ...
     (cst.CSTNode, mutators.operator_keywords),  # is, in, break, continue

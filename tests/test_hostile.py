@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
+from exp.forecast import forecast
 from main_informer import main
-from tests.runs import TINY, only_run
+from tests.runs import ROOT, TINY, only_run
+from utils.errors import UserError
 from utils.files import read_json, write_json
 
 ONE_EPOCH = [*TINY, "--train_epochs", "1"]
@@ -78,8 +81,11 @@ def test_weights_of_a_finished_run_with_a_checksum_that_holds(hostile, tmp_path,
     write_json(folder / "metrics.json", metrics)
     capsys.readouterr()
     assert main([*words, "--do_predict"]) == 2
-    assert not ran()
     refused_in_one_line(capsys.readouterr().err, folder / "weights.pt")
+    with pytest.raises(UserError) as error:
+        forecast(folder, pd.read_csv(ROOT / "data/demo/demo.csv", usecols=["date", "temp"]))
+    refused_in_one_line(f"error: {error.value}", folder / "weights.pt")
+    assert not ran()
     assert not (folder / "prediction.csv").exists()
 
 

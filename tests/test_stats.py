@@ -100,12 +100,12 @@ def test_block_bootstrap_of_independent_windows_is_the_normal_interval():
 
 
 def test_block_bootstrap_covers_other_stretches_of_the_same_time():
-    # constant within tens: resampling single windows is too narrow
+    # constant over 10 windows: blocks of 100 see that, single windows are too narrow
     rng = np.random.default_rng(5)
     covered, narrow = 0, 0
     for _ in range(150):
-        sides = rng.gamma(20, size=(2, 200)).repeat(10, axis=1)
-        low, high = block_bootstrap_ratio(*sides, block=50, draws=400)
+        sides = rng.gamma(20, size=(2, 400)).repeat(10, axis=1)
+        low, high = block_bootstrap_ratio(*sides, block=100, draws=400)
         covered += low <= 0 <= high
         low, high = block_bootstrap_ratio(*sides, block=1, draws=400)
         narrow += low <= 0 <= high

@@ -128,7 +128,9 @@ def lowest(frame: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """
     values = frame[names].astype(float).round(DIGITS)
     least = values.min(axis=1).where(values.notna().sum(axis=1) > 1)
-    return {(int(i), names[j]) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())}
+    return {
+        (int(i), str(names[int(j)])) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())
+    }
 
 
 def render(
