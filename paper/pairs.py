@@ -122,17 +122,17 @@ class Print(NamedTuple):
 
 
 def print_of(row: dict[Any, Any]) -> Print:
-    """Return the printed change between two c, first and second, of an Informer cell."""
-    place = (row["features"], row["data"], row["pred_len"])
+    """Return the printed change between two c, first and second, of a cell."""
+    place = (row["model"], row["features"], row["data"], row["pred_len"])
     mse, where = {}, ""
-    if row["model"] != "informer" or row.get("differs"):
+    if row.get("differs"):
         return Print()
     if {row["first"], row["second"]} <= {*SIDES.values()} and place in printed().index:
         cell = printed().loc[place]
         mse = {c: cell[f"mse_{side}"] for side, c in SIDES.items()}
         where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
-    elif place[:2] == ("S", "ETTh2"):
-        curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {place[2]}")
+    elif place[:3] == ("informer", "S", "ETTh2"):
+        curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {place[3]}")
         mse, where = dict(zip(-curve["lam"], curve["mse"], strict=True)), "Figure 3"
     if not {row["first"], row["second"]} <= mse.keys():
         return Print()

@@ -31,9 +31,10 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "freq": "h", "cols": None, "d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1,
     "s_layers": "3,2,1", "d_ff": 2048, "factor": 5, "padding": 0, "distil": True, "mix": True,
     "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
-    "output_attention": False, "train_epochs": 6, "batch_size": 32, "patience": 3,
+    "output_attention": False, "moving_avg": 25, "batch_size": 32, "patience": 3,
     "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
 }  # fmt: skip
+EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
 
 
 @dataclass(frozen=True)
@@ -136,9 +137,10 @@ def load(results: Path) -> Runs:
 
 
 @functools.cache
-def paper_settings() -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Return the paper's Informer rows: (data, features, pred_len) -> lengths, layers, itr."""
-    rows = pd.read_csv(PRINTED / "informer_settings.csv").to_dict("records")
+def paper_settings(model: str = "informer") -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return a model's rows in the paper: (data, features, pred_len) -> lengths, layers, itr."""
+    path = PRINTED / f"{model}_settings.csv"
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     return {
         (row["dataset"], row["features"], row["pred_len"]): {str(k): v for k, v in row.items()}
         for row in rows
@@ -176,8 +178,9 @@ def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
         file = Path(text(row["data_file"])).name or f"custom {text(row['data_sha256'])[:8]}"
         dataset = f"{file} {row['target']}"
     key = (row["data"], row["features"], horizon)
-    paper = paper_settings().get(key) if row["model"] == "informer" else None
-    expected = {**PROTOCOL, **{name: paper[name] for name in LENGTHS}} if paper else PROTOCOL
+    paper = paper_settings(text(row["model"])).get(key)
+    expected = {**PROTOCOL, "train_epochs": EPOCHS.get(row["model"], 6)}
+    expected |= {name: paper[name] for name in LENGTHS} if paper else {}
     values = {name: text(row[name]) for name in expected}
     differs = [f"{n} {v}" for n, v in values.items() if v not in ("", text(expected[n]))]
     cell = f"{dataset} {text(row['features'])} {horizon}"
