@@ -38,21 +38,19 @@ def baseline_scores(
 ) -> dict[str, Any]:
     """Score baselines on all test windows: all, truncated and by_step, as metrics.json has them."""
     methods = methods or baselines(data, config)
+
+    def stream(method: Forecaster) -> Iterator[tuple[Tensor, Tensor]]:
+        windows = torch.arange(len(data.test), device=data.test.values.device)
+        for index in windows.split(config.eval_batch_size):
+            true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
+            yield method(index).expand_as(true), true
+
     scores: dict[str, Any] = dict.fromkeys(methods)
     for name, method in methods.items():
         if method:
-            found = score(_stream(data, config, method), len(data.test))
+            found = score(stream(method), len(data.test))
             scores[name] = {**found.as_dict(), "by_step": found.full.by_step()}
     return scores
-
-
-def _stream(
-    data: ForecastData, config: Config, method: Forecaster
-) -> Iterator[tuple[Tensor, Tensor]]:
-    batches = torch.arange(len(data.test), device=data.test.values.device)
-    for index in batches.split(config.eval_batch_size):
-        true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
-        yield method(index).expand_as(true), true
 
 
 def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
@@ -73,21 +71,18 @@ def _ridge(data: ForecastData, config: Config) -> Forecaster:
     """Fit one linear map from a column's window to its future, shared by all output columns."""
     from sklearn.linear_model import Ridge  # noqa: PLC0415 - half of a short command's start
 
-    width = data.out_width
-    stride = max(1, -(-len(data.train) * width // RIDGE_SAMPLES))
-    index = torch.arange(0, len(data.train), stride, device=data.train.values.device)
-    batch = data.train.batch(index)
-    inputs = _columns(batch.x, width)
-    model = Ridge(alpha=1.0).fit(inputs, _columns(batch.y[:, config.label_len :], width))
+    width, train = data.out_width, data.train
+
+    def columns(values: Tensor) -> np.ndarray:  # [B, L, C] to [B * width, L]
+        return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()
+
+    stride = max(1, -(-len(train) * width // RIDGE_SAMPLES))
+    batch = train.batch(torch.arange(0, len(train), stride, device=train.values.device))
+    model = Ridge(alpha=1.0).fit(columns(batch.x), columns(batch.y[:, config.label_len :]))
 
     def forecast(index: Tensor) -> Tensor:
-        flat = model.predict(_columns(data.test.batch(index).x, width))
+        flat = model.predict(columns(data.test.batch(index).x))
         shaped = torch.from_numpy(np.asarray(flat, dtype=np.float32)).to(index.device)
         return shaped.reshape(len(index), width, -1).transpose(1, 2)  # [B, pred_len, C]
 
     return forecast
-
-
-def _columns(values: Tensor, width: int) -> np.ndarray:
-    """Turn the last columns of [B, L, C] into rows of their own: [B * width, L]."""
-    return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()

@@ -100,19 +100,20 @@ def test_the_final_norm_removes_the_mean_over_time():
 
 
 def test_the_decoder_reads_the_input_and_not_x_dec():
-    model = Autoformer(**SIZES, embed="timeF", moving_avg=5).eval()
+    """A level added to the input comes back in the forecast of the target, the last column."""
+    model = Autoformer(**{**SIZES, "c_out": 1}, embed="timeF", moving_avg=5).eval()
     x, marks = torch.randn(3, 16, 2), torch.rand(3, 16, 4)
     x_dec, marks_dec = torch.randn(3, 11, 2), torch.rand(3, 11, 4)
     pred = model(x, marks, x_dec, marks_dec).pred
     assert torch.equal(model(x, marks, x_dec + 1, marks_dec).pred, pred)
     assert not torch.equal(model(x, marks, x_dec, marks_dec + 1).pred, pred)
-    # A level that is added to the input comes back in the forecast, through the trend.
-    with torch.no_grad():
+    with torch.no_grad():  # what is left is the trend of the input
         for name, parameter in model.named_parameters():
             if name.startswith("decoder.") and "projection" in name:
                 parameter.zero_()
-    level = model(x + 7, marks, x_dec, marks_dec).pred - model(x, marks, x_dec, marks_dec).pred
-    torch.testing.assert_close(level, torch.full_like(level, 7.0))
+    pred = model(x, marks, x_dec, marks_dec).pred
+    level = model(x + torch.tensor([3.0, 7.0]), marks, x_dec, marks_dec).pred - pred
+    torch.testing.assert_close(level, torch.full((3, 5, 1), 7.0))
 
 
 def test_the_transformer_is_informer_with_full_attention():

@@ -120,7 +120,8 @@ def test_rate_and_scale(p, dtype):
     deviation = (p * (1 - p) / y.numel()) ** 0.5
     assert abs((y == 0).double().mean().item() - p) < 5 * deviation
     (kept,) = y[y != 0].unique().tolist()
-    assert kept == pytest.approx(1 / (1 - p), rel=1e-4 if dtype == torch.float32 else 2**-8)
+    expected = 2**16 / (2**16 - round(p * 2**16))
+    assert kept == pytest.approx(expected, rel=2e-7 if dtype == torch.float32 else 2**-8)
 
 
 def test_each_quarter_of_a_draw_is_fair():

@@ -70,13 +70,13 @@ def test_any_width_and_length(name, lengths, width, c_out):
 @every_model
 @pytest.mark.parametrize(("embed", "freq"), TIMES)
 def test_any_time_embedding(name, embed, freq):
-    model = build(name, embed=embed, freq=freq, output_attention=True)
-    forecast = model(*batch(embed, freq))
+    model = build(name, embed=embed, freq=freq, output_attention=True, dropout=0.1)
+    forecast = model.eval()(*batch(embed, freq))
     assert len(forecast.attns) == (6 if name == "informerstack" else 2)
     for maps in forecast.attns:
         assert maps.shape[0] == BATCH and maps.shape[2] == maps.shape[3]
         torch.testing.assert_close(maps.sum(3), torch.ones(maps.shape[:3]))
-    loss(forecast).backward()
+    loss(model.train()(*batch(embed, freq))).backward()
     for key, parameter in model.named_parameters():
         if parameter.requires_grad and not key.endswith(UNREACHED):
             assert parameter.grad.abs().max() > 1e-7, key
@@ -256,14 +256,8 @@ def test_positions_end_at_5000():
         embedding(torch.zeros(1, 5001, 1), torch.zeros(1, 5001, 4))
 
 
-def test_dropout_stands_where_the_specification_puts_it():
-    model = build(dropout=0.1, attn="prob", e_layers=1, d_layers=1).train()
-    shapes = []
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.register_forward_hook(lambda m, args, y: shapes.append(tuple(y.shape[1:])))
-    model(*batch())
-    assert shapes == [
+DROPPED = {
+    "informer": [
         (16, 8),  # encoder embedding
         (11, 8),  # decoder embedding
         (16, 8),  # attention, none inside ProbSparse
@@ -274,7 +268,21 @@ def test_dropout_stands_where_the_specification_puts_it():
         (5, 8),  # cross-attention
         (5, 12),
         (5, 8),
-    ]
+    ],
+    # Inside auto-correlation there is none, and all the decoder's steps are computed.
+    "autoformer": [(16, 8), (11, 8), (16, 8), (16, 12), (16, 8), *[(11, 8)] * 2, (11, 12), (11, 8)],
+}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_dropout_stands_where_the_specification_puts_it(name):
+    model = build(name, dropout=0.1, attn="prob", e_layers=1, d_layers=1).train()
+    shapes = []
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.register_forward_hook(lambda m, args, y: shapes.append(tuple(y.shape[1:])))
+    model(*batch())
+    assert shapes == DROPPED[name]
 
 
 @pytest.mark.parametrize("attn", ["prob", "full"])
