@@ -79,14 +79,16 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
     failed = "; ".join(f"c = {c:g}: seeds {joined(seeds)}" for c, seeds in named if len(seeds))
     won, not_won = int(np.sum(mse[:, 0] < mse[:, 1])), int(np.sum(mse[:, 0] > mse[:, 1]))
     p = float(sign_flip_p(d))
-    row = {"first": first, "second": second, "n": len(d), "change": change, "low": low}
-    row |= {"high": high, "low90": low90, "high90": high90, "failed": failed}
-    row |= {"sd": float(np.std(d, ddof=1)) if len(d) > 1 else math.nan, "p_complete": p}
-    row |= {"unlike": int(np.sum(pairs["unlike"].to_numpy() != ""))}
+    row = {
+        "first": first, "second": second, "n": len(d), "change": change, "low": low, "high": high,
+        "low90": low90, "high90": high90, "sd": np.std(d, ddof=1) if len(d) > 1 else math.nan,
+        "failed": failed, "favour": change, "p": p, "p_complete": p,
+        "smallest_p": smallest_p(len(d)), "unlike": int(np.sum(pairs["unlike"].to_numpy() != "")),
+    }  # fmt: skip
     if failed:
-        p, smallest = sign_test_p(won, not_won), sign_test_p(won + not_won, 0)
-        return row | {"favour": not_won - won, "p": p, "smallest_p": smallest}
-    return row | {"favour": change, "p": p, "smallest_p": smallest_p(len(d))}
+        row |= {"favour": not_won - won, "p": sign_test_p(won, not_won)}
+        row |= {"smallest_p": sign_test_p(won + not_won, 0)}
+    return row
 
 
 def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
@@ -120,22 +122,19 @@ class Print(NamedTuple):
 
 
 def print_of(row: dict[Any, Any]) -> Print:
-    """Return the printed change between two c, first and second, of an Informer cell."""
-    sides = {c: f"mse_{side}" for side, c in SIDES.items()}
-    asked = {row["first"], row["second"]}
-    place = (row["features"], row["data"], row["pred_len"])
-    if row["model"] != "informer" or row.get("differs"):
+    """Return the printed change between two c, first and second, of a cell."""
+    place = (row["model"], row["features"], row["data"], row["pred_len"])
+    mse, where = {}, ""
+    if row.get("differs"):
         return Print()
-    if place in printed().index and asked <= sides.keys():
-        mse = printed().loc[place].rename({name: c for c, name in sides.items()})
+    if {row["first"], row["second"]} <= {*SIDES.values()} and place in printed().index:
+        cell = printed().loc[place]
+        mse = {c: cell[f"mse_{side}"] for side, c in SIDES.items()}
         where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
-    elif place[:2] == ("S", "ETTh2"):
-        curve = pd.read_csv(PRINTED / "figure3.csv")
-        curve = curve.loc[curve["pred_len"] == row["pred_len"]]
-        mse, where = curve.set_index(-curve["lam"])["mse"], "Figure 3"
-    else:
-        return Print()
-    if not asked <= {*mse.index}:
+    elif place[:3] == ("informer", "S", "ETTh2"):
+        curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {place[3]}")
+        mse, where = dict(zip(-curve["lam"], curve["mse"], strict=True)), "Figure 3"
+    if not {row["first"], row["second"]} <= mse.keys():
         return Print()
     return Print(100 * float(mse[row["first"]] / mse[row["second"]] - 1), where)
 
@@ -182,9 +181,8 @@ def choices(scored: pd.DataFrame) -> pd.DataFrame:
     for _, cell in by_cell(usable).groupby(CELL, sort=False):
         zero = cell.loc[cell["c"] == 0].set_index("seed")["mse"]
         for sign, side in (("c < 0", cell["c"] < -CONTROL), ("c > 0", cell["c"] > CONTROL)):
-            wide = (
-                cell.loc[side].pivot(index="seed", columns="c", values=["val_mse", "mse"]).dropna()
-            )
+            wide = cell.loc[side].pivot(index="seed", columns="c", values=["val_mse", "mse"])
+            wide = wide.dropna()
             tried = wide["val_mse"].columns if len(wide) else []
             if len(tried) < 2 or len(wide) < 2:
                 continue
@@ -272,15 +270,7 @@ def contrast_table(frame: pd.DataFrame) -> Table:
         "unlike: pairs whose runs differ in processor, device, torch or commit (--alike leaves "
         "them out). control: c so small that only rounding differs.",
     ]
-    return Table(
-        "Every c against c = 0, and against -c, all test windows", frame, columns, notes=notes
-    )
-
-
-def pair_tables(scored: pd.DataFrame, alike: bool = False) -> list[Table]:
-    """Lay out `contrasts` and `choices`, where there are any."""
-    frames = ((contrast_table, contrasts(scored, alike)), (choice_table, choices(scored)))
-    return [lay_out(frame) for lay_out, frame in frames if len(frame)]
+    return Table("Every c against 0, and against -c, all test windows", frame, columns, notes=notes)
 
 
 def choice_table(frame: pd.DataFrame) -> Table:
@@ -299,3 +289,9 @@ def choice_table(frame: pd.DataFrame) -> Table:
         "on each other, so there is no p and no interval; pilot_seeds in a hypothesis allow a test."
     )
     return Table("c chosen on validation", frame, columns, notes=[note])
+
+
+def pair_tables(scored: pd.DataFrame, alike: bool = False) -> list[Table]:
+    """Lay out `contrasts` and `choices`, where there are any."""
+    frames = ((contrast_table, contrasts(scored, alike)), (choice_table, choices(scored)))
+    return [lay_out(frame) for lay_out, frame in frames if len(frame)]

@@ -31,9 +31,10 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "freq": "h", "cols": None, "d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1,
     "s_layers": "3,2,1", "d_ff": 2048, "factor": 5, "padding": 0, "distil": True, "mix": True,
     "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
-    "output_attention": False, "train_epochs": 6, "batch_size": 32, "patience": 3,
+    "output_attention": False, "moving_avg": 25, "batch_size": 32, "patience": 3,
     "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
 }  # fmt: skip
+EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Runs:
         path = self.source / f"{name}.csv"
         if name not in self._side:
             self._side[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
-        rows = self._side[name].loc[self._side[name]["run"] == run]
+        rows = self._side[name].query("run == @run")
         if rows.empty:
             raise UserError(f"{path}: has nothing on {run}")
         return rows.reset_index(drop=True)
@@ -104,11 +105,11 @@ class Runs:
 
 @contextlib.contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Turn what a run has not written into a UserError that names it."""
+    """Name what a run has not written."""
     try:
         yield
     except (FileNotFoundError, KeyError) as error:
-        missing = Path(str(getattr(error, "filename", error))).name
+        missing = getattr(error, "filename", error)
         raise UserError(f"{folder}: {missing} is not there; the run has not written it") from error
 
 
@@ -124,26 +125,22 @@ def load(results: Path) -> Runs:
     """
     frame = read_runs(results)
     for folder in (results, results / STUDY) if frame.empty else ():
-        if (folder / "runs.csv").exists():
+        if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
-            return _study(folder, [note] * (folder != results))
+            try:
+                frame = describe(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)))
+            except (ValueError, KeyError) as error:
+                raise UserError(f"{path}: not the study's CSV ({error}); restore it") from error
+            return Runs(frame, folder, True, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
     return Runs(describe(frame), results)
 
 
-def _study(folder: Path, notes: list[str]) -> Runs:
-    path = folder / "runs.csv"
-    try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
-        return Runs(describe(frame), folder, True, notes)
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: not the study's CSV ({error}); git checkout -- {path}") from error
-
-
 @functools.cache
-def paper_settings() -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Return the paper's Informer rows: (data, features, pred_len) -> lengths, layers, itr."""
-    rows = pd.read_csv(PRINTED / "informer_settings.csv").to_dict("records")
+def paper_settings(model: str = "informer") -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return a model's rows in the paper: (data, features, pred_len) -> lengths, layers, itr."""
+    path = PRINTED / f"{model}_settings.csv"
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     return {
         (row["dataset"], row["features"], row["pred_len"]): {str(k): v for k, v in row.items()}
         for row in rows
@@ -181,8 +178,9 @@ def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
         file = Path(text(row["data_file"])).name or f"custom {text(row['data_sha256'])[:8]}"
         dataset = f"{file} {row['target']}"
     key = (row["data"], row["features"], horizon)
-    paper = paper_settings().get(key) if row["model"] == "informer" else None
-    expected = {**PROTOCOL, **{name: paper[name] for name in LENGTHS}} if paper else PROTOCOL
+    paper = paper_settings(text(row["model"])).get(key)
+    expected = {**PROTOCOL, "train_epochs": EPOCHS.get(row["model"], 6)}
+    expected |= {name: paper[name] for name in LENGTHS} if paper else {}
     values = {name: text(row[name]) for name in expected}
     differs = [f"{n} {v}" for n, v in values.items() if v not in ("", text(expected[n]))]
     cell = f"{dataset} {text(row['features'])} {horizon}"
@@ -244,7 +242,7 @@ def left_out(scored: pd.DataFrame) -> list[str]:
     for outcome, group in scored.loc[scored["outcome"] != "ok"].groupby("outcome"):
         why = " (fewer than 32 test windows: --score all shows them)" * (outcome == "few windows")
         more = f" and {len(group) - 3} more" * (len(group) > 3)
-        notes.append(f"Left out, {outcome}{why}: {', '.join(group['run'].head(3))}{more}.")
+        notes.append(f"Left out, {outcome}{why}: {', '.join(group['run'][:3])}{more}.")
         notes += [f"  {error}" for error in group["error"].dropna() if outcome == "damaged"]
     return notes
 
@@ -252,20 +250,18 @@ def left_out(scored: pd.DataFrame) -> list[str]:
 def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     """Repeat the runs with c = 0 for each regularizer of their setting, so that CELL groups cells.
 
-    An arm is one cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`.
+    An arm is a cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`.
 
     Args:
         scored: as `score_windows` returns it; rows without settings are dropped.
 
     Returns:
-        The rows with axis and norm filled; both "" in a setting that has no run with c != 0.
+        The rows with axis and norm filled, both "" in a setting without any run with c != 0.
     """
-    frame = scored.loc[scored["c"].notna()]
-    setting = ["results_version", "setting_id"]
-    regularized = frame.loc[frame["c"] != 0]
+    regularized = scored.loc[scored["c"].notna() & (scored["c"] != 0)]
     kinds = regularized[CELL].drop_duplicates()
-    zero = frame.loc[frame["c"] == 0].drop(columns=["axis", "norm"])
-    zero = zero.merge(kinds, on=setting, how="left").fillna({"axis": "", "norm": ""})
+    zero = scored.loc[scored["c"] == 0].drop(columns=["axis", "norm"])
+    zero = zero.merge(kinds, how="left").fillna({"axis": "", "norm": ""})
     whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
     whole = whole.drop_duplicates([*CELL, "c", "seed"])
     return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)
@@ -298,14 +294,11 @@ def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame,
         asked = args.data.lower()
         names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
         if not names:
-            have = ", ".join(sorted({*frame["dataset"]})) or "none"
-            hint = nearest(args.data, known)
+            have, hint = ", ".join(sorted({*frame["dataset"]})) or "none", nearest(args.data, known)
             raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
         frame = frame.loc[frame["dataset"].isin(names)]
     for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
         if value:
-            zero = (frame["c"] == 0) & (column == "axis")
-            frame = frame.loc[(frame[column] == value) | zero]
-    words = [word for word in (args.data, args.features, args.axis, args.amp) if word]
-    none = f"No run of {', '.join(words)}." if words else "There are no runs."
-    return frame, [] if len(frame) else [none]
+            frame = frame.loc[(frame[column] == value) | ((frame["c"] == 0) & (column == "axis"))]
+    words = ", ".join(filter(None, (args.data, args.features, args.axis, args.amp)))
+    return frame, [f"No run of {words}." if words else "There are no runs."] * frame.empty

@@ -56,7 +56,7 @@ class Named:
         extend_above: standard deviation of d above which a hypothesis is extended once.
         seeds: of each kind of device: cpu, cuda.
         sha256: of the file.
-        when: the commit that brought the file as it is, or that it is named now.
+        when: the commit that made the file what it is, or that it is named now.
         since: that commit's time; None where there is none.
     """
 

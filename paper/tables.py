@@ -30,29 +30,31 @@ from utils.text import DIGITS, Column, Table, lowest, percent, write_out
 
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
-COUNTED = {"M": "12/38"}  # as printed, where the printed cells give another count
-PLACE = ["features", "data", "pred_len"]
+COUNTED = {("informer", "M"): "12/38", ("autoformer", "M"): "13/38"}  # as printed, if not so
+PLACE = ["model", "features", "data", "pred_len"]
 GROUP = ["results_version", "printed", "features", "model", "differs", "amp", "axis", "norm",
          "windows"]  # fmt: skip
 
 
 @functools.cache
 def printed() -> pd.DataFrame:
-    """Return the printed Informer errors of Tables 2 and 5, one row a cell.
+    """Return the printed errors of Tables 2 and 5, one row a cell.
 
-    The paper's Weather is called WTH throughout: that is what its Informer rows were run on.
+    Informer's Weather is WTH, and that of the other models Autoformer's weather, by their size.
 
     Returns:
-        Index features, data, pred_len; columns mse_zero, mae_zero, mse_lip, mae_lip.
+        Index model, features, data, pred_len; columns mse_zero, mae_zero, mse_lip, mae_lip.
     """
     parts = [pd.read_csv(PRINTED / f).assign(features=kind) for kind, (_, f) in TABLES.items()]
-    frame = pd.concat(parts).query("model == 'Informer'").replace({"dataset": {"Weather": "WTH"}})
-    frame = frame.rename(columns={"dataset": "data"})
+    frame = pd.concat(parts).rename(columns={"dataset": "data"})
+    frame["model"] = frame["model"].str.lower()
+    weather = np.where(frame["model"] == "informer", "WTH", "weather")
+    frame["data"] = frame["data"].where(frame["data"] != "Weather", weather)
     sides = [
         frame.loc[frame["lip"] == lip].set_index(PLACE)[[*METRICS]].add_suffix(f"_{side}")
         for lip, side in enumerate(SIDES)
     ]
-    return sides[0].join(sides[1])
+    return sides[0].join(sides[1]).sort_index()
 
 
 def summarise(scored: pd.DataFrame) -> pd.DataFrame:
@@ -89,10 +91,15 @@ def summarise(scored: pd.DataFrame) -> pd.DataFrame:
     beside = frame[PLACE].merge(printed(), how="left", left_on=PLACE, right_index=True)
     at = [frame["printed"].astype(bool) & (frame["c"] == c) for c in SIDES.values()]
     frame["print"] = np.select(at, [beside[f"mse_{side}"] for side in SIDES], np.nan)
-    k = frame["data"].map(lambda data: 3 if data == "WTH" else 5)  # the paper's repetitions
-    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], k)
+    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], repetitions(frame))
     frame["low"], frame["high"] = (np.where(frame["print"].notna(), x, np.nan) for x in bounds)
     return frame
+
+
+def repetitions(arms: pd.DataFrame) -> list[int]:
+    """Return how many runs are behind each arm's printed mean; 1 where none is printed."""
+    keys = arms[["model", "data", "features", "pred_len"]].itertuples(index=False)
+    return [paper_settings(model).get(tuple(key), {"itr": 1})["itr"] for model, *key in keys]
 
 
 def arm_table(arms: pd.DataFrame, title: str) -> Table:
@@ -129,11 +136,11 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
         columns = [Column("data", "dataset"), Column("pred_len", "pred_len"), *columns]
         columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
         notes.append(
-            "print inside: does the print lie where the mean of the paper's repetitions (5; WTH 3) "
-            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if its runs were like ours?"
+            "print inside: does the print lie where the mean of the paper's k repetitions would "
+            "lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if they were like ours?"
         )
-    elif frame["label"].nunique() == 1:
-        title = f"{title}: {frame['label'].iloc[0]}"
+    elif len(cell) == 1:
+        title = f"{title}: {cell['cell'].iloc[0]} ({cell['lengths'].iloc[0]})"
     else:
         columns = [Column("cell", "cell"), Column("seq/label", "lengths"), *columns]
     if not comparable.all():
@@ -197,7 +204,7 @@ def shape_table(frame: pd.DataFrame, title: str, metric: str) -> Table:
     )
 
 
-def count_note(frame: pd.DataFrame, features: str) -> str:
+def count_note(frame: pd.DataFrame, model: str, features: str) -> str:
     """Write the paper's count row: which side of a pair is the lower, over cells, MSE and MAE."""
 
     def count(cells: pd.DataFrame) -> str:
@@ -206,11 +213,12 @@ def count_note(frame: pd.DataFrame, features: str) -> str:
         return f"{np.sum(zero <= lip)}/{np.sum(lip <= zero)}"
 
     ours = frame.dropna(subset=["mse_zero", "mse_lip"])
-    known = features in COUNTED
-    recomputed = f" (recomputed; the print reads {COUNTED[features]})" if known else ""
+    known = COUNTED.get((model, features))
+    recomputed = f" (recomputed; the print reads {known})" if known else ""
+    theirs = count(printed().loc[(model, features)])
     return (
-        "Count of the lower of each pair, MSE and MAE, ties for both: printed "
-        f"{count(printed().loc[features])}{recomputed}, ours {count(ours)} in {len(ours)} cells."
+        "Count of the lower of each pair, MSE and MAE, ties for both: "
+        f"printed {theirs}{recomputed}, ours {count(ours)} in {len(ours)} cells."
     )
 
 
@@ -244,7 +252,7 @@ def result_tables(scored: pd.DataFrame) -> list[Table]:
         same = shapes.loc[(shapes[GROUP] == pd.Series(key, GROUP)).all(axis=1)]
         if len(same):
             mae = shape_table(same, title, "mae")
-            notes = [count_note(same, row["features"]), *SHAPE_NOTES]
+            notes = [count_note(same, row["model"], row["features"]), *SHAPE_NOTES]
             tables += [shape_table(same, title, "mse"), dataclasses.replace(mae, notes=notes)]
         tables.append(arm_table(group, f"{title}: every c"))
     return sorted(tables, key=lambda table: not table.title.startswith("Table"))

@@ -36,7 +36,7 @@ def make_config(
     data: str = "ETTh2", features: str = "S", pred_len: int = 24, **settings: Any
 ) -> Config:
     """Settings of one of the paper's cells, or the defaults elsewhere; c is `lip_coef`."""
-    row = paper_settings().get((data, features, pred_len), {})
+    row = paper_settings(settings.get("model", "informer")).get((data, features, pred_len), {})
     lengths = {name: row[name] for name in LENGTHS if row}
     fixed = {"model": "informer", "data": data, "features": features, "pred_len": pred_len}
     return Config(**{**fixed, "lip_axis": "feature", **lengths, **settings})

@@ -289,7 +289,7 @@ def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):
         (None, "No such file"),
     ],
 )
-def test_faulty_hypotheses_are_refused_in_one_line(tmp_path, content, message):
+def test_wrong_hypotheses_are_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "named.toml"
     if content is not None:
         path.write_bytes(content)

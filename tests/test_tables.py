@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from paper import study, tables
-from paper.runs import CELL, by_cell, left_out, load, score_windows
+from paper.runs import CELL, PRINTED, by_cell, left_out, load, score_windows
 from paper.signs import read_hypotheses
 from paper.tables import printed, result_tables, shape_frame, summarise
 from tests.records import damage, scores, write_arm, write_run, write_study
@@ -44,7 +44,7 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All 50 cells, five seeds: c = 0 hits the print, c = -2 is 0.001 below (S) or above it (M)."""
     results = tmp_path_factory.mktemp("full")
-    for row in printed().reset_index().to_dict("records"):
+    for row in printed().loc["informer"].reset_index().to_dict("records"):
         features, data, pred_len = row["features"], row["data"], row["pred_len"]
         for c, shift in ((0.0, 0.0), (-2.0, -0.001 if features == "S" else 0.001)):
             cell = {"data": data, "features": features, "pred_len": pred_len}
@@ -79,6 +79,20 @@ def test_counts_are_computed_from_the_cells(full):
     text = " ".join(render(result_tables(scored(full)), "terminal").split())
     assert "printed 13/37 (recomputed; the print reads 12/38), ours 50/0 in 25 cells" in text
     assert "printed 4/46, ours 0/50 in 25 cells" in text
+
+
+def test_other_models_have_their_own_print(tmp_path):
+    for model, data, error in (("autoformer", "ETTh1", 0.1), ("transformer", "weather", 0.2)):
+        write_arm(tmp_path, 0.0, [error, error], model=model, data=data, train_epochs=10)
+    frame = shape_frame(scored(tmp_path)).set_index("model")
+    assert frame["mse_zero"].to_dict() == {"autoformer": 0.1, "transformer": 0.2}
+    table = pd.read_csv(PRINTED / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
+    for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
+        cell = table.query(f"model == '{model.title()}' and dataset == '{data}'")
+        assert frame.loc[model, "mse_zero_print"] == cell["mse"].item()
+    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in " ".join(
+        table.title for table in result_tables(scored(tmp_path))
+    )
 
 
 def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):

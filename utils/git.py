@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def committed(path: Path) -> tuple[str, datetime | None]:
-    """Find the commit that brought a file as it is now: in words, and its time.
+    """Find the commit that made a file what it is now: in words, and its time.
 
     Returns:
         The commit's short hash and date; or that the file is named now, when its content is in no
