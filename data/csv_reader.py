@@ -22,23 +22,14 @@ LARGEST = float(np.finfo(np.float32).max)  # models compute in float32
 
 @dataclass(frozen=True)
 class Table:
-    """A file's content, shared by all who read it in this process.
-
-    Attributes:
-        path: the file.
-        sha256: checksum of its bytes.
-        values: all columns but the date, [N, C] float64 over dates; NaN where a cell is no number.
-        bad: for each column with such a cell, the first one's row from 0, and its text.
-        step: the commonest length of a step.
-        offset: what pandas' date_range continues the dates by.
-    """
+    """A file's content, shared by all who read it in this process."""
 
     path: Path
     sha256: str
-    values: pd.DataFrame
-    bad: dict[str, tuple[int, str]]
-    step: pd.Timedelta
-    offset: BaseOffset
+    values: pd.DataFrame  # [N, C] float64 over dates; NaN where a cell is no number
+    bad: dict[str, tuple[int, str]]  # row from 0 and text of a column's first such cell
+    step: pd.Timedelta  # the commonest length
+    offset: BaseOffset  # what pandas' date_range continues the dates by
 
     def pick(self, target: str, cols: Sequence[str] | None) -> pd.DataFrame:
         """Choose columns: `cols` in their order (None for all), then the target.
@@ -57,11 +48,7 @@ class Table:
         return self.numbers(chosen, "mend it, or leave the column out with --cols")
 
     def numbers(self, names: list[str], advice: str) -> pd.DataFrame:
-        """Return columns whose every cell is a finite number.
-
-        Raises:
-            UserError: the first cell that is not, and the advice.
-        """
+        """Return columns that are there; raises UserError unless every cell is a finite number."""
         if bad := [(*self.bad[name], name) for name in names if name in self.bad]:
             row, text, name = min(bad, key=lambda cell: cell[0])
             shown = repr(text[:40]) if text else "an empty cell"
@@ -110,7 +97,7 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
 def parse_table(content: bytes, path: Path) -> Table:
     """Read a custom file's content; the rest as for `read_table`."""
     header, *rows = _cells(content, path)
-    _check_header(header, path)
+    _check_header(header, f"{path}: row 1")
     for number, row in enumerate(rows, FIRST_ROW):
         if len(row) != len(header):
             raise UserError(
@@ -151,12 +138,10 @@ def _cells(content: bytes, path: Path) -> list[list[str]]:
     return rows
 
 
-def _check_header(header: list[str], path: Path) -> None:
-    where = f"{path}: row 1"
-    separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-    if separator:
+def _check_header(header: list[str], where: str) -> None:
+    if len(header) == 1 and (marks := [mark for mark in ";\t|" if mark in header[0]]):
         raise UserError(
-            f"{where} is separated by {separator!r}; save the file with commas between cells "
+            f"{where} is separated by {marks[0]!r}; save the file with commas between cells "
             "and points in numbers"
         )
     if header[:1] == [""] and len(header) > 1:

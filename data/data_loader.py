@@ -1,9 +1,8 @@
 """A data set as scaled tensors, held once, and the windows cut from them by indexing."""
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +64,6 @@ class Windows:
 class ForecastData:
     """One data set, ready to be trained on or forecast from."""
 
-    name: str
     path: Path
     sha256: str
     columns: list[str]  # in tensor order, the target last
@@ -88,11 +86,9 @@ class ForecastData:
             A batch of one, whose y is zero beyond the end, and the dates there [pred_len].
         """
         last = self.test
-        unknown = last.values.new_zeros(last.pred_len, self.x_width)
-        ending = dataclasses.replace(
-            last, values=torch.cat([last.values, unknown]), start=len(self.dates) - last.seq_len
-        )
-        return ending.batch(torch.zeros(1, dtype=torch.int64, device=unknown.device)), self.beyond
+        values = torch.cat([last.values, last.values.new_zeros(last.pred_len, self.x_width)])
+        ending = replace(last, values=values, start=len(self.dates) - last.seq_len)
+        return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device)), self.beyond
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
         """Count the steps of a length of time; None unless it is a whole number of equal steps."""
@@ -105,13 +101,11 @@ class ForecastData:
         return {"columns": self.columns, "mean": mean, "std": std, "step": self.offset.freqstr}
 
     def to(self, device: torch.device | str) -> "ForecastData":
-        """Give the same data with its tensors on a device."""
+        """Give the same data with its tensors, shared by the parts, on a device."""
         values, marks = self.train.values.to(device), self.train.marks.to(device)
-        train, val, test = (
-            dataclasses.replace(part, values=values, marks=marks)
-            for part in (self.train, self.val, self.test)
-        )
-        return dataclasses.replace(self, train=train, val=val, test=test)
+        parts = {name: getattr(self, name) for name in ("train", "val", "test")}
+        moved = {name: replace(part, values=values, marks=marks) for name, part in parts.items()}
+        return replace(self, **moved)
 
 
 def load_data(
@@ -129,7 +123,7 @@ def load_data(
     pred_len: int,
     scaler_from: Path | None = None,
 ) -> ForecastData:
-    """Read a data set, check it, scale it and cut it into parts.
+    """Read a data set, check it, scale it and cut it into parts; lengths are in steps.
 
     Args:
         name: a registered data set, or custom: any regular CSV with a column `date`.
@@ -140,9 +134,9 @@ def load_data(
         cols: other columns to use; None for all.
         freq: unit of the time features.
         embed: timeF, fixed or learned.
-        seq_len: input length in steps.
+        seq_len: input length.
         label_len: known steps at the decoder's start, at most seq_len.
-        pred_len: forecast length in steps.
+        pred_len: forecast length.
         scaler_from: another file, whose training rows set the scale.
 
     Raises:
@@ -151,12 +145,12 @@ def load_data(
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, seq_len, pred_len)
     frame = table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
-    borders = _borders(name, len(frame))
-    training = _training_rows(scaler_from, frame) if scaler_from else frame.head(borders[1])
-    starts = (0, borders[1] - seq_len, borders[2] - seq_len)
+    _, train_end, val_end, _ = _borders(name, len(frame))
+    training = _training_rows(scaler_from, frame) if scaler_from else frame.head(train_end)
+    starts = (0, train_end - seq_len, val_end - seq_len)
     return scaled_rows(
-        *(name, table, frame, Scaler.fit(training.to_numpy()), table.offset),
-        out_width=len(frame.columns) if features == "M" else 1,
+        *(replace(table, values=frame), Scaler.fit(training.to_numpy())),
+        features=features,
         freq=freq,
         embed=embed,
         lengths=(seq_len, label_len, pred_len),
@@ -165,78 +159,51 @@ def load_data(
 
 
 def scaled_rows(
-    name: str,
     table: Table,
-    frame: pd.DataFrame,
     scaler: Scaler,
-    offset: BaseOffset,
     *,
-    out_width: int,
+    features: str,
     freq: str,
     embed: str,
     lengths: tuple[int, int, int],
     parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
-    """Scale rows and give them their time features.
+    """Scale a table's values [N, C], the target last, and give them their time features.
 
-    Args:
-        name: as `load_data` takes it; so are freq and embed.
-        table: what the rows are from.
-        frame: values [N, C] over dates, the target last.
-        scaler: of these columns.
-        offset: the step that the dates keep.
-        out_width: columns to forecast.
+    Args, where they are not as for `load_data`:
         lengths: seq_len, label_len, pred_len.
         parts: first row and number of windows of training, validation and test.
 
     Raises:
         UserError: a value is so far from the scaler's mean that float32 cannot hold its square.
     """
-    scaled = scaler.transform(frame.to_numpy())
+    columns, dates = list(table.values.columns), pd.DatetimeIndex(table.values.index)
+    scaled = scaler.transform(table.values.to_numpy())
     far = np.abs(scaled)
     if not (far <= ABSURD).all():
         row, column = np.unravel_index(far.argmax(), far.shape)
         what = (
-            f"{table.path}: row {row + FIRST_ROW}, column {frame.columns[column]!r}: "
-            f"{frame.iat[row, column]:g} is {far.max():.1g} standard deviations from the mean of "
-            "the training rows"
+            f"{table.path}: row {row + FIRST_ROW}, column {columns[column]!r}: "
+            f"{table.values.iat[row, column]:g} is {far.max():.1g} standard deviations from the "
+            "mean of the training rows"
         )
         if not far.max() <= HOPELESS:
-            raise UserError(f"{what}; mend it, or leave the column out with --cols")
+            raise UserError(f"{what}; mend it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    dates = pd.DatetimeIndex(frame.index)
-    beyond = pd.date_range(dates[-1], periods=lengths[2] + 1, freq=offset)[1:]
+    beyond = pd.date_range(dates[-1], periods=lengths[2] + 1, freq=table.offset)[1:]
     marks = torch.from_numpy(time_features(pd.DatetimeIndex(dates.append(beyond)), freq, embed))
     marks = marks.to(torch.float32 if embed == "timeF" else torch.int64)
     train, val, test = (Windows(values, marks, *part, *lengths) for part in parts)
-    columns = list(frame.columns)
     return ForecastData(
-        *(name, table.path, table.sha256, columns, columns[-1], dates, beyond, table.step),
-        *(offset, scaler, len(columns), out_width, train, val, test),
+        *(table.path, table.sha256, columns, columns[-1], dates, beyond, table.step, table.offset),
+        *(scaler, len(columns), len(columns) if features == "M" else 1, train, val, test),
     )
-
-
-class Facts(NamedTuple):
-    """What is known of a data set before it is loaded; of a registered one, without its file."""
-
-    sha256: str
-    rows: int
-    columns: int
-    freq: str  # unit of the time features: h for registered sets, as in the released scripts
-
-
-def facts(name: str, root_path: Path | str, data_path: str) -> Facts:
-    """Return the registry's row, or what one reading of a custom file shows."""
-    if known := DATASETS.get(name):
-        return Facts(known.sha256, known.rows, known.columns, "h")
-    table = _table(name, root_path, data_path)
-    return Facts(table.sha256, *table.values.shape, natural_unit(table.offset))
 
 
 def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
     """Return the checksum of a data set's file."""
-    return facts(name, root_path, data_path).sha256
+    return _facts(name, root_path, data_path)[0]
 
 
 def window_counts(
@@ -247,16 +214,17 @@ def window_counts(
     Raises:
         UserError: a part has none.
     """
-    rows = facts(name, root_path, data_path).rows
-    counts = _counts(_borders(name, rows), seq_len, pred_len)
+    _, rows, _ = _facts(name, root_path, data_path)
+    counts = _counts(name, rows, seq_len, pred_len)
     if min(counts) < 1:
-        longer = itertools.count(rows)
-        enough = (n for n in longer if min(_counts(_borders("", n), seq_len, pred_len)) > 0)
-        advice = "" if name in DATASETS else f" or give at least {next(enough)} rows"
+        where, advice = name, ""
+        if name not in DATASETS:
+            longer = itertools.count(rows)
+            enough = next(n for n in longer if min(_counts(name, n, seq_len, pred_len)) > 0)
+            where, advice = Path(root_path) / data_path, f" or give at least {enough} rows"
         raise UserError(
-            f"{name if name in DATASETS else Path(root_path) / data_path}: {rows} rows are too few "
-            f"for --seq_len {seq_len} and --pred_len {pred_len}: a part has no window; "
-            f"shorten them{advice}"
+            f"{where}: {rows} rows are too few for --seq_len {seq_len} and --pred_len {pred_len}: "
+            f"a part has no window; shorten them{advice}"
         )
     return counts
 
@@ -265,14 +233,24 @@ def column_counts(
     name: str, root_path: Path | str, data_path: str, features: str, cols: Sequence[str] | None
 ) -> tuple[int, int]:
     """Count the columns that go in and out; `cols` with the target, None for all."""
-    width = 1 if features == "S" else len(cols or ()) or facts(name, root_path, data_path).columns
+    width = 1 if features == "S" else len(cols or ()) or _facts(name, root_path, data_path)[2]
     return width, width if features == "M" else 1
 
 
 def natural_freq(name: str, root_path: Path | str, data_path: str, embed: str = "timeF") -> str:
     """Return the unit of time that fits a file's step; fixed and learned know h and t only."""
-    unit = facts(name, root_path, data_path).freq
+    if name in DATASETS:
+        return "h"  # as the released scripts leave it
+    unit = natural_unit(_table(name, root_path, data_path).offset)
     return unit if embed == "timeF" else "t" if unit in "st" else "h"
+
+
+def _facts(name: str, root_path: Path | str, data_path: str) -> tuple[str, int, int]:
+    """Return checksum, rows and columns: the registry's, or those of a custom file."""
+    if known := DATASETS.get(name):
+        return known.sha256, known.rows, known.columns
+    table = _table(name, root_path, data_path)
+    return table.sha256, *table.values.shape
 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
@@ -282,19 +260,19 @@ def _table(name: str, root_path: Path | str, data_path: str) -> Table:
 def _training_rows(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the training rows of another file's columns of the same names."""
     size = path.stat().st_size if path.is_file() else 0
-    known = next((dataset for dataset in DATASETS.values() if dataset.size == size), None)
-    rows = read_table(path, known).pick(frame.columns[-1], list(frame.columns))
-    return rows.head(_borders(known.name if known else "", len(rows))[1])
+    name = next((known.name for known in DATASETS.values() if known.size == size), "custom")
+    rows = read_table(path, DATASETS.get(name)).pick(frame.columns[-1], list(frame.columns))
+    return rows.head(_borders(name, len(rows))[1])
 
 
 def _borders(name: str, rows: int) -> tuple[int, ...]:
     """Return the rows between which training, validation and test lie."""
-    known = DATASETS.get(name)
-    split = known.split if known else ()
+    split = DATASETS[name].split if name in DATASETS else ()
     return 0, *(split or (int(rows * 0.7), rows - int(rows * 0.2), rows))
 
 
-def _counts(borders: Sequence[int], seq_len: int, pred_len: int) -> tuple[int, int, int]:
+def _counts(name: str, rows: int, seq_len: int, pred_len: int) -> tuple[int, int, int]:
     """Count each part's windows; those of validation and test reach back seq_len rows."""
-    train, val, test = (end - start - pred_len + 1 for start, end in itertools.pairwise(borders))
+    parts = itertools.pairwise(_borders(name, rows))
+    train, val, test = (end - start - pred_len + 1 for start, end in parts)
     return train - seq_len, val, test

@@ -60,28 +60,23 @@ def regular_dates(
 
 
 def regular_step(dates: pd.DatetimeIndex, where: Path | str) -> tuple[pd.Timedelta, BaseOffset]:
-    """Find the step that dates keep.
-
-    Args:
-        dates: fewer than two are taken for hourly, which nothing depends on.
-        where: the file's name, for messages.
+    """Find the step that dates keep; fewer than two are taken for hourly.
 
     Returns:
         The commonest length of a step, and what pandas' date_range continues the dates by: that
         length, or a step of the calendar's that gives every date.
 
     Raises:
-        UserError: the dates are unsorted, repeated or irregular.
+        UserError: the dates of the file `where` are unsorted, repeated or irregular.
     """
     if len(dates) < 2:
         return HOUR, to_offset(HOUR)
     gaps = np.diff(dates.to_numpy())
-    zero = np.timedelta64(0)
-    if (early := gaps <= zero).any():
-        i = int(early.argmax())
-        what = "repeats" if gaps[i] == zero else "is before"
+    if (early := gaps <= np.timedelta64(0)).any():
+        i = int(early.argmax()) + 1
+        what = "is before" if gaps[i - 1] else "repeats"
         raise UserError(
-            f"{where}: row {i + 1 + FIRST_ROW}, column 'date': {dates[i + 1]} {what} that of the "
+            f"{where}: row {i + FIRST_ROW}, column 'date': {dates[i]} {what} that of the "
             "row above; sort the rows by date and keep one row for each"
         )
     usual = pd.to_timedelta(_commonest(gaps))
@@ -109,13 +104,14 @@ def _refuse_irregular(
 ) -> NoReturn:
     """Name the first date that breaks the step, and why."""
     offset, step, advice = offsets[0], str(usual), "fill the gaps or resample to a regular step"
-    first, span, workdays = dates[0], dates[-1] - dates[0], (dates.day_of_week < 5).all()
+    span, workdays = dates[-1] - dates[0], bool((dates.day_of_week < 5).all())
     clock = dates - dates.floor("D")
     if usual >= MONTH and (dates.is_month_start.all() or dates.is_month_end.all()):
         offset = offsets[1 if dates.is_month_start.all() else 2]
         step, advice = "a whole number of months", "add the months that are missing"
     elif usual >= MONTH and len(set(dates.day)) == 1:
-        advice = f"months differ in length: date their rows {first:%Y-%m}-01, not {first:%Y-%m-%d}"
+        first = f"{dates[0]:%Y-%m}"
+        advice = f"months differ in length: date their rows {first}-01, not {dates[0]:%Y-%m-%d}"
     elif usual == DAY and workdays:
         offset, step = offsets[1], "the next business day"
         advice = "add the missing days (holidays, say) with the values of the row above"
@@ -150,7 +146,11 @@ def _is_day_first(texts: Sequence[str]) -> bool:
 
 def _read(texts: Sequence[str], formats: Sequence[str]) -> pd.DatetimeIndex:
     """Read all dates in the format that fits the first; NaT where it does not fit."""
+    first = texts[:1]
+    fits = (form for form in formats if _parsed(first, form).notna().all())
+    return _parsed(texts, next(fits, formats[0]))
+
+
+def _parsed(texts: Sequence[str], form: str) -> pd.DatetimeIndex:
     cells = pd.Series(texts, dtype=object)
-    tried = {form: pd.to_datetime(cells[:1], format=form, errors="coerce") for form in formats}
-    fits = next((form for form, date in tried.items() if date.notna().all()), formats[0])
-    return pd.DatetimeIndex(pd.to_datetime(cells, format=fits, errors="coerce"))
+    return pd.DatetimeIndex(pd.to_datetime(cells, format=form, errors="coerce"))

@@ -13,11 +13,7 @@ from utils.files import sha256_of
 
 
 def fetch(dataset: DataSet, folder: Path) -> str:
-    """Put a data set's file into a data folder, whole and with the right checksum or not at all.
-
-    Args:
-        dataset: its row.
-        folder: the data folder; the file comes to folder / dataset.folder / dataset.file.
+    """Put a data set's file below a data folder, whole and with the right checksum or not at all.
 
     Returns:
         What was done, in one line.
@@ -35,13 +31,8 @@ def fetch(dataset: DataSet, folder: Path) -> str:
             f"{dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
         )
     try:
-        pooch.retrieve(
-            dataset.url,
-            known_hash=f"sha256:{dataset.sha256}",
-            fname=path.name,
-            path=path.parent,
-            progressbar=True,
-        )
+        known_hash = f"sha256:{dataset.sha256}"
+        pooch.retrieve(dataset.url, known_hash, path.name, path.parent, progressbar=True)
     except (OSError, ValueError) as error:  # network or disk; another checksum
         reason = " ".join(str(error).split())
         raise UserError(

@@ -43,11 +43,7 @@ class DataSet:
         return list(dict.fromkeys(self.below(base) for base in bases))
 
     def verify(self, sha256: str, path: Path) -> None:
-        """Check the checksum of what was read from a path.
-
-        Raises:
-            UserError: it differs.
-        """
+        """Raise UserError where the checksum of a file's content is not the data set's."""
         if sha256 != self.sha256:
             raise UserError(
                 f"{path}: sha256 is {sha256}, but {self.name} has {self.sha256}; delete the file "
@@ -56,11 +52,10 @@ class DataSet:
 
 
 def _read_row(row: dict[str, str]) -> DataSet:
-    carried = row["name"] == "demo"
     known: dict[str, Any] = {
         **row,
         **{name: int(row[name]) for name in ("rows", "columns", "size")},
-        "folder": str(HERE / row["folder"]) if carried else row["folder"],
+        "folder": str(HERE / "demo") if row["name"] == "demo" else row["folder"],
         "step": pd.to_timedelta(row["step"]),
         "split": tuple(int(end) for end in row["split"].split()),
     }
@@ -68,16 +63,13 @@ def _read_row(row: dict[str, str]) -> DataSet:
 
 
 with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
-    DATASETS: dict[str, DataSet] = {row["name"]: _read_row(row) for row in csv.DictReader(rows)}
+    DATASETS = {row["name"]: _read_row(row) for row in csv.DictReader(rows)}
 
 
 def locate(name: str, root_path: Path, data_path: str) -> Path:
     """Find a data set's file: in root_path, the folder INFORMER_DATA names, or the downloads.
 
-    Args:
-        name: a key of DATASETS, or custom.
-        root_path: folder searched first.
-        data_path: file name of a custom data set, which is in root_path or nowhere.
+    A custom data set's file data_path is in root_path or nowhere.
 
     Raises:
         UserError: a registered file is in none of these folders.

@@ -18,34 +18,39 @@ RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly be
 Forecaster = Callable[[Tensor], Tensor]
 
 
-def baseline_scores(data: ForecastData, config: Config) -> dict[str, Any]:
-    """Score last value, a day ago, a week ago, and ridge regression on all test windows.
+def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None]:
+    """Give last value, a day ago, a week ago, and ridge regression.
 
-    Returns:
-        For last, day, week and ridge: {"all": ..., "truncated": ...} as metrics.json holds them.
-        `day` and `week` are None where they are not a whole number of equal steps, or would reach
-        back before the file; `week` is for daily data, where a day ago is the last value.
+    A day and a week ago are None where they are not a whole number of equal steps, or would reach
+    back before the file; a week ago is for daily data, where a day ago is the last value.
     """
     day, week = data.steps_in(DAY), data.steps_in(7 * DAY)
-    methods: dict[str, Forecaster | None] = {
+    return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
         "day": _ago(data, config, day),
         "week": _ago(data, config, week) if day == 1 else None,
         "ridge": _ridge(data, config),
     }
-    return {
-        name: score(_stream(data, config, method), len(data.test)).as_dict() if method else None
-        for name, method in methods.items()
-    }
 
 
-def _stream(
-    data: ForecastData, config: Config, method: Forecaster
-) -> Iterator[tuple[Tensor, Tensor]]:
-    batches = torch.arange(len(data.test), device=data.test.values.device)
-    for index in batches.split(config.eval_batch_size):
-        true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
-        yield method(index).expand_as(true), true
+def baseline_scores(
+    data: ForecastData, config: Config, methods: dict[str, Forecaster | None] | None = None
+) -> dict[str, Any]:
+    """Score baselines on all test windows: all, truncated and by_step, as metrics.json has them."""
+    methods = methods or baselines(data, config)
+
+    def stream(method: Forecaster) -> Iterator[tuple[Tensor, Tensor]]:
+        windows = torch.arange(len(data.test), device=data.test.values.device)
+        for index in windows.split(config.eval_batch_size):
+            true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
+            yield method(index).expand_as(true), true
+
+    scores: dict[str, Any] = dict.fromkeys(methods)
+    for name, method in methods.items():
+        if method:
+            found = score(stream(method), len(data.test))
+            scores[name] = {**found.as_dict(), "by_step": found.full.by_step()}
+    return scores
 
 
 def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
@@ -66,21 +71,18 @@ def _ridge(data: ForecastData, config: Config) -> Forecaster:
     """Fit one linear map from a column's window to its future, shared by all output columns."""
     from sklearn.linear_model import Ridge  # noqa: PLC0415 - half of a short command's start
 
-    width = data.out_width
-    stride = max(1, -(-len(data.train) * width // RIDGE_SAMPLES))
-    index = torch.arange(0, len(data.train), stride, device=data.train.values.device)
-    batch = data.train.batch(index)
-    inputs = _columns(batch.x, width)
-    model = Ridge(alpha=1.0).fit(inputs, _columns(batch.y[:, config.label_len :], width))
+    width, train = data.out_width, data.train
+
+    def columns(values: Tensor) -> np.ndarray:  # [B, L, C] to [B * width, L]
+        return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()
+
+    stride = max(1, -(-len(train) * width // RIDGE_SAMPLES))
+    batch = train.batch(torch.arange(0, len(train), stride, device=train.values.device))
+    model = Ridge(alpha=1.0).fit(columns(batch.x), columns(batch.y[:, config.label_len :]))
 
     def forecast(index: Tensor) -> Tensor:
-        flat = model.predict(_columns(data.test.batch(index).x, width))
+        flat = model.predict(columns(data.test.batch(index).x))
         shaped = torch.from_numpy(np.asarray(flat, dtype=np.float32)).to(index.device)
         return shaped.reshape(len(index), width, -1).transpose(1, 2)  # [B, pred_len, C]
 
     return forecast
-
-
-def _columns(values: Tensor, width: int) -> np.ndarray:
-    """Turn the last columns of [B, L, C] into rows of their own: [B * width, L]."""
-    return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()

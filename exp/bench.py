@@ -4,7 +4,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import inspect
-import io
 import itertools
 import multiprocessing
 import os
@@ -195,8 +194,8 @@ def _setting(text: str) -> Setting:
     return tuple(map(_whole, parts))
 
 
-def main(words: list[str]) -> int:
-    """Measure, print the table, write it as CSV after each setting, and return the exit code."""
+def build_parser() -> Parser:
+    """Return the command line."""
     help_format = argparse.ArgumentDefaultsHelpFormatter
     parser = Parser(prog="python -m exp.bench", description=__doc__, formatter_class=help_format)
     many: dict[str, Any] = {"nargs": "+", "metavar": "X"}
@@ -212,36 +211,36 @@ def main(words: list[str]) -> int:
     add("--data", default="demo", metavar="NAME", help="data set of our steps")
     add("--d_model", type=_whole, default=512, metavar="N", help="width, with 8 heads")
     add("--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of steps.csv")
-    measure(parser.parse_args(words))
-    return 0
+    return parser
 
 
-def measure(asked: argparse.Namespace) -> None:
-    """Do what the flags ask for; what has been measured is written at once."""
-    words = ["--model", "informer", "--data", asked.data, "--device", asked.device]
-    found = describe(pick_device(parse(words)[1]))
+def main(words: list[str]) -> int:
+    """Measure, print the table, and write it as CSV after each setting."""
+    asked = build_parser().parse_args(words)
+    own = ["--model", "informer", "--data", asked.data, "--device", asked.device]
+    found = describe(pick_device(parse(own)[1]))
     notes = {name: found[name] for name in ("processor", "device", "cores", "torch")}
     notes["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
     notes |= {name: getattr(asked, name) for name in ("data", "d_model", "threads", "rounds")}
-    if not importlib.util.find_spec(PEER):
+    if importlib.util.find_spec(PEER):
+        notes[PEER] = importlib.metadata.version(PEER)
+    else:
         print(f"note: without {PEER} (requirements-bench.txt) there is no peer to compare with")
         asked.contenders = [name for name in asked.contenders if name != PEER]
-    else:
-        notes[PEER] = importlib.metadata.version(PEER)
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     make_folder(asked.out)
+    head = "".join(f"# {name}: {value}\n" for name, value in notes.items())
     rows: list[dict[str, Any]] = []
     for model, setting in itertools.product(asked.models, asked.settings):
         try:
             rows += compare(model, setting, asked)
         except BrokenProcessPool as error:
             raise UserError("a contender's process was killed (out of memory?)") from error
-        table = io.StringIO("".join(f"# {name}: {value}\n" for name, value in notes.items()))
-        table.seek(0, io.SEEK_END)
-        pd.DataFrame(rows).to_csv(table, index=False, float_format="%.4g")
-        write_atomic(asked.out / "steps.csv", table.getvalue().encode())
+        table = pd.DataFrame(rows).to_csv(index=False, float_format="%.4g")
+        write_atomic(asked.out / "steps.csv", f"{head}{table}".encode())
     print(pd.DataFrame(rows).to_string(index=False, na_rep="-", float_format="%.3g"))
     print(f"wrote {asked.out / 'steps.csv'}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -8,24 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models import MODELS, Model
 from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 from utils.timefeatures import parse_freq
 
 RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
+FEATURES, TYPES = ("M", "S", "MS"), ("type1", "type2")
+AXES, NORMS = ("time", "feature"), ("max", "range", "none")
 
 
 def setting(default: Any, group: str, text: str, **rules: Any) -> Any:
-    """Declare a field that is also a flag.
+    """Declare a field that is also a flag, under a heading of --help.
 
-    Args:
-        default: the flag's default.
-        group: heading in --help.
-        text: meaning and unit.
-        rules: choices; low (inclusive) and high (exclusive) bounds; off (a flag that turns off).
-
-    Returns:
-        The dataclass field.
+    Rules: choices; low (inclusive), above and high (exclusive); off and on, for flags without a
+    word; many, for flags with several; required; derived, for fields that are no flag.
     """
     return dataclasses.field(default=default, metadata={"group": group, "text": text, **rules})
 
@@ -38,13 +35,10 @@ class Config:
     loss = MSE + c * LipReg.
     """
 
-    model: str = setting("", "model", "informer or informerstack", required=True)
+    model: str = setting("", "model", f"one of {', '.join(MODELS)}", required=True)
     data: str = setting("", "data", "name of the data set, or custom", required=True)
     features: str = setting(
-        "M",
-        "data",
-        "M: all columns; S: the target alone; MS: all in, target out",
-        choices=("M", "S", "MS"),
+        "M", "data", "M: all columns; S: target alone; MS: all in, target out", choices=FEATURES
     )
     target: str = setting("OT", "data", "target column of a custom file")
     cols: tuple[str, ...] | None = setting(None, "data", "columns to use (all)", many=True)
@@ -61,6 +55,7 @@ class Config:
     )
     d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
     factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
+    moving_avg: int = setting(25, "model", "window of autoformer's moving average, odd", low=1)
     padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
     distil: bool = setting(True, "model", "turns distilling off", off=True)
     mix: bool = setting(True, "model", "turns mixed decoder attention off", off=True)
@@ -68,81 +63,76 @@ class Config:
     attn: str = setting("prob", "model", "encoder attention", choices=("prob", "full"))
     embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
     activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
-    output_attention: bool = setting(False, "model", "--do_predict keeps attention maps, too (npz)")
+    output_attention: bool = setting(False, "model", "--do_predict keeps attention maps", on=True)
     train_epochs: int = setting(6, "training", "epochs at most", low=1, high=10_001)
     batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
     learning_rate: float = setting(1e-4, "training", "Adam's initial rate", above=0.0)
     lradj: str = setting(
-        "type1",
-        "training",
-        "type1: halved each epoch from the third on; type2: a fixed table",
-        choices=("type1", "type2"),
+        "type1", "training", "type1: halved from epoch 3 on; type2: a fixed table", choices=TYPES
     )
     loss: str = setting("mse", "training", "forecast loss", choices=("mse",))
     lip_coef: float = setting(0.0, "regularizer", "c, the signed weight", derived=True)
     lip_axis: str = setting(
-        "time",
-        "regularizer",
-        "differences along time (the paper) or feature (its released code)",
-        choices=("time", "feature"),
+        "time", "regularizer", "differences along time (paper) or feature (its code)", choices=AXES
     )
     lip_norm: str = setting(
-        "max",
-        "regularizer",
-        "embedding scaled by its max (as published), range (max - min), or none",
-        choices=("max", "range", "none"),
+        "max", "regularizer", "embedding over its max (paper), max - min, or as is", choices=NORMS
     )
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
     eval_batch_size: int = setting(
         32,
         "training",
-        "windows an evaluation batch (ProbSparse draws depend on it)",
+        "windows an evaluation batch (ProbSparse draws per batch)",
         low=1,
         high=2**20,
     )
-    amp: str = setting(
-        "off", "training", "bf16: mixed precision, fp32 master weights", choices=("off", "bf16")
-    )
+    amp: str = setting("off", "training", "bf16: mixed precision", choices=("off", "bf16"))
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
-        self._check_together()
-
-    def _check_together(self) -> None:
         longest = max(self.seq_len, self.label_len + self.pred_len)
-        stack = self.model == "informerstack"
-        faults = {
-            f"--label_len {self.label_len}: must not exceed --seq_len {self.seq_len}": (
-                self.label_len > self.seq_len
-            ),
-            f"--d_model {self.d_model}: must be even, sines and cosines share it": (
-                self.d_model % 2 == 1
-            ),
-            f"--d_model {self.d_model}: must be divisible by --n_heads {self.n_heads}": (
-                self.d_model % self.n_heads != 0
-            ),
-            f"a length of {longest} steps: the position table has 5000; shorten --seq_len, "
-            "--label_len or --pred_len": longest > 5000,
-            f"--s_layers: encoder {len(self.s_layers)} would read the last seq_len // "
-            f"{2 ** (len(self.s_layers) - 1)} steps; lengthen --seq_len or name fewer": (
-                stack and self.seq_len < 2 ** (len(self.s_layers) - 1)
-            ),
-            f"--batch_size {self.batch_size}: distilling leaves one step, and batch normalisation "
-            "needs two values; raise it, or turn distilling off with --distil": (
-                self.distil and self.batch_size * self._last_distilled() < 2
-            ),
-        }
-        for fault, present in faults.items():
-            if present:
-                raise UserError(fault)
+        stack = self._model.depth == "s_layers"
+        depths = self.s_layers if stack else (self.e_layers,)
+        parts = [2**i for i in range(len(depths))]  # encoder i reads the last seq_len // 2**i steps
+        distilled = min(  # steps that the last distilling layer reads
+            -(-(self.seq_len // part) // 2 ** max(0, depth - 2))
+            for part, depth in zip(parts, depths, strict=True)
+        )
+        if self.label_len > self.seq_len:
+            raise UserError(
+                f"--label_len {self.label_len}: must not exceed --seq_len {self.seq_len}"
+            )
+        if self.d_model % 2:
+            raise UserError(f"--d_model {self.d_model}: must be even, sines and cosines share it")
+        if self.d_model % self.n_heads:
+            raise UserError(
+                f"--d_model {self.d_model}: must be divisible by --n_heads {self.n_heads}"
+            )
+        if self.moving_avg % 2 == 0:
+            raise UserError(f"--moving_avg {self.moving_avg}: must be odd")
+        if longest > 5000:
+            raise UserError(
+                f"a length of {longest} steps: the position table has 5000; shorten --seq_len, "
+                "--label_len or --pred_len"
+            )
+        if self.seq_len < parts[-1]:
+            raise UserError(
+                f"--s_layers: encoder {len(parts)} would read the last seq_len // {parts[-1]} "
+                "steps; lengthen --seq_len or name fewer"
+            )
+        distils = self.distil and "distil" not in self._model.unused
+        if distils and self.batch_size * distilled < 2:
+            raise UserError(
+                f"--batch_size {self.batch_size}: distilling leaves one step, and batch "
+                "normalisation needs two values; raise it, or turn distilling off with --distil"
+            )
 
-    def _last_distilled(self) -> int:
-        """Return the length that the last distilling layer reads."""
-        stack = self.model == "informerstack"
-        encoders = enumerate(self.s_layers) if stack else [(0, self.e_layers)]
-        return min(-(-(self.seq_len // 2**i) // 2 ** max(0, depth - 2)) for i, depth in encoders)
+    @property
+    def _model(self) -> Model:
+        """The model's row; Informer's where a Config is made without one."""
+        return MODELS.get(self.model, MODELS["informer"])
 
     @property
     def loss_text(self) -> str:
@@ -155,16 +145,15 @@ class Config:
         return f"loss = MSE {sign} {size} * LipReg ({self.lip_axis} axis, {norm})"
 
     def identity(self, data_sha256: str) -> dict[str, Any]:
-        """Return what defines the run's numbers, with settings that do not apply set to None.
-
-        Args:
-            data_sha256: checksum of the data file.
-        """
+        """Return what defines the run's numbers, with settings that do not apply set to None."""
         settings = dataclasses.asdict(self)
         settings["freq"] = parse_freq(self.freq)
         if self.attn == "full":
             settings["factor"] = None
-        settings["s_layers" if self.model == "informer" else "e_layers"] = None
+        settings["e_layers" if self._model.depth == "s_layers" else "s_layers"] = None
+        settings |= dict.fromkeys(self._model.unused)
+        if self.model != "autoformer":
+            del settings["moving_avg"]  # runs recorded before it joined keep their identity
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
         for name, value in settings.items():
@@ -173,45 +162,29 @@ class Config:
         return {**settings, "data_sha256": data_sha256}
 
     def run_name(self, data_sha256: str, data_path: str = "") -> str:
-        """Return the run folder's name: readable settings, then the identity's hash.
-
-        Args:
-            data_sha256: checksum of the data file.
-            data_path: name of a custom data file.
-        """
+        """Return the run folder's name: readable settings, then the identity's hash."""
         data = self.data
         if data == "custom" and data_path:
             data = re.sub(r"[^\w.-]+", "-", f"{Path(data_path).stem}-{self.target}")[:60]
-        coefficient = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
-        readable = (
-            f"{self.model}_{data}_{self.features}_{self.seq_len}-{self.label_len}"
-            f"-{self.pred_len}_{coefficient}_s{self.seed}"
-        )
+        lengths = f"{self.seq_len}-{self.label_len}-{self.pred_len}"
+        c = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
+        readable = f"{self.model}_{data}_{self.features}_{lengths}_{c}_s{self.seed}"
         return f"{readable}-{identity_hash(self.identity(data_sha256))[:8]}"
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
     """Return the hash of an identity and of the results version, in full."""
-    whole = {"results_version": RESULTS_VERSION, **identity}
-    return sha256_of(canonical(whole).encode())
+    return sha256_of(canonical({"results_version": RESULTS_VERSION, **identity}).encode())
 
 
 def setting_hash(identity: dict[str, Any]) -> str:
-    """Return the hash of an identity without seed and regularizer: the same for all runs of a cell.
-
-    Args:
-        identity: as `Config.identity` gives it, or as an earlier version's record holds it.
-    """
+    """Return the hash of an identity without seed and regularizer, the same in a whole cell."""
     apart = ("seed", "lip_coef", "lip_axis", "lip_norm")
     return identity_hash({k: v for k, v in identity.items() if k not in apart})
 
 
 def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Check one value against the rules its field was declared with.
-
-    Raises:
-        UserError: the flag, its value and what is allowed.
-    """
+    """Check one value against its field's rules; a UserError says what is allowed."""
     rules = field.metadata
     for item in value if isinstance(value, tuple) else (value,):
         shown = f"--{field.name} {item}"
@@ -228,17 +201,8 @@ def check_value(field: dataclasses.Field[Any], value: Any) -> None:
 
 
 def check_choice(flag: str, word: Any, choices: Sequence[Any]) -> None:
-    """Check that a word is one of a flag's choices.
-
-    Raises:
-        UserError: it is not; the nearest and all others are named.
-    """
+    """Refuse a word that is none of a flag's choices; the nearest and all others are named."""
     if word not in choices:
         names = [str(choice) for choice in choices]
         hint = nearest(str(word), names)
         raise UserError(f"--{flag} {word}: unknown{hint}; one of {', '.join(names)}")
-
-
-def plain_word(text: str) -> bool:
-    """Tell whether a text can be part of a file name and cannot leave its folder."""
-    return re.fullmatch(r"[\w+=@%,-][\w+=@%, .-]*", text) is not None and ".." not in text

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from exp.config import Config
 from exp.flags import Options
 from models import MODELS
 from models.fast import has_bf16_kernels, keep_freed_memory
-from models.model import Informer
 from utils.errors import UserError
 from utils.timefeatures import parse_freq
 
@@ -21,10 +21,7 @@ from utils.timefeatures import parse_freq
 class Exp_Basic:
     """One run's device, data and freshly seeded model.
 
-    Args:
-        config: the settings that define the run.
-        options: where and how to run.
-        data: its data, where they are not those that the settings name.
+    `data` is the run's, where it is not what the settings name.
 
     Raises:
         UserError: the device, the file or the settings do not do.
@@ -68,22 +65,16 @@ def batch_order(windows: int, batch_size: int, seed: int, epoch: int) -> Tensor:
 
 
 def pick_device(options: Options) -> torch.device:
-    """Return the device asked for; only an explicit request for an absent one fails.
-
-    Raises:
-        UserError: the name is not a device, or that device is not there.
-    """
+    """Return the device asked for; a UserError if it is explicitly asked for and not there."""
     if options.device != "auto":
-        name = options.device
-        asked = f"--device {name}"
+        name, asked = options.device, f"--device {options.device}"
     elif options.use_gpu is False:
         return torch.device("cpu")
     elif options.gpu is not None or options.use_gpu:
         name = f"cuda:{options.gpu or 0}"
         asked = "--use_gpu True" if options.gpu is None else f"--gpu {options.gpu}"
     else:
-        name = "cuda:0" if torch.cuda.is_available() else "cpu"
-        asked = name
+        name = asked = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -97,70 +88,39 @@ def pick_device(options: Options) -> torch.device:
 
 
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name.
-
-    Raises:
-        UserError: the file or the settings do not do.
-    """
+    """Read the data set that the settings name; a UserError if file or settings do not do."""
+    same = ("features", "target", "cols", "freq", "embed", "seq_len", "label_len", "pred_len")
     data = load_data(
         config.data,
         root_path=options.root_path,
         data_path=options.data_path,
-        features=config.features,
-        target=config.target,
-        cols=list(config.cols) if config.cols else None,
-        freq=config.freq,
-        embed=config.embed,
-        seq_len=config.seq_len,
-        label_len=config.label_len,
-        pred_len=config.pred_len,
         scaler_from=options.scaler_from,
+        **{name: getattr(config, name) for name in same},
     )
     if len(data.train) < config.batch_size:
         raise UserError(
             f"--batch_size {config.batch_size}: {data.path.name} has {len(data.train)} training "
             "windows; lower it or shorten the lengths"
         )
-    if config.data == "custom":
-        _check_widths(data, options)
+    widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
+    for flag, width in widths.items() if config.data == "custom" else ():
+        if (asked := getattr(options, flag)) not in (None, width):
+            raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
     return data
 
 
-def _check_widths(data: ForecastData, options: Options) -> None:
-    """Refuse explicit column counts that the custom file does not have."""
-    for flag, width in (
-        ("enc_in", data.x_width),
-        ("dec_in", data.x_width),
-        ("c_out", data.out_width),
-    ):
-        asked = getattr(options, flag)
-        if asked is not None and asked != width:
-            raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
-
-
-def _build_model(config: Config, data: ForecastData) -> Informer:
+def _build_model(config: Config, data: ForecastData) -> Any:
+    same = (
+        *("seq_len", "label_len", "factor", "d_model", "n_heads", "d_layers", "d_ff", "dropout"),
+        *("attn", "embed", "activation", "output_attention", "distil", "moving_avg", "mix"),
+        *("lip_axis", "lip_norm", "amp"),
+    )
     return MODELS[config.model](
         enc_in=data.x_width,
         dec_in=data.x_width,
         c_out=data.out_width,
-        seq_len=config.seq_len,
-        label_len=config.label_len,
         out_len=config.pred_len,
-        factor=config.factor,
-        d_model=config.d_model,
-        n_heads=config.n_heads,
-        e_layers=config.s_layers if config.model == "informerstack" else config.e_layers,
-        d_layers=config.d_layers,
-        d_ff=config.d_ff,
-        dropout=config.dropout,
-        attn=config.attn,
-        embed=config.embed,
+        e_layers=getattr(config, MODELS[config.model].depth),
         freq=parse_freq(config.freq),
-        activation=config.activation,
-        output_attention=config.output_attention,
-        distil=config.distil,
-        mix=config.mix,
-        lip_axis=config.lip_axis,
-        lip_norm=config.lip_norm,
-        amp=config.amp,
+        **{name: getattr(config, name) for name in same},
     )

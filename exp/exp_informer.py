@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.data_loader import Batch, ForecastData, Windows
-from exp.baselines import baseline_scores
+from exp.baselines import baseline_scores, baselines
 from exp.config import Config
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.flags import Options
@@ -29,30 +29,16 @@ CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for t
 
 
 class Tested(NamedTuple):
-    """What a test gives: scores, the windows to plot, each window's error, all forecasts.
+    """What a test gives."""
 
-    Attributes:
-        scores: as metrics.json holds them.
-        samples: best, median, worst and fixed windows.
-        window_mse: on scaled data [windows].
-        forecasts: dated, in original units, where --save_forecasts asks for them.
-    """
-
-    scores: dict[str, Any]
+    scores: dict[str, Any]  # as metrics.json holds them
     samples: Samples
-    window_mse: np.ndarray
-    forecasts: pd.DataFrame | None
+    window_mse: np.ndarray  # on scaled data [windows]
+    forecasts: pd.DataFrame | None  # where --save_forecasts asks for them
 
 
 class Exp_Informer(Exp_Basic):
-    """One run of a forecasting model with loss = MSE + c * LipReg(embedded encoder input).
-
-    Args:
-        config: the settings that define the run.
-        options: where and how to run.
-        stop: says whether a signal came.
-        data: its data, where they are not those that the settings name.
-    """
+    """One run of a forecasting model with loss = MSE + c * LipReg(embedded encoder input)."""
 
     def __init__(
         self,
@@ -83,7 +69,7 @@ class Exp_Informer(Exp_Basic):
         return loss, mse, forecast
 
     def train_step(self, batch: Batch, state: TrainState) -> None:
-        """Do one step of the optimizer."""
+        """Do one step of the optimizer, and note its losses in the trace."""
         state.optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse, forecast = self.loss(batch)
         loss.backward()
@@ -92,10 +78,6 @@ class Exp_Informer(Exp_Basic):
 
     def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
-
-        Args:
-            record: the run's folder.
-            checkpoints: folder of its checkpoints.
 
         Raises:
             Interrupted: a signal came; the state is saved.
@@ -114,10 +96,9 @@ class Exp_Informer(Exp_Basic):
                 for group in state.optimizer.param_groups:
                     group["lr"] = rate
                 order = batch_order(len(windows), config.batch_size, config.seed, state.epoch)
-                order = order.to(self.device)
                 self.model.train()
                 meter = Meter(f"epoch {state.epoch + 1}/{config.train_epochs}", steps, state.step)
-                for index in order[state.step :]:
+                for index in order.to(self.device)[state.step :]:
                     self.stop.check()
                     self.train_step(windows.batch(index), state)
                     looks = state.step % CHECK_EVERY == 0
@@ -127,9 +108,8 @@ class Exp_Informer(Exp_Basic):
                 val_mse = self.vali()
                 if not np.isfinite(val_mse):
                     raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
-                row = state.end_epoch(
-                    {**self.eval_continuity(), "val_mse": val_mse}, config.patience
-                )
+                measures = {**self.eval_continuity(), "val_mse": val_mse}
+                row = state.end_epoch(measures, config.patience)
                 record.write_history(state.history, state.curves())
                 self._report_epoch(row, state)
         except Interrupted:
@@ -140,11 +120,7 @@ class Exp_Informer(Exp_Basic):
         return state
 
     def _check_finite(self, state: TrainState) -> str:
-        """Look at the new rows of the trace, and write the last one out.
-
-        Raises:
-            RunFailed: one of them is not finite.
-        """
+        """Write the trace's last row out; RunFailed if a row since the last look is not finite."""
         first, rows, config = state.checked, state.unchecked(), self.config
         lip = rows[:, TRACE.index(f"lip_{config.lip_axis}")]
         loss = rows[:, 0] + (config.lip_coef * lip if config.lip_coef else 0.0)
@@ -210,45 +186,41 @@ class Exp_Informer(Exp_Basic):
         return {f"eval_{name}": value for name, value in zip(TRACE[1:], values, strict=True)}
 
     def test(self) -> Tested:
-        """Forecast all test windows and score them beside the baselines.
-
-        Raises:
-            RunFailed: an error is not finite.
-        """
-        begun = time.monotonic()
-        unit = self.data.scaler.last(self.data.out_width, self.device)
-        original = ErrorSums(*unit)
-        preds: list[Tensor] = []
-        trues: list[Tensor] = []
+        """Forecast all test windows and score them beside the baselines."""
+        begun, options = time.monotonic(), self.options
+        original = ErrorSums(*self.data.scaler.last(self.data.out_width, self.device))
+        kept = 0 if options.save_forecasts else -1  # the target alone is plotted
+        preds, trues, errors = [], [], []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
-            width = None if self.options.save_forecasts else 1  # the target alone is plotted
             for pred, true in self._forecasts(self.data.test, "test"):
                 original.add(pred, true)
                 squared = (pred.double() - true.double()).square()
-                window_mse.append(squared.mean((1, 2)).float().cpu())
-                preds.append(pred[..., -(width or pred.shape[2]) :].cpu())
+                errors.append(squared.mean((1, 2)).float().cpu())
+                preds.append(pred[..., kept:].cpu())
                 trues.append(true[..., -1].cpu())
                 yield pred, true
 
-        window_mse: list[Tensor] = []
         scores = score(stream(), len(self.data.test))
+        if not np.isfinite(scores.full.mse):
+            raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
         pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [windows, T]
+        methods = baselines(self.data, self.config)
         body = {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
             "original_units": original.result(),
             "test_seconds": time.monotonic() - begun,
-            "baselines": baseline_scores(self.data, self.config),
+            "baselines": baseline_scores(self.data, self.config, methods),
         }
-        if not np.isfinite(scores.full.mse):
-            raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
-        wanted = self.options.plot_windows
+        ridge = methods["ridge"]
+        assert ridge, "it always applies"
+        wanted = options.plot_windows
         return Tested(
             body,
-            Samples.choose(self.data, self.config, wanted, pred[..., -1], true),
-            torch.cat(window_mse).numpy(),
-            long_frame(self.data, self.config, pred) if self.options.save_forecasts else None,
+            Samples.choose(self.data, self.config, wanted, pred[..., -1], true, ridge=ridge),
+            torch.cat(errors).numpy(),
+            long_frame(self.data, self.config, pred) if options.save_forecasts else None,
         )
 
     def predict(self) -> Prediction:
@@ -270,12 +242,9 @@ class Exp_Informer(Exp_Basic):
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:
-    """Return the rate of an epoch.
+    """Return the rate of an epoch, counted from 1.
 
-    Args:
-        initial: Adam's initial rate.
-        schedule: type1 halves it each epoch from the third on; type2 is a table of rates.
-        epoch: counted from 1.
+    Schedule type1 halves the initial rate each epoch from the third on; type2 is a table.
     """
     if schedule == "type1":
         return initial * 0.5 ** max(0, epoch - 2)
@@ -287,16 +256,10 @@ def learning_rate(initial: float, schedule: str, epoch: int) -> float:
 @torch.no_grad()
 def continuity(h: Tensor, norm: str) -> Tensor:
     """Return LipReg along time, LipReg along features and L_f of an embedding [B, L, D]: [3]."""
-    fp32 = h.float()
-    return torch.stack(
-        [
-            LipReg(fp32, transpose=False, normalize=norm),
-            LipReg(fp32, transpose=True, normalize=norm),
-            lipschitz_constant(fp32, norm),
-        ]
-    )
+    h = h.float()
+    lips = [LipReg(h, transpose=features, normalize=norm) for features in (False, True)]
+    return torch.stack([*lips, lipschitz_constant(h, norm)])
 
 
 def _numbers(row: list[float]) -> str:
-    mse, lip_time, lip_feature, l_f = row
-    return f"MSE {mse:.4g}, LipReg time {lip_time:.3g}, feature {lip_feature:.3g}, L_f {l_f:.3g}"
+    return "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}".format(*row)

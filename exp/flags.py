@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Any, NoReturn
 
 from data.data_loader import natural_freq
 from data.registry import DATASETS
-from exp.config import Config, check_choice, check_value, plain_word, setting
-from models import MODELS
+from exp.config import Config, check_choice, check_value, setting
+from models import MODELS, Model
 from utils.errors import UserError, nearest
 from utils.files import read_json
 from utils.timefeatures import parse_freq
@@ -21,6 +22,8 @@ FOLDERS = "where things are"
 RUNNING = "running"
 OUTPUT = "what comes out"
 COMPATIBLE = "kept for commands of the released code"
+WINDOWS = ("best", "median", "worst", "1/4", "1/2", "3/4")
+SIGNS = ("minus", "plus")
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,7 @@ class Options:
     root_path: Path = setting(Path("./data/ETT/"), FOLDERS, "folder searched first for the file")
     data_path: str = setting("ETTh1.csv", FOLDERS, "file name of a custom data set")
     results: Path = setting(Path("./results"), FOLDERS, "folder of the runs' folders")
-    checkpoints: Path | None = setting(
-        None, FOLDERS, "another folder for checkpoints (the run's own)"
-    )
+    checkpoints: Path | None = setting(None, FOLDERS, "another folder for checkpoints and weights")
     itr: int = setting(
         2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001
     )
@@ -40,12 +41,8 @@ class Options:
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower", on=True)
     threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1, high=1025)
     force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside", on=True)
-    wait: bool = setting(
-        False, RUNNING, "wait for another process that has the run, instead of an error", on=True
-    )
-    dry_run: bool = setting(
-        False, RUNNING, "check everything, try one batch, print the plan, write nothing", on=True
-    )
+    wait: bool = setting(False, RUNNING, "wait for another process that has the run", on=True)
+    dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing", on=True)
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training", on=True)
     load: Path | None = setting(None, RUNNING, "weights of this project's or of Informer2020's")
     scaler_from: Path | None = setting(
@@ -53,25 +50,17 @@ class Options:
     )
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG", on=True)
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too", on=True)
-    save_forecasts: bool = setting(
-        False, OUTPUT, "keep all test forecasts: forecasts.csv.gz, dated, original units", on=True
-    )
+    save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)", on=True)
     plot_windows: str = setting(
-        "best,median,worst",
-        OUTPUT,
-        "test windows to plot: best, median, worst, 1/4, 1/2, 3/4 of the test part, numbers from 0",
+        "best,median,worst", OUTPUT, f"test windows to plot: {', '.join(WINDOWS)}, numbers from 0"
     )
-    weights: str = setting(
-        "keep", OUTPUT, "the best weights of a finished run", choices=("keep", "drop")
-    )
+    weights: str = setting("keep", OUTPUT, "best weights of a run", choices=("keep", "drop"))
     tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too", on=True)
     des: str = setting("test", OUTPUT, "a label, recorded")
     use_gpu: bool | None = setting(None, COMPATIBLE, "True or False (a GPU where there is one)")
     gpu: int | None = setting(None, COMPATIBLE, "number of the GPU", low=0)
-    use_multi_gpu: bool = setting(
-        False, COMPATIBLE, "spread the repetitions over --devices", on=True
-    )
-    devices: str = setting("0,1,2,3", COMPATIBLE, "GPUs of --use_multi_gpu")
+    use_multi_gpu: bool = setting(False, COMPATIBLE, "no effect: python -m exp.sweep", on=True)
+    devices: str = setting("0,1,2,3", COMPATIBLE, "no effect")
     num_workers: int = setting(0, COMPATIBLE, "no effect: windows are indexed in place", low=0)
     enc_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
     dec_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
@@ -80,7 +69,7 @@ class Options:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
-        if not plain_word(self.des):
+        if not re.fullmatch(r"[\w+=@%,-][\w+=@%, .-]*", self.des) or ".." in self.des:
             raise UserError(f"--des {self.des}: a label is a plain word, without / or ..")
         if self.test_only and self.load is None:
             raise UserError("--test_only: name the weights with --load FILE")
@@ -105,7 +94,12 @@ def build_parser() -> Parser:
         description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python main_informer.py --model informer --data demo --features S --lam 2",
+        epilog="\n".join(
+            [
+                "Example: python main_informer.py --model informer --data demo --lam 2",
+                *(f"{name}: {_own(row)}" for name, row in MODELS.items() if row.presumed),
+            ]
+        ),
     )
     groups: dict[str, Any] = {}
     for name in ("data", "model", "regularizer", "training", RUNNING, OUTPUT, FOLDERS, COMPATIBLE):
@@ -115,56 +109,43 @@ def build_parser() -> Parser:
         for field in dataclasses.fields(settings):
             if not field.metadata.get("derived"):
                 _add_flag(groups[field.metadata["group"]], field, hints[field.name])
-    regularizer = groups["regularizer"]
-    regularizer.add_argument(
-        "--lam",
-        type=number,
-        default=0.0,
-        metavar="X",
-        help="lambda, the weight of LipReg (default: 0.0)",
+    group = groups["regularizer"]
+    group.add_argument("--lam", type=number, default=0.0, metavar="X", help="lambda (default: 0.0)")
+    signs = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
+    group.add_argument(
+        "--lip_sign", default="minus", metavar="|".join(SIGNS), help=f"{signs} (default: minus)"
     )
-    regularizer.add_argument(
-        "--lip_sign",
-        default="minus",
-        metavar="minus|plus",
-        help="minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6) "
-        "(default: minus)",
-    )
-    training = groups["training"]
-    training.add_argument("--use_amp", action="store_true", help="the same as --amp bf16")
+    groups["training"].add_argument("--use_amp", action="store_true", help="same as --amp bf16")
     return parser
 
 
+def _own(row: Model) -> str:
+    """Write a model's own defaults out."""
+    kinds = ("published", row.defaults), ("presumed, unpublished", row.presumed)
+    return "; ".join(
+        f"{kind}: {', '.join(f'--{k} {v}' for k, v in own.items())}" for kind, own in kinds
+    )
+
+
 def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
-    rules, default = field.metadata, field.default
-    text = rules["text"].replace("%", "%%")
-    flag = f"--{field.name}"
-    if rules.get("off"):
-        group.add_argument(flag, action="store_false", help=text)
-    elif rules.get("on") or (hint is bool and default is False):
-        group.add_argument(flag, action="store_true", help=text)
-    else:
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        group.add_argument(
-            flag,
-            type=_converter(hint, many=bool(rules.get("many"))),
-            nargs="+" if rules.get("many") else None,
-            default=default,
-            required=bool(rules.get("required")),
-            metavar="|".join(map(str, rules["choices"])) if "choices" in rules else "X",
-            help=text if rules.get("required") or shown is None else f"{text} (default: {shown})",
-        )
-
-
-def _converter(hint: Any, *, many: bool) -> Any:
-    """Return the function that reads one word of the command line as the field's type."""
+    rules, default, flag = field.metadata, field.default, f"--{field.name}"
+    if rules.get("off") or rules.get("on"):
+        group.add_argument(flag, action=f"store_{str(not default).lower()}", help=rules["text"])
+        return
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    kind = kinds[0] if isinstance(hint, types.UnionType) else hint
-    if many:
-        return str
-    if typing.get_origin(kind) is tuple:
-        return _depths
-    return {bool: _truth, float: number}.get(kind, kind)
+    kind = kinds[0] if isinstance(hint, types.UnionType) else hint  # int of int | None
+    many = rules.get("many")
+    reads = str if many else _depths if typing.get_origin(kind) is tuple else kind
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    group.add_argument(
+        flag,
+        type={bool: _truth, float: number}.get(reads, reads),
+        nargs="+" if many else None,
+        default=default,
+        required=bool(rules.get("required")),
+        metavar="|".join(map(str, rules["choices"])) if "choices" in rules else "X",
+        help=rules["text"] + (f" (default: {shown})" if shown not in (None, "") else ""),
+    )
 
 
 def _truth(word: str) -> bool:
@@ -200,13 +181,7 @@ def signed_coefficient(lam: float, sign: str) -> float:
 
 
 def parse(words: list[str]) -> tuple[Config, Options]:
-    """Turn a command line into checked settings.
-
-    Args:
-        words: the command line without the program's name.
-
-    Returns:
-        The run's settings (of the first repetition) and the options.
+    """Turn a command line, without the program's name, into checked settings.
 
     Raises:
         UserError: the first mistake found, in one line.
@@ -218,14 +193,24 @@ def parse(words: list[str]) -> tuple[Config, Options]:
         flag = unknown[0].split("=")[0]
         flags = [option for action in parser._actions for option in action.option_strings]
         raise UserError(f"{flag}: unknown{nearest(flag, flags)}; --help lists all flags")
+    given = {word.split("=")[0] for word in words}
     if asked.use_amp:
         asked.amp = "bf16"
-    asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
     asked.cols = tuple(asked.cols) if asked.cols else None
-    given = {word.split("=")[0] for word in words}
+    check_choice("model", asked.model, list(MODELS))
+    row = MODELS[asked.model]
+    for name, value in {**row.defaults, **row.presumed}.items():
+        if f"--{name}" not in given:
+            setattr(asked, name, value)
     if asked.load is not None:
         _apply_record(asked, given)
-    _check_names(asked)
+    check_choice("data", asked.data, [*DATASETS, "custom"])
+    check_choice("lip_sign", asked.lip_sign, SIGNS)
+    asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
+    if asked.embed != "timeF" and parse_freq(asked.freq) not in "ht":
+        raise UserError(
+            f"--freq {asked.freq}: --embed {asked.embed} knows hours (h) and minutes (t)"
+        )
     _apply_data_set(asked, given)
     config, options = _fill(Config, asked), _fill(Options, asked)
     dataclasses.replace(config, seed=config.seed + options.itr - 1)  # the last seed must do, too
@@ -233,28 +218,11 @@ def parse(words: list[str]) -> tuple[Config, Options]:
 
 
 def _fill(settings: Any, asked: argparse.Namespace) -> Any:
-    return settings(
-        **{field.name: getattr(asked, field.name) for field in dataclasses.fields(settings)}
-    )
-
-
-def _check_names(asked: argparse.Namespace) -> None:
-    check_choice("model", asked.model, list(MODELS))
-    check_choice("data", asked.data, [*DATASETS, "custom"])
-    check_choice("lip_sign", asked.lip_sign, ["minus", "plus"])
-    unit = parse_freq(asked.freq)
-    if asked.embed != "timeF" and unit not in "ht":
-        raise UserError(
-            f"--freq {asked.freq}: --embed {asked.embed} knows hours (h) and minutes (t)"
-        )
+    return settings(**{f.name: getattr(asked, f.name) for f in dataclasses.fields(settings)})
 
 
 def _apply_record(asked: argparse.Namespace, given: set[str]) -> None:
-    """Take model and lengths of --load from the record beside the weights, if there is one.
-
-    Raises:
-        UserError: a flag contradicts the record.
-    """
+    """Take model and lengths of --load from the record beside the weights, if there is one."""
     try:
         identity = read_json(asked.load.parent / "config.json")["identity"]
     except (FileNotFoundError, NotADirectoryError):

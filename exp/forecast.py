@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,10 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset
-from torch import Tensor
 
 from data.csv_reader import Table, parse_table, read_table
 from data.data_loader import scaled_rows
 from data.dates import FIRST_ROW, first_break
-from data.registry import DATASETS
 from data.scaler import Scaler
 from exp.config import Config
 from exp.exp_basic import load
@@ -35,7 +32,6 @@ def forecast(
     """Forecast the rows that follow a frame's, with a finished run's model.
 
     Args:
-        run_folder: the run's folder.
         frame: the run's columns, in its step, over dates (the index, or a column `date`); its last
             seq_len rows are read.
         at: the first date to forecast instead; the rows before it are read.
@@ -48,30 +44,20 @@ def forecast(
         UserError: the run or the frame does not do.
     """
     text = frame.to_csv(index="date" not in frame.columns, index_label="date")
-    run = TrainedRun.open(Path(run_folder), Options(device=device))
-    ahead = run.predict(parse_table(text.encode(), Path("frame")), at)
+    table = parse_table(text.encode(), Path("frame"))
+    ahead = TrainedRun(Path(run_folder), device).predict(table, at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
-@dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its settings, its data's columns, scaler and step, its weights."""
+    """A finished run: its settings, its data's columns, scaler and step, its weights.
 
-    folder: Path
-    config: Config
-    options: Options
-    columns: list[str]
-    scaler: Scaler
-    offset: BaseOffset | None  # None: not recorded, and the data file is gone
-    weights: dict[str, Tensor]
+    Raises:
+        UserError: the run has not finished, or something of it is gone.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, options: Options) -> "TrainedRun":
-        """Read a run's record.
-
-        Raises:
-            UserError: the run has not finished, or something of it is gone.
-        """
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder, self.options = folder, Options(device=device)
         try:
             body, metrics = (read_json(folder / f"{name}.json") for name in ("config", "metrics"))
         except (FileNotFoundError, NotADirectoryError):
@@ -89,16 +75,30 @@ class TrainedRun:
         if settings.get("amp") == "bf16" and not has_bf16_kernels():
             print("note: this processor has no bf16 instructions: the forecast is made in fp32")
             settings["amp"] = "off"
-        config = Config(**{**settings, "output_attention": False})
-        scaling = _scaling(body, config, options, folder)
+        self.config = Config(**{**settings, "output_attention": False})
+        scaling = self._scaling(body)
+        self.columns, self.offset = scaling["columns"], to_offset(scaling["step"])
+        self.scaler = Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
         elsewhere = Path(body["environment"].get("checkpoints", folder)) / "weights.pt"
         path = folder / "weights.pt"
-        return cls(
-            *(folder, config, options, scaling["columns"]),
-            Scaler(np.array(scaling["mean"]), np.array(scaling["std"])),
-            to_offset(scaling["step"]) if "step" in scaling else None,
-            load_weights(path if path.exists() else elsewhere, metrics["weights_sha256"]),
-        )
+        self.weights = load_weights(path if path.exists() else elsewhere, metrics["weights_sha256"])
+
+    def _scaling(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return columns, mean, std and step, measured anew where an older record lacks them."""
+        if "step" in (known := body.get("scaler") or {}):
+            return known
+        file, sha256 = Path(body["environment"]["data_file"]), body["identity"]["data_sha256"]
+        place = dataclasses.replace(self.options, root_path=file.parent, data_path=file.name)
+        try:
+            data = load(self.config, place)
+            if data.sha256 != sha256:
+                raise UserError("the file has changed")
+        except UserError as error:
+            raise UserError(
+                f"{self.folder}: an earlier version trained it and did not record scaler and step; "
+                f"they take its data file {file}, sha256 {sha256} ({error})"
+            ) from error
+        return data.scaling()
 
     def predict(self, table: Table, at: str | None) -> Prediction:
         """Forecast what follows a table's rows, or its rows before a date.
@@ -106,77 +106,38 @@ class TrainedRun:
         Raises:
             UserError: columns, step or number of rows do not do, or the date is not there.
         """
-        path, config = table.path, self.config
-        rows = self._columns_of(table)
-        dates, offset = pd.DatetimeIndex(rows.index), self.offset or table.offset
-        if self.offset is None:
-            print(f"note: {path}: the run's step is not recorded; {offset.freqstr} is taken")
-        if len(dates) and (i := first_break(dates, offset)) is not None:
+        path, config, offset = table.path, self.config, self.offset
+        for name in self.columns:
+            if name not in table.values.columns:
+                extra = [other for other in table.values.columns if other not in self.columns]
+                raise UserError(
+                    f"{path}: has no column {name!r}{nearest(name, extra)}, on which the run was "
+                    f"trained; it reads {', '.join(self.columns)}"
+                )
+        rows = table.numbers(self.columns, "mend it")
+        dates = pd.DatetimeIndex(rows.index)
+        if not rows.empty and (i := first_break(dates, offset)) is not None:
             raise UserError(
                 f"{path}: row {i + FIRST_ROW}, column 'date': {dates[i]} does not keep the step of "
                 f"the run ({offset.freqstr}); resample the file to it"
             )
-        now = len(rows) if at is None else _position(at, dates, offset, path)
+        now = len(rows) if at is None or rows.empty else _position(at, dates, offset, path)
         if now < config.seq_len:
             raise UserError(
                 f"{path}: {now} rows before the first date to forecast; the run reads "
                 f"{config.seq_len} (seq_len)"
             )
-        out_width = len(self.columns) if config.features == "M" else 1
         data = scaled_rows(
-            *(config.data, table, rows.head(now), self.scaler, offset),
-            out_width=out_width,
+            *(dataclasses.replace(table, values=rows[:now], offset=offset), self.scaler),
+            features=config.features,
             freq=config.freq,
             embed=config.embed,
             lengths=(config.seq_len, config.label_len, config.pred_len),
         )
         exp = Exp_Informer(config, self.options, data=data)
         fit_weights(exp.model, self.weights, self.folder)
-        truth = rows.iloc[now : now + config.pred_len, -out_width:].to_numpy()
+        truth = rows.iloc[now : now + config.pred_len, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
-
-    def _columns_of(self, table: Table) -> pd.DataFrame:
-        """Take the run's columns from a table that may hold others."""
-        extra = [name for name in table.values.columns if name not in self.columns]
-        for name in self.columns:
-            if name not in table.values.columns:
-                raise UserError(
-                    f"{table.path}: has no column {name!r}{nearest(name, extra)}, on which the run "
-                    f"was trained; it reads {', '.join(self.columns)}"
-                )
-        if extra:
-            print(f"note: {table.path}: not used: {', '.join(extra)}")
-        return table.numbers(self.columns, "mend it")
-
-
-def _scaling(
-    body: dict[str, Any], config: Config, options: Options, folder: Path
-) -> dict[str, Any]:
-    """Return columns, mean, std and, if known, step of a run's data.
-
-    What an earlier version did not record is measured again, if the data file is still there.
-    """
-    known = dict(body.get("scaler") or {})
-    if config.data in DATASETS:
-        known.setdefault("step", DATASETS[config.data].step)
-    if {"mean", "step"} <= known.keys():
-        return known
-    file, sha256 = Path(body["environment"]["data_file"]), body["identity"]["data_sha256"]
-    there = dataclasses.replace(options, root_path=file.parent, data_path=file.name)
-    try:
-        data = load(config, there)
-    except UserError as error:
-        cause = str(error)
-    else:
-        if data.sha256 == sha256:
-            return data.scaling()
-        cause = f"{file} has changed since"
-    if "mean" not in known:
-        raise UserError(
-            f"{folder}: an earlier version trained it and recorded no scaler, which takes its data "
-            f"file, sha256 {sha256} ({cause})"
-        )
-    return known
 
 
 def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) -> int:
@@ -193,11 +154,7 @@ def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) 
 def main(words: list[str]) -> int:
     """Forecast what follows the rows of some files; write, plot, and score where truth is known.
 
-    Args:
-        words: the command line without the program's name.
-
-    Returns:
-        0; mistakes raise UserError, before anything is written.
+    Mistakes raise UserError, before anything is written.
     """
     parser = Parser("python -m exp.forecast", description=__doc__)
     parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
@@ -206,7 +163,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--results", type=Path, help="folder of results (that of the run)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     asked = parser.parse_args(words)
-    run = TrainedRun.open(asked.run, Options(device=asked.device))
+    run = TrainedRun(asked.run, asked.device)
     for path in asked.files:
         if not path.exists():
             raise UserError(f"{path}: no such file; name CSV files by their paths")
@@ -220,7 +177,7 @@ def main(words: list[str]) -> int:
             print(f"wrote {written}")
         if (truth := ahead.truth) is not None:
             error = ahead.values[: len(truth)] - truth
-            scaled = error / run.scaler.std[-error.shape[1] :]
+            scaled = error / ahead.scaler.std[-error.shape[1] :]
             print(
                 f"{path}: {len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
                 f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}"

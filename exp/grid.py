@@ -28,18 +28,11 @@ INSTEAD = {  # flags of main_informer.py that a sweep sets itself, or that fit o
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep.
-
-    Args:
-        config: its settings.
-        options: where and how.
-        words: the flags of its setting, without coefficient and seed.
-        data_sha256: checksum of its data file.
-    """
+    """One run of a sweep."""
 
     config: Config
     options: Options
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # the flags of its setting, without coefficient and seed
     data_sha256: str
 
     @cached_property
@@ -61,26 +54,17 @@ class Run:
     @property
     def flags(self) -> tuple[str, ...]:
         """Command line of main_informer.py for this run alone."""
-        c = self.config.lip_coef
-        sign = "plus" if c > 0 else "minus"
-        seed = ("--seed", str(self.config.seed), "--itr", "1", "--wait")
-        return (*self.words, "--lam", repr(abs(c)), "--lip_sign", sign, *seed)
+        c, seed = self.config.lip_coef, str(self.config.seed)
+        sign = ("--lam", repr(abs(c)), "--lip_sign", "plus" if c > 0 else "minus")
+        return (*self.words, *sign, "--seed", seed, "--itr", "1", "--wait")
 
 
 def expand(
     settings: Iterable[Sequence[str]], lams: Iterable[float], signs: Sequence[str], seeds: list[int]
 ) -> list[Run]:
-    """Turn settings into runs, each identity once; a registered data set needs no file for it.
+    """Turn settings, the words of command lines, into runs, each identity once.
 
-    Args:
-        settings: flags of main_informer.py, by the word.
-        lams: weights of LipReg; 0 is one run, whichever the sign.
-        signs: minus, plus or both.
-        seeds: of the repetitions.
-
-    Returns:
-        The runs in the order of settings, seeds and coefficients, so that what is to be compared
-        is done together.
+    Registered data sets need no file for it. Runs that are to be compared follow each other.
 
     Raises:
         UserError: a setting does not do; the message names its cell.
@@ -116,14 +100,10 @@ def _runs_of(words: tuple[str, ...], pairs: Iterable[tuple[int, float]]) -> Iter
 
 
 def shard_of(names: Iterable[str], shard: str) -> set[str]:
-    """Choose one shard's share of a grid.
+    """Choose the runs of one shard, say 3/16, from the names of the whole grid.
 
-    Dealt from the sorted names of the whole grid, done or not: every shard finds the same deal
-    whatever is done meanwhile, and each gets a like share of every setting.
-
-    Args:
-        names: of all runs of the grid.
-        shard: its number from 1, and how many there are: 3/16.
+    Dealt from the sorted names, done or not: every shard finds the same deal whatever is done
+    meanwhile, and each gets a like share of every setting.
 
     Raises:
         UserError: it is not between 1/n and n/n.

@@ -95,12 +95,7 @@ def expected_seconds(run: Run, epochs: int, threads: int) -> float:
 
 
 class Plan:
-    """A sweep's runs, their states, and what those to do will cost.
-
-    Args:
-        runs: of the sweep, or of its shard.
-        threads: of a run.
-    """
+    """A sweep's runs, or a shard's, their states, and what those to do will cost."""
 
     def __init__(self, runs: Sequence[Run], threads: int) -> None:
         self.runs, self.threads = runs, threads

@@ -1,6 +1,7 @@
 """One run's folder: written atomically, never overwritten by another, read back as a frame."""
 
 import io
+import itertools
 import math
 import os
 import socket
@@ -23,11 +24,8 @@ from utils.files import advice, make_folder, read_json, write_atomic, write_json
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
 ASIDE = ".replaced-"
 SCORES = ("mse", "mae", "rmse", "mape", "mspe")
+RESULTS = ("val_mse", "best_epoch", "epochs", "wall_seconds", "step_seconds", "peak_memory_mb")
 ENVIRONMENT = ("started", "processor", "threads", "device", "torch", "git_commit", "git_dirty")
-
-
-class Busy(UserError):  # noqa: N818 - the run is merely taken
-    """Another process has the run."""
 
 
 class RunFailed(Exception):  # noqa: N818 - the run failed, not the program
@@ -35,30 +33,21 @@ class RunFailed(Exception):  # noqa: N818 - the run failed, not the program
 
 
 class Record:
-    """A run's folder under results/.
-
-    Args:
-        folder: the run's folder, made on `hold`.
-        identity: the settings that define the run's numbers.
-    """
+    """A run's folder under results/, and the settings that define the run's numbers."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self.folder = folder
-        self.identity = identity
+        self.folder, self.identity = folder, identity
+        self.id = identity_hash(identity)  # its beginning ends the folder's name
 
     @contextmanager
     def hold(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
         """Own the folder for as long as the context lasts.
 
-        An operating-system lock: it goes with its holder, however that one ends.
-
-        Args:
-            wait: called again and again while another process has the run; it sleeps, or raises
-                to give up. None: nothing is waited for.
+        An operating-system lock: it goes with its holder, however that one ends. While another
+        process has the run, `wait` is called again and again: it sleeps, or raises to give up.
 
         Raises:
-            Busy: another process has the run, and there is no waiting; the message says which.
-            UserError: the folder cannot be made or written.
+            UserError: another process has the run, or the folder cannot be written.
         """
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
         make_folder(self.folder)
@@ -71,7 +60,7 @@ class Record:
             except filelock.Timeout:
                 if wait is None:
                     who = holder.read_text() if holder.exists() else "another process"
-                    raise Busy(
+                    raise UserError(
                         f"{self.folder.name}: {who} has this run; stop it, or wait with --wait"
                     ) from None
                 wait()
@@ -82,13 +71,7 @@ class Record:
             yield
 
     def start(self, environment: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
-        """Write config.json before a sitting's first step; earlier sittings stay in it.
-
-        Args:
-            environment: what this sitting runs on.
-            scaler: columns, mean and std of the data's scaling, by which a finished run can
-                forecast new rows.
-        """
+        """Write config.json before a sitting's first step; earlier sittings stay in it."""
         try:
             before = read_json(self.folder / "config.json")
             earlier = [*before["earlier_environments"], before["environment"]]
@@ -106,21 +89,12 @@ class Record:
         write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})
 
     @property
-    def id(self) -> str:
-        """Hash of the identity, whose beginning ends the folder's name."""
-        return identity_hash(self.identity)
-
-    @property
     def ended(self) -> bool:
         """Tell whether the run has finished or failed."""
         return (self.folder / "metrics.json").exists()
 
     def metrics(self) -> dict[str, Any] | None:
-        """Return metrics.json, or None while the run has not ended.
-
-        Raises:
-            UserError: the file is damaged, or belongs to other settings.
-        """
+        """Return metrics.json, or None while the run has not ended; a UserError if damaged."""
         if not self.ended:
             return None
         body = _read(self.folder / "metrics.json")
@@ -145,14 +119,7 @@ class Record:
 
 
 def find_record(results: Path, config: Config, data_sha256: str, data_path: str) -> Record:
-    """Return a run's record, there or not.
-
-    Args:
-        results: the folder of runs' folders.
-        config: the run's settings.
-        data_sha256: checksum of its data file.
-        data_path: name of a custom data file, which is part of the folder's name.
-    """
+    """Return a run's record, there or not; the folder's name has that of a custom data file."""
     folder = results / config.run_name(data_sha256, data_path)
     identity = config.identity(data_sha256)
     if config.data == "custom" and not folder.exists():  # earlier versions left the file out
@@ -164,9 +131,8 @@ def set_aside(folder: Path) -> None:
     """Rename the folder of an earlier run, if it holds one, so that nothing is overwritten."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}{ASIDE}{number}")).exists():
-        number += 1
+    names = (f"{folder.name}{ASIDE}{number}" for number in itertools.count(1))
+    aside = next(path for name in names if not (path := folder.with_name(name)).exists())
     try:
         folder.rename(aside)
         folder.mkdir()
@@ -178,16 +144,12 @@ def set_aside(folder: Path) -> None:
 def read_runs(results: Path) -> pd.DataFrame:
     """Read every run under a results folder into one tidy frame.
 
-    Args:
-        results: the folder of runs' folders.
-
     Returns:
         One row a run: its identity's settings, setting_id (equal for runs that differ in seed and
         regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
         the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
         name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
-        the same for the baselines (last_, day_, ridge_), val_mse, best_epoch, epochs, wall_seconds,
-        step_seconds, peak_memory_mb. Missing numbers are NaN.
+        the same for the baselines (last_, day_, ridge_), and RESULTS. Missing numbers are NaN.
 
     Raises:
         UserError: there is no such folder.
@@ -216,23 +178,21 @@ def _read_run(folder: Path) -> dict[str, Any]:
         sittings = [*config.get("earlier_environments", []), config.get("environment", {})]
         row |= {name: sittings[-1].get(name) for name in ENVIRONMENT}
         row["data_file"] = Path(sittings[-1].get("data_file", "")).name
-        row["started"] = sittings[0].get("started") or _written(folder / "config.json")
+        row["started"] = sittings[0].get("started")
+        if not row["started"]:  # an earlier version's record
+            written = (folder / "config.json").stat().st_mtime
+            row["started"] = datetime.fromtimestamp(written, UTC).isoformat(timespec="seconds")
         row |= _flat(_read(folder / "metrics.json"))
     except FileNotFoundError as error:
-        if Path(error.filename).name == "metrics.json":
-            row["status"] = "unfinished"
-        else:
-            row["error"] = f"{error.filename}: is not there"
+        unfinished = Path(error.filename).name == "metrics.json"
+        row |= (
+            {"status": "unfinished"} if unfinished else {"error": f"{error.filename}: is missing"}
+        )
     except UserError as error:
         row["error"] = str(error)
     except OSError as error:  # permission denied: one run must not cost the others
         row["error"] = f"{folder}: cannot be read, {advice(error)}"
     return row
-
-
-def _written(path: Path) -> str:
-    """Return when a file was last written, for records that do not say when they began."""
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -245,20 +205,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
     """Turn metrics.json into columns."""
-    names = ("val_mse", "best_epoch", "epochs", "wall_seconds", "step_seconds", "peak_memory_mb")
-    row: dict[str, Any] = {name: _number(metrics.get(name)) for name in names}
-    row |= {"status": metrics["status"], "error": metrics.get("error")}
+    row = {"status": metrics["status"], "error": metrics.get("error")}
+    numbers = {name: metrics.get(name) for name in RESULTS}
     methods = {"": metrics, **{f"{k}_": v for k, v in metrics.get("baselines", {}).items()}}
-    for prefix, found in methods.items():
-        scores = found or {}
+    for prefix, scores in methods.items():
         for suffix, part in (("", "all"), ("_trunc", "truncated")):
-            for score in SCORES:
-                row[f"{prefix}{score}{suffix}"] = _number((scores.get(part) or {}).get(score))
-    return row
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+            found = (scores or {}).get(part) or {}
+            numbers |= {f"{prefix}{score}{suffix}": found.get(score) for score in SCORES}
+    return row | {k: math.nan if v is None else v for k, v in numbers.items()}
 
 
 def read_history(folder: Path) -> pd.DataFrame:
@@ -267,15 +221,7 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 
 def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Read a run's trace, samples or forecasts.
-
-    Args:
-        folder: the run's folder.
-        name: trace, samples or forecasts.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a run's arrays: trace, samples or window_errors; a UserError if missing or damaged."""
     path = folder / f"{name}.npz"
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,14 @@ WAIT_SECONDS = 0.5  # between looks at a run that another process has
 
 
 def run_all(config: Config, options: Options, stop: Stop) -> None:
-    """Run the repetitions one after the other and print their mean.
-
-    Args:
-        config: the settings; repetition i runs with seed + i.
-        options: where and how.
-        stop: says whether a signal came.
-    """
+    """Run the repetitions, with seeds seed, seed + 1, ..., and print their mean."""
     if options.test_only:
         test_loaded(Exp_Informer(config, options, stop))
         return
     scores = []
     for i in range(options.itr):
         stop.check()
-        repetition = dataclasses.replace(config, seed=config.seed + i)
-        metrics = run_one(repetition, options, stop)
+        metrics = run_one(dataclasses.replace(config, seed=config.seed + i), options, stop)
         scores.append([metrics["all"]["mse"], metrics["all"]["mae"]])
     if options.itr > 1:
         mean, sd = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1)
@@ -83,21 +77,18 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
         else:
             print(f"{name}: done before, skipped (--force runs it anew)")
             remove_states(checkpoints)  # left if a kill came after the last file
-            _add_missing(exp, record, checkpoints, metrics)
+            weights = checkpoints / "weights.pt"
+            _add_missing(exp, record.folder, weights, metrics["weights_sha256"])
         report(metrics, exp)
     return metrics
 
 
 def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
     """Train from the last checkpoint on, test, and write everything."""
-    print(f"{record.folder.name}: {exp.config.loss_text}", flush=True)
-    paths = {"data_file": exp.data.path, "checkpoints": checkpoints}
-    record.start(
-        environment.describe(exp.device)
-        | {name: str(path) for name, path in paths.items()}
-        | {"des": exp.options.des},
-        exp.data.scaling(),
-    )
+    name, options = record.folder.name, exp.options
+    print(f"{name}: {exp.config.loss_text}", flush=True)
+    about = {"data_file": str(exp.data.path), "checkpoints": str(checkpoints), "des": options.des}
+    record.start(environment.describe(exp.device) | about, exp.data.scaling())
     if writer:
         exp.writer = writer(str(record.folder / "tensorboard"))
     try:
@@ -105,7 +96,7 @@ def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any)
     except RunFailed as failure:
         remove_states(checkpoints)
         record.finish("failed", {"error": str(failure)})
-        raise RunFailed(f"{record.folder.name}: {failure}") from failure
+        raise RunFailed(f"{name}: {failure}") from failure
     record.finish("finished", metrics)
     remove_states(checkpoints)
     return metrics
@@ -140,20 +131,16 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
     }
 
 
-def _add_missing(
-    exp: Exp_Informer, record: Record, checkpoints: Path, metrics: dict[str, Any]
-) -> None:
+def _add_missing(exp: Exp_Informer, folder: Path, weights: Path, sha256: str | None) -> None:
     """Write what a finished run can still give: a forecast from its weights."""
-    options, folder = exp.options, record.folder
-    if options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
+    if exp.options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
         print("note: --save_forecasts was not given then; it takes --force now")
-    if options.do_predict and not (folder / "prediction.png").exists():
-        path = checkpoints / "weights.pt"
-        if metrics["weights_sha256"] is None:
-            raise UserError(f"{path}: was not kept (--weights drop); run anew with --force")
-        if not path.exists():
-            raise UserError(f"{path}: is gone; run anew with --force")
-        fit_weights(exp.model, load_weights(path, metrics["weights_sha256"]), path)
+    if exp.options.do_predict and not (folder / "prediction.png").exists():
+        if sha256 is None:
+            raise UserError(f"{weights}: was not kept (--weights drop); run anew with --force")
+        if not weights.exists():
+            raise UserError(f"{weights}: is gone; run anew with --force")
+        fit_weights(exp.model, load_weights(weights, sha256), weights)
         _write_prediction(exp, folder)
 
 
@@ -175,8 +162,8 @@ def test_loaded(exp: Exp_Informer) -> None:
     )
     report(exp.test().scores, exp)
     if exp.options.do_predict:
-        names = [path.stem, sha256_of(path.read_bytes())[:8], exp.data.path.stem]
-        name = "-".join(["loaded", *names, exp.data.sha256[:8]])
+        weights, data = sha256_of(path.read_bytes())[:8], exp.data
+        name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}"
         folder = exp.options.results / f"{name}_s{exp.config.seed}"
         make_folder(folder)
         _write_prediction(exp, folder)
@@ -184,25 +171,20 @@ def test_loaded(exp: Exp_Informer) -> None:
 
 def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     """Print a run's scores beside the baselines' on the same windows."""
-    rows = {exp.config.model: metrics}
-    rows |= {name: scores for name, scores in metrics["baselines"].items() if scores}
+    rows = {exp.config.model: metrics, **metrics["baselines"]}
     full, cut = metrics["all"], metrics["truncated"]
     parts = [f"all {full['windows']} windows", f"truncated to {cut['windows'] if cut else 0}"]
     print(f"{'test, scaled data':18s} {parts[0]:>21s} {parts[1]:>21s}")
     print(f"{'':18s} {'MSE':>11s} {'MAE':>9s} {'MSE':>11s} {'MAE':>9s}")
     for name, scores in rows.items():
-        cells = [
-            scores[part][key] if scores[part] else float("nan")
-            for part in ("all", "truncated")
-            for key in ("mse", "mae")
-        ]
-        numbers = "{:11.4f} {:9.4f} {:11.4f} {:9.4f}".format(*cells).replace("nan", "  -")
-        print(f"  {name:16s} {numbers}")
-    percentages = ", ".join(
-        f"{name.upper()} {full[name]:.4g}" if full[name] is not None else f"{name.upper()} -"
-        for name in ("rmse", "mape", "mspe")
-    )
-    print(f"  {percentages}; {full['zeros']} zero truths left out of MAPE and MSPE")
+        if scores:
+            found = [scores[part] or {} for part in ("all", "truncated")]
+            cells = [part.get(key, math.nan) for part in found for key in ("mse", "mae")]
+            numbers = "{:11.4f} {:9.4f} {:11.4f} {:9.4f}".format(*cells).replace("nan", "  -")
+            print(f"  {name:16s} {numbers}")
+    others = {name: full[name] for name in ("rmse", "mape", "mspe")}
+    texts = [f"{k.upper()} {'-' if v is None else f'{v:.4g}'}" for k, v in others.items()]
+    print(f"  {', '.join(texts)}; {full['zeros']} zero truths left out of MAPE and MSPE")
     if exp.options.inverse:
         units = metrics["original_units"]
         print(f"  in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
@@ -211,33 +193,31 @@ def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
 def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
-    parse_windows(options.plot_windows, len(exp.data.test))
     data = exp.data
+    parse_windows(options.plot_windows, len(data.test))
     steps = len(data.train) // config.batch_size
     seconds = _time_one_step(exp)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     record = find_record(options.results, config, data.sha256, options.data_path)
-    lines = {
-        "data": f"{data.path}, {data.x_width} columns in, {data.out_width} out",
-        "windows": f"train {len(data.train)}, val {len(data.val)}, test {len(data.test)}",
-        "model": f"{config.model}, {parameters:,} parameters, {exp.device}, amp {config.amp}",
-        "loss": config.loss_text.removeprefix("loss = "),
-        "seeds": ", ".join(str(config.seed + i) for i in range(options.itr)),
-        "training": f"at most {config.train_epochs} epochs of {steps} steps a seed",
-        "time": f"about {duration(seconds * steps * config.train_epochs)} a seed, "
-        f"from one step of {seconds:.2f} s",
-        "folder": str(record.folder),
-    }
-    for name, text in lines.items():
-        print(f"{name} = {text}" if name == "loss" else f"{name}: {text}")
-    print("dry run: nothing was written")
+    whole = duration(seconds * steps * config.train_epochs)
+    print(
+        f"data: {data.path}, {data.x_width} columns in, {data.out_width} out\n"
+        f"windows: train {len(data.train)}, val {len(data.val)}, test {len(data.test)}\n"
+        f"model: {config.model}, {parameters:,} parameters, {exp.device}, amp {config.amp}\n"
+        f"{config.loss_text}\n"
+        f"seeds: {', '.join(str(config.seed + i) for i in range(options.itr))}\n"
+        f"training: at most {config.train_epochs} epochs of {steps} steps a seed\n"
+        f"time: about {whole} a seed, from one step of {seconds:.2f} s\n"
+        f"folder: {record.folder}\n"
+        "dry run: nothing was written"
+    )
 
 
 def _time_one_step(exp: Exp_Informer) -> float:
     """Return the seconds of one warm training step, without the optimizer's part."""
     batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
     exp.model.train()
-    begun = time.monotonic()
+    begun = 0.0
     for _ in range(2):  # the first step also warms up
         begun = time.monotonic()
         loss, *_ = exp.loss(batch)
@@ -248,11 +228,7 @@ def _time_one_step(exp: Exp_Informer) -> float:
 
 
 def _tensorboard() -> Any:
-    """Return TensorBoard's writer class.
-
-    Raises:
-        UserError: the optional package is not installed.
-    """
+    """Return TensorBoard's writer class; a UserError if the package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
     except ImportError:

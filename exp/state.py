@@ -1,6 +1,5 @@
 """What of a training must survive a kill, and its files: whole, or refused by their checksum."""
 
-import hashlib
 import io
 import pickle
 import re
@@ -17,51 +16,31 @@ from utils.files import sha256_of, write_atomic
 
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
 KEPT = 2  # checkpoints: the newest and the one before
-PROGRESS = (
-    *("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history"),
-)
-UNREADABLE = (
+PROGRESS = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
+UNREADABLE = (  # what a flipped bit makes of a pickle
     *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
-    *(LookupError, TypeError, AttributeError),  # what a flipped bit makes of a pickle
+    *(LookupError, TypeError, AttributeError),
 )
 
 
 class TrainState:
-    """Model, optimizer, measurements and position of one training, from its last checkpoint on.
-
-    Args:
-        model: to be trained, on its device.
-        learning_rate: Adam's initial rate.
-        steps: training steps of an epoch.
-        epochs: at most.
-        folder: of the checkpoints.
-
-    Attributes:
-        epoch: epochs trained and validated.
-        step: steps done in the epoch under way.
-        trained: no epoch is left, by number or by early stopping.
-        best_val: lowest validation MSE; None before the first.
-        best_epoch: its epoch, from 1.
-        waited: epochs since then.
-        seconds: computing time up to the last checkpoint, over all sittings.
-        history: one row an epoch.
-        best: the model's weights of the best epoch.
-        trace: TRACE of every step [epochs * steps, 4].
-    """
+    """Model, optimizer, measurements and position of one training, from its last checkpoint on."""
 
     def __init__(
         self, model: torch.nn.Module, learning_rate: float, steps: int, epochs: int, folder: Path
     ) -> None:
-        self.model, self.steps, self.epochs, self.folder = model, steps, epochs, folder
+        self.model, self.folder = model, folder
+        self.steps, self.epochs = steps, epochs  # of an epoch; at most
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
         self.device = next(model.parameters()).device
         self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
-        self.epoch = self.step = self.best_epoch = self.waited = 0
-        self.trained = False
-        self.best_val: float | None = None
-        self.seconds = 0.0
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
+        self.epoch = self.step = 0  # epochs trained and validated; steps done in the next
+        self.trained = False  # no epoch is left, by number or by early stopping
+        self.best_val: float | None = None  # lowest validation MSE
+        self.best_epoch = self.waited = 0  # its epoch, from 1; epochs since then
+        self.best: dict[str, Tensor] = {}  # the model's weights of that epoch
+        self.history: list[dict[str, Any]] = []  # one row an epoch
+        self.seconds = 0.0  # computing time up to the last checkpoint, over all sittings
         self.begun = time.monotonic()
         self._restore()
         self.checked = self.position
@@ -85,12 +64,8 @@ class TrainState:
     def end_epoch(self, measures: dict[str, float], patience: int) -> dict[str, Any]:
         """Close the epoch under way: early stopping, best weights, checkpoint.
 
-        Args:
-            measures: val_mse, and what else the epoch's row is to hold.
-            patience: epochs without a better validation MSE after which the training ends.
-
-        Returns:
-            The epoch's row of the history.
+        `measures` (val_mse and others) join the epoch's row of the history, which is returned;
+        after `patience` epochs without a better validation MSE the training ends.
         """
         done = self.trace[self.epoch * self.steps : self.position].double().mean(0).tolist()
         self.epoch, self.step = self.epoch + 1, 0
@@ -158,11 +133,7 @@ def state_files(folder: Path) -> list[Path]:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """Read the newest sound checkpoint; a damaged one is named, removed and passed over.
-
-    Returns:
-        What `TrainState.save` wrote, or None where no checkpoint is sound.
-    """
+    """Read the newest sound checkpoint; a damaged one is named, removed and passed over."""
     for path in state_files(folder):
         content = path.read_bytes()
         named = re.fullmatch(r"state-\d+-([0-9a-f]{16})", path.stem)
@@ -192,21 +163,14 @@ def serialise(state: dict[str, Any]) -> bytes:
 def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """Read a model's weights without running any code that the file may hold.
 
-    Args:
-        path: weights or a checkpoint of this project, or a state_dict of Informer2020's.
-        sha256: what the file's checksum must be, where it is known.
-
-    Returns:
-        The state_dict.
-
-    Raises:
-        UserError: the file is missing, damaged, or more than weights.
+    The file is weights or a checkpoint of this project, or a state_dict of Informer2020's;
+    `sha256` is its checksum, where known. A UserError if it is missing, damaged or more than that.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+    if sha256 and sha256_of(content) != sha256:
         raise UserError(f"{path}: damaged (its checksum does not hold); train anew with --force")
     try:
         if not content.startswith(b"PK"):
@@ -228,11 +192,7 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights into a model built from the flags.
-
-    Raises:
-        UserError: names or shapes differ; the first difference is named.
-    """
+    """Load weights into a model built from the flags; a UserError names the first difference."""
     own = model.state_dict()
     missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
     shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]

@@ -54,13 +54,7 @@ def build_parser() -> Parser:
 
 
 def main(words: list[str]) -> int:
-    """Run one command line and return the exit code.
-
-    Args:
-        words: the command line without the program's name.
-
-    Returns:
-        0 when all runs are done, 1 when one failed, 130 or 143 after SIGINT or SIGTERM.
+    """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal.
 
     Raises:
         UserError: a mistake in flags or data.
@@ -103,15 +97,12 @@ def _read_settings(file: str | None) -> list[list[str]]:
 
 
 def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -> int:
-    """Print the plan, carry out what there is to do, and sum up.
+    """Print the plan, carry out what there is to do, sum up: 1 if a run failed, now or before.
 
     Args:
         runs: the grid, or a shard of it.
         engine: what carries them out.
         plan_only: stop after the plan, with nothing written.
-
-    Returns:
-        The exit code: 1 if a run failed, now or when it was last tried.
 
     Raises:
         UserError: a data file is not there.
@@ -143,9 +134,10 @@ def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -
                 if error:
                     errors[name] = error
                 if error or bar.disable:
-                    text = f"{count}, about {duration(pace * sum(left.values()))} left"
+                    hours = duration(pace * sum(left.values()))
+                    state = f"failed: {error}" if error else "done"
                     with tqdm.external_write_mode():
-                        print(f"{text}: {name}: {error or 'done'}", flush=True)
+                        print(f"{count}, about {hours} left: {name}: {state}", flush=True)
             bar.refresh()
             stop.check()
     skipped = sum(state.status == "done" for state in plan.states.values())

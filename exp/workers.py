@@ -88,15 +88,10 @@ def run_to_end(
 
 @dataclass(frozen=True)
 class Local:
-    """Processes of this machine.
+    """Processes of this machine."""
 
-    Args:
-        slots: the environment variables of each run that goes on at a time.
-        threads: of a run.
-    """
-
-    slots: Sequence[Mapping[str, str]]
-    threads: int
+    slots: Sequence[Mapping[str, str]]  # the environment variables of each run side by side
+    threads: int  # of a run
 
     @classmethod
     def of(cls, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> "Local":
@@ -104,9 +99,8 @@ class Local:
 
         Args:
             options: which device, and how many threads, runs ask for.
-            jobs: runs at a time; None for runs_per_gpu on each GPU, or without GPUs one a core
-                where the memory allows it: one-thread runs side by side get more done than one on
-                all cores.
+            jobs: runs at a time; None for runs_per_gpu on each GPU, without GPUs one a core as the
+                memory allows: one-thread runs side by side get more done than one on all cores.
             runs_per_gpu: a number, or auto: what memory and cores allow, at most 8.
         """
         if jobs is not None and jobs < 1:
@@ -155,17 +149,11 @@ class Local:
 
 @dataclass(frozen=True)
 class OnRay:
-    """A Ray cluster whose machines all see the project, the data and the results.
+    """A Ray cluster whose machines all see the project, the data and the results."""
 
-    Args:
-        address: of the cluster; auto finds a running one, local starts one here for the while.
-        gpus_per_run: GPUs a run takes, fractions allowed; None for one where there are any.
-        threads: of a run; Ray counts them as processors.
-    """
-
-    address: str
-    gpus_per_run: float | None
-    threads: int
+    address: str  # auto finds a running one, local starts one here for the while
+    gpus_per_run: float | None  # fractions allowed; None for one where there are any
+    threads: int  # of a run; Ray counts them as processors
     slots: None = None  # Ray alone knows how many fit
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
@@ -231,6 +219,5 @@ def _result(ray: Any, ref: Any) -> str | None:
 
 def cores() -> int:
     """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    found = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return len(found) or os.cpu_count() or 1

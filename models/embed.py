@@ -78,6 +78,8 @@ class DataEmbedding(nn.Module):
         lip_axis: differences of LipReg along "time" (the definition) or "feature" (the released
             experiment); None computes no regularizer.
         lip_norm: normalisation of LipReg, "max", "range" or "none".
+        bias: the value convolution and the time features' layer add a bias.
+        positions: add the table of positions, which is part of the state either way.
 
     Raises:
         ValueError: an odd d_model, or a freq that the calendar tables do not know.
@@ -94,6 +96,8 @@ class DataEmbedding(nn.Module):
         dropout: float = 0.1,
         lip_axis: str | None = None,
         lip_norm: str = "max",
+        bias: bool = True,
+        positions: bool = True,
     ) -> None:
         super().__init__()
         freq = parse_freq(freq)
@@ -101,17 +105,17 @@ class DataEmbedding(nn.Module):
             raise ValueError(f"embed {embed} knows freq h and t, not {freq!r}: choose timeF")
         if d_model % 2:
             raise ValueError(f"d_model must be even for sine and cosine pairs, got {d_model}")
-        convolution = TimeConv(c_in, d_model, 3)
+        convolution = TimeConv(c_in, d_model, 3, bias=bias)
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
         self.value_embedding = named(tokenConv=convolution)
         self.position_embedding = PositionalEmbedding(d_model)
         self.temporal_embedding = (
-            named(embed=Linear(FEATURE_WIDTH[freq], d_model))
+            named(embed=Linear(FEATURE_WIDTH[freq], d_model, bias=bias))
             if embed == "timeF"
             else CalendarEmbedding(d_model, embed, freq)
         )
         self.dropout = Dropout(dropout)
-        self.lip_axis, self.lip_norm = lip_axis, lip_norm
+        self.lip_axis, self.lip_norm, self.positions = lip_axis, lip_norm, positions
 
     def forward(self, x: Tensor, x_mark: Tensor) -> tuple[Tensor, Tensor | None]:
         """Embed a batch of windows.
@@ -124,7 +128,9 @@ class DataEmbedding(nn.Module):
             h [B, L, d_model] after dropout, and LipReg(h), a scalar (None without lip_axis).
         """
         h = self.value_embedding(x) + self.temporal_embedding(x_mark)
-        h = self.dropout(h + self.position_embedding(x.shape[1]))
+        if self.positions:
+            h = h + self.position_embedding(x.shape[1])
+        h = self.dropout(h)
         if self.lip_axis is None:
             return h, None
         return h, LipReg(h, transpose=self.lip_axis == "feature", normalize=self.lip_norm)

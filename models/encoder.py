@@ -1,5 +1,6 @@
 """Informer's encoder: attention layers with distilling between them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ class FeedForward(nn.Module):
         d_ff: channels between the two convolutions.
         dropout: probability, in [0, 1).
         activation: "gelu" (exact) or "relu".
+        bias: the convolutions add a bias.
     """
 
-    def __init__(self, d_model: int, d_ff: int, dropout: float, activation: str) -> None:
+    def __init__(
+        self, d_model: int, d_ff: int, dropout: float, activation: str, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.conv1 = TimeConv(d_model, d_ff, 1)
-        self.conv2 = TimeConv(d_ff, d_model, 1)
+        self.conv1 = TimeConv(d_model, d_ff, 1, bias=bias)
+        self.conv2 = TimeConv(d_ff, d_model, 1, bias=bias)
         self.dropout = Dropout(dropout)
         self.activation = {"gelu": F.gelu, "relu": F.relu}[activation]
 
@@ -67,14 +71,15 @@ class ConvLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Attention layers, distilling after every layer but the last if asked for, and a LayerNorm."""
+    """Attention layers, each but the last followed by its distilling layer, and a final norm."""
 
-    def __init__(self, layers: list[EncoderLayer], d_model: int, distil: bool) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Module], norm: nn.Module, distilling: Sequence[ConvLayer] = ()
+    ) -> None:
         super().__init__()
         self.attn_layers = nn.ModuleList(layers)
-        halvings = len(layers) - 1 if distil else 0
-        self.conv_layers = nn.ModuleList(ConvLayer(d_model) for _ in range(halvings))
-        self.norm = LayerNorm(d_model)
+        self.conv_layers = nn.ModuleList(distilling)
+        self.norm = norm
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Map [B, L, d_model] to [B, L', d_model], and the maps of each layer (or Nones)."""

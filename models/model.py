@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from models.attn import AttentionLayer, FullAttention, ProbAttention
 from models.decoder import Decoder, DecoderLayer
 from models.embed import DataEmbedding
-from models.encoder import Encoder, EncoderLayer, EncoderStack
-from models.fast import Linear
+from models.encoder import ConvLayer, Encoder, EncoderLayer, EncoderStack
+from models.fast import LayerNorm, Linear
 from models.lipreg import NORMALISATIONS
+
+NAMES = {
+    "attn": ("prob", "full"),
+    "embed": ("timeF", "fixed", "learned"),
+    "activation": ("gelu", "relu"),
+    "lip_axis": ("time", "feature"),
+    "lip_norm": NORMALISATIONS,
+    "amp": ("off", "bf16"),
+}
 
 
 class Forecast(NamedTuple):
@@ -28,6 +37,18 @@ class Forecast(NamedTuple):
     lip: Tensor
     attns: list[Tensor] | None
     embedded: Tensor
+
+
+def check_names(**chosen: str) -> None:
+    """Check settings that are one of a few names.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    for setting, name in chosen.items():
+        if name not in NAMES[setting]:
+            known = ", ".join(NAMES[setting])
+            raise ValueError(f"unknown {setting} {name!r}: choose one of {known}")
 
 
 class Informer(nn.Module):
@@ -50,6 +71,7 @@ class Informer(nn.Module):
         lip_axis, lip_norm: LipReg's axis ("time", "feature") and normalisation ("max", "range",
             "none").
         amp: "bf16" runs encoder and decoder in bfloat16 on fp32 weights; "off" all in fp32.
+        embed_bias: the embeddings' layers add a bias.
 
     Raises:
         ValueError: sizes that do not fit together, or an unknown name.
@@ -81,20 +103,14 @@ class Informer(nn.Module):
         lip_axis: str = "time",
         lip_norm: str = "max",
         amp: str = "off",
+        embed_bias: bool = True,
     ) -> None:
         super().__init__()
-        for name, value, known in (
-            ("attn", attn, ("prob", "full")),
-            ("embed", embed, ("timeF", "fixed", "learned")),
-            ("activation", activation, ("gelu", "relu")),
-            ("lip_axis", lip_axis, ("time", "feature")),
-            ("lip_norm", lip_norm, NORMALISATIONS),
-            ("amp", amp, ("off", "bf16")),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+        check_names(attn=attn, embed=embed, activation=activation, amp=amp)
+        check_names(lip_axis=lip_axis, lip_norm=lip_norm)
         self.out_len, self.output_attention, self.amp = out_len, output_attention, amp
         time: dict[str, Any] = {"embed": embed, "freq": freq, "dropout": dropout}
+        time["bias"] = embed_bias
         lip: dict[str, Any] = {"lip_axis": lip_axis, "lip_norm": lip_norm}
         self.enc_embedding = DataEmbedding(enc_in, d_model, **time, **lip)
         self.dec_embedding = DataEmbedding(dec_in, d_model, **time)
@@ -106,7 +122,9 @@ class Informer(nn.Module):
 
         def encoder(depth: int) -> Encoder:
             attentions = [self_attention(False, output_attention, False) for _ in range(depth)]
-            return Encoder([EncoderLayer(a, d_model, **layer) for a in attentions], d_model, distil)
+            layers = [EncoderLayer(attention, d_model, **layer) for attention in attentions]
+            distilling = [ConvLayer(d_model) for _ in range(depth - 1 if distil else 0)]
+            return Encoder(layers, LayerNorm(d_model), distilling)
 
         def decoder_layer() -> DecoderLayer:
             cross_attention = AttentionLayer(FullAttention(False, dropout), d_model, n_heads)
@@ -136,8 +154,12 @@ class Informer(nn.Module):
         dtype = torch.bfloat16 if self.amp == "bf16" else h_enc.dtype
         memory, attns = self.encoder(h_enc.to(dtype))
         h = self.decoder(h_dec.to(dtype), memory, self.out_len)
-        pred = self.projection(h.to(h_enc.dtype))  # [B, out_len, c_out]
+        pred = self.project(h.to(h_enc.dtype))  # [B, out_len, c_out]
         return Forecast(pred, lip, attns if self.output_attention else None, h_enc)
+
+    def project(self, h: Tensor) -> Tensor:
+        """Map the decoder's output [B, out_len, d_model] to the forecast [B, out_len, c_out]."""
+        return self.projection(h)
 
 
 class InformerStack(Informer):

@@ -186,6 +186,9 @@ def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> st
     known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
     dates = samples["date"][i][-len(known) :]
     axis.plot(dates, known, color=plots.GREY, linewidth=2, label="history and truth")
+    if "ridge" in samples:  # earlier versions did not keep it
+        joined = [known[-ahead - 1], *samples["ridge"][i]]
+        axis.plot(dates[-ahead - 1 :], joined, ":", color=plots.OTHERS[-1], label="ridge")
     for style, samples in kept:
         pred = samples["pred"][samples["rank"].tolist().index(rank)]
         axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *pred], **style)

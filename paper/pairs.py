@@ -9,14 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from paper.runs import BASELINES, CELL, PRINTED, by_cell
+from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
 from paper.tables import SIDES, printed, regularizer, summarise
-from utils.stats import choose_by_others, mean_interval, sign_flip_p, sign_test_p, smallest_p
+from utils.errors import UserError
+from utils.stats import (
+    block_bootstrap_ratio,
+    choose_by_others,
+    mean_interval,
+    sign_flip_p,
+    sign_test_p,
+    smallest_p,
+)
 from utils.text import DIGITS, Column, Table, interval, joined, percent
 
 COMPARED = ["first", "second", "n", "change", "low", "high", "low90", "high90", "sd", "failed",
             "favour", "p", "p_complete", "smallest_p", "unlike", "print"]  # fmt: skip
 CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
+WEEK = {"ETTm1": 672, "ETTm2": 672, "weather": 1008, "custom": 0}  # windows a week; others 168
 UNLIKE = ("processor", "device", "torch", "git_commit")
 
 
@@ -80,6 +89,29 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
     return row | {"favour": change, "p": p, "smallest_p": smallest_p(len(d))}
 
 
+def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
+    """Give the interval over weeks of the test rows, the models as trained, in a sentence.
+
+    Args:
+        pairs: as `pair` returns them.
+        data: the data set, which settles how many windows a week has.
+        runs: where the errors by window are.
+    """
+    complete, block = pairs.dropna(subset="d"), WEEK.get(data, 168)
+    if complete.empty or not block:
+        return []
+    try:
+        first, second = (
+            np.mean([runs.window_errors(run) for run in complete[f"run_{side}"]], axis=0)
+            for side in ("first", "second")
+        )
+    except UserError:
+        return ["no errors by window, so no interval over weeks"]
+    low, high = (100 * math.expm1(x) for x in block_bootstrap_ratio(first, second, block))
+    row = {"change": 100 * (first.mean() / second.mean() - 1), "low": low, "high": high}
+    return [f"over weeks of the test rows, models as trained (moving blocks): {interval(row)}"]
+
+
 class Print(NamedTuple):
     """A printed change in percent, and where it is printed; NaN where it is not."""
 
@@ -92,6 +124,8 @@ def print_of(row: dict[Any, Any]) -> Print:
     sides = {c: f"mse_{side}" for side, c in SIDES.items()}
     asked = {row["first"], row["second"]}
     place = (row["features"], row["data"], row["pred_len"])
+    if row["model"] != "informer" or row.get("differs"):
+        return Print()
     if place in printed().index and asked <= sides.keys():
         mse = printed().loc[place].rename({name: c for c, name in sides.items()})
         where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
@@ -206,7 +240,7 @@ def _shown(rows: pd.DataFrame, numbers: bool) -> str:
     groups = {
         "lower MSE than c = 0 with ": rows.loc[rows["high"] < 0],
         "higher MSE than c = 0 with ": rows.loc[rows["low"] > 0],
-        "no difference from c = 0 shown for ": rows.loc[(rows["low"] <= 0) & (rows["high"] >= 0)],
+        "no difference from c = 0 shown for ": rows.loc[~((rows["high"] < 0) | (rows["low"] > 0))],
     }
     shown = [words + named(part) for words, part in groups.items() if len(part)]
     failed = [f"failed: {text}" for text in rows["failed"] if text]
@@ -241,6 +275,12 @@ def contrast_table(frame: pd.DataFrame) -> Table:
     return Table(
         "Every c against c = 0, and against -c, all test windows", frame, columns, notes=notes
     )
+
+
+def pair_tables(scored: pd.DataFrame, alike: bool = False) -> list[Table]:
+    """Lay out `contrasts` and `choices`, where there are any."""
+    frames = ((contrast_table, contrasts(scored, alike)), (choice_table, choices(scored)))
+    return [lay_out(frame) for lay_out, frame in frames if len(frame)]
 
 
 def choice_table(frame: pd.DataFrame) -> Table:

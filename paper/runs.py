@@ -122,14 +122,11 @@ def load(results: Path) -> Runs:
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
     """
-    with contextlib.suppress(OSError):  # read_runs names what is wrong with the folder
-        for folder in (results, results / STUDY):
-            if (folder / "runs.csv").exists() and not any(folder.glob("*/config.json")):
-                note = f"{results} holds no runs of its own: these are the committed study's."
-                return _study(folder, [note] if folder != results else [])
-            if any(results.glob("*/config.json")):
-                break
     frame = read_runs(results)
+    for folder in (results, results / STUDY) if frame.empty else ():
+        if (folder / "runs.csv").exists():
+            note = f"{results} holds no runs of its own: these are the committed study's."
+            return _study(folder, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
     return Runs(describe(frame), results)
 
@@ -157,7 +154,7 @@ NEEDED = [
     "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
     "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
     "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
-    "device", "torch", "git_commit", *LENGTHS, *PROTOCOL,
+    "device", "torch", "git_commit", "wall_seconds", "step_seconds", *LENGTHS, *PROTOCOL,
 ]  # fmt: skip
 
 
@@ -170,7 +167,9 @@ def describe(frame: pd.DataFrame) -> pd.DataFrame:
     for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
         count = frame[column].groupby(frame["label"]).transform("nunique")
         apart = np.asarray(count) > 1  # labels that are equal would merge in a table
-        frame.loc[apart, "label"] += frame.loc[apart, column].map(words.format)
+        mark = frame.loc[apart, column].map(words.format)
+        frame.loc[apart, "label"] += mark
+        frame.loc[apart, "lengths"] += mark
     return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 

@@ -5,7 +5,7 @@ import hashlib
 import math
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,27 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paper.pairs import (
-    choice_table,
-    choices,
-    compare,
-    contrast_table,
-    contrasts,
-    pair,
-    print_of,
-    sentences,
-    sides,
-)
+from paper.pairs import compare, over_weeks, pair, pair_tables, print_of, sentences, sides
 from paper.runs import Runs, add_flags, by_cell, left_out, load, score_windows, select
 from utils.errors import UserError
 from utils.git import committed
 from utils.output import run_command
-from utils.stats import block_bootstrap_ratio, holm
+from utils.stats import holm
 from utils.text import Column, Table, interval, joined, percent, write_out
 
 HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
 ALPHA = 0.05
-WEEK = {"ETTm1": 672, "ETTm2": 672, "weather": 1008, "custom": 0}  # windows a week; others 168
 UNDECIDED = "undecided"
 
 
@@ -120,9 +109,9 @@ def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
         alike: leave out pairs whose runs differ in processor, device, torch or commit.
 
     Returns:
-        One row a hypothesis: its fields, what `paper.pairs.compare` gives, label (the cell), seeds
-        (tested, as text), state ("" when they are complete), print (a Print), p_holm, verdict,
-        sentence, and notes (a list).
+        One row a hypothesis: its fields, what `paper.pairs.compare` gives (NaN before its seeds are
+        complete), label (the cell), seeds (tested, as text), state ("" when they are complete),
+        print (a Print), p_holm, verdict, sentence, and notes (a list).
     """
     frame = by_cell(score_windows(runs.frame, "all"))
     rows = [_test(one, named, frame, runs, alike) for one in named.family]
@@ -130,6 +119,8 @@ def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
     for row, p_holm, factor in zip(rows, adjusted, factors, strict=True):
         row |= {"p_holm": p_holm, "threshold": ALPHA / factor}
         row["verdict"] = row["state"] or classify(row, named.margin)
+        hidden = ("change", "low", "high", "low90", "high90", "p", "p_holm") if row["state"] else ()
+        row.update(dict.fromkeys(hidden, math.nan))
         row["sentence"] = _sentence(row, named.margin)
     return pd.DataFrame(rows)
 
@@ -157,34 +148,44 @@ def classify(row: dict[str, Any], margin: float) -> str:
 def _test(
     one: Hypothesis, named: Named, frame: pd.DataFrame, runs: Runs, alike: bool
 ) -> dict[str, Any]:
-    """Compare one hypothesis' two sides on its seeds."""
-    cell = cell_runs(one, frame)
+    """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
+    cell, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
     kinds = [*dict.fromkeys(cell.sort_values("started")["kind"])] or ["cpu"]
-    pilots = seed_list(one.pilot_seeds)
     first = _chosen(one, cell, pilots) if one.choose_from else one.first
-    pairs = pair(cell.loc[cell["kind"] == kinds[0]], first, one.second)
-    pairs = pairs.loc[~pairs.index.isin(pilots)]
+    by_kind = {k: pair(cell.loc[cell["kind"] == k], first, one.second) for k in kinds}
+    pairs = by_kind[kinds[0]].drop(index=pilots, errors="ignore")
     seeds = [seed for seed in named.seeds[kinds[0]] if seed not in pilots]
     seeds, state = _progress(pairs, seeds, named.extend_above)
-    if len(cell["setting_id"].unique()) > 1:
-        state = f"undecided: several settings fit ({'; '.join(cell['label'].unique())})"
     if math.isnan(first):
         state = "in progress: the pilot seeds are not complete"
+    if len({*cell["setting_id"]}) > 1:
+        state = f"undecided: several settings fit ({'; '.join({*cell['label']})})"
     tested = pairs.loc[pairs.index.isin(seeds)]
     kept = tested.loc[tested["unlike"] == ""] if alike else tested
     row = {**asdict(one), **compare(kept, first, one.second), "state": state}
     row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
     row |= {"seeds": joined(kept.index), "print": print_of(row)}
-    other = pairs.index.difference(tested.index)
-    notes = [f"seeds not named, left out: {joined(other)}"] if len(other) else []
+    notes = []
+    if len(pairs) > len(tested):
+        other = joined(pairs.index.difference(tested.index))
+        notes.append(f"seeds not named, left out: {other}")
     if row["failed"]:
         notes.append(
             f"failed, ranked worst in a sign test: {row['failed']}; on complete pairs: "
             f"{interval(row)}, p = {row['p_complete']:.4f}"
         )
-    notes += [*_marks(tested, named.since, alike), *_weeks(one, kept, runs)]
+    if (unlike := tested["unlike"].loc[tested["unlike"] != ""]).any():
+        kinds_ = ", ".join(sorted({name for text in unlike for name in text.split(", ")}))
+        what = "left out" if alike else "kept"
+        notes.append(f"{len(unlike)} of {len(tested)} pairs differ in {kinds_}: {what}")
+    started = tested[["started_first", "started_second"]].to_numpy().ravel()
+    early = sum(datetime.fromisoformat(text) < named.since for text in started if named.since)
+    if early:
+        notes.append(f"{early} of {len(started)} runs began before the hypotheses were committed")
+    if not state:
+        notes += over_weeks(kept, one.data, runs)
     for kind in kinds[1:]:
-        again = compare(pair(cell.loc[cell["kind"] == kind], first, one.second), first, one.second)
+        again = compare(by_kind[kind], first, one.second)
         notes.append(f"replication on {kind}: {interval(again)}, n = {again['n']}")
     return row | {"notes": notes}
 
@@ -222,39 +223,6 @@ def _progress(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[list
     return [*seeds, *more], words if done < len(more) else ""
 
 
-def _marks(tested: pd.DataFrame, since: datetime | None, alike: bool) -> Iterator[str]:
-    """Say which pairs or runs are not as they should be."""
-    unlike = tested.loc[tested["unlike"] != "", "unlike"]
-    if len(unlike):
-        what = "left out" if alike else "kept"
-        kinds = sorted({name for text in unlike for name in text.split(", ")})
-        yield f"{len(unlike)} of {len(tested)} pairs differ in {', '.join(kinds)}: {what}"
-    if since:
-        started = tested[["started_first", "started_second"]].to_numpy().ravel()
-        early = sum(datetime.fromisoformat(text) < since for text in started)
-        if early:
-            yield f"{early} of {len(started)} runs began before the hypotheses were committed"
-
-
-def _weeks(one: Hypothesis, kept: pd.DataFrame, runs: Runs) -> list[str]:
-    """Resample the weeks of the test rows, the models as trained: a second view of the interval."""
-    complete = kept.dropna(subset="d")
-    block = WEEK.get(one.data, 168)
-    if complete.empty or not block:
-        return []
-    try:
-        sides = [
-            np.mean([runs.window_errors(run) for run in complete[f"run_{side}"]], axis=0)
-            for side in ("first", "second")
-        ]
-    except (UserError, ValueError):
-        return ["no errors by window, so no interval over weeks"]
-    first, second = sides
-    low, high = (100 * math.expm1(x) for x in block_bootstrap_ratio(first, second, block))
-    row = {"change": 100 * (first.mean() / second.mean() - 1), "low": low, "high": high}
-    return [f"over weeks of the test rows, models as trained (moving blocks): {interval(row)}"]
-
-
 def _sentence(row: dict[str, Any], margin: float) -> str:
     """Say a verdict with what it rests on."""
     words = f"{row['name']}, {row['label']}, c = {row['first']:g} against {row['second']:g}: "
@@ -263,6 +231,8 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
         return f"{words}."
     numbers = f"{interval(row)} (95 % interval), n = {row['n']}, p = {row['p']:.4f}"
     words += f"; {numbers}, with Holm's correction {row['p_holm']:.4f}"
+    if row["verdict"].startswith("equal") and row["p_holm"] <= ALPHA:
+        words += "; a difference is shown, and is smaller than that"
     if row["smallest_p"] > row["threshold"]:
         words += f"; so few pairs could not reach p ≤ {row['threshold']:.4f}"
     if row["verdict"] == UNDECIDED and row["n"] > 1:
@@ -282,9 +252,9 @@ def hypothesis_table(tested: pd.DataFrame, named: Named) -> Table:
         Column("cell", "label"),
         Column("c", "first", write=sides),
         Column("n", "n"),
-        Column("change, 95 % interval", "change", write=_if_complete(interval)),
-        Column("p", "p", write=_if_complete(lambda row: f"{row['p']:.4f}")),
-        Column("Holm", "p_holm", write=_if_complete(lambda row: f"{row['p_holm']:.4f}")),
+        Column("change, 95 % interval", "change", write=interval),
+        Column("p", "p", 4),
+        Column("Holm", "p_holm", 4),
         Column("verdict", "verdict"),
     ]
     notes = [
@@ -299,10 +269,6 @@ def hypothesis_table(tested: pd.DataFrame, named: Named) -> Table:
     return Table("Hypotheses named beforehand", tested, columns, notes=notes)
 
 
-def _if_complete(write: Callable[[dict[Any, Any]], str]) -> Callable[[dict[Any, Any]], str]:
-    return lambda row: "-" if row["state"] else write(row)
-
-
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
@@ -314,22 +280,14 @@ def main(words: Sequence[str]) -> int:
     args = parser.parse_args(words)
     named, runs = read_hypotheses(args.hypotheses), load(args.results)
     scored, notes = select(score_windows(runs.frame, "all"), args)
-    kept = [one for one in named.family if _asked(one, args)]
     tested = verdicts(runs, named, args.alike)
-    tested = tested.loc[tested["name"].isin([one.name for one in kept])]
+    for name in ("data", "features", "lip_axis", "amp"):  # the family stays the whole file
+        asked = getattr(args, name.removeprefix("lip_"))
+        tested = tested.loc[tested[name].str.lower() == asked.lower()] if asked else tested
     tables = [hypothesis_table(tested, named)] if len(tested) else []
-    frames = (contrast_table, contrasts(scored, args.alike)), (choice_table, choices(scored))
-    tables += [lay_out(frame) for lay_out, frame in frames if len(frame)]
+    tables += pair_tables(scored, args.alike)
     write_out(tables, args, [*runs.notes, *notes, *left_out(scored), *sentences(scored)])
     return 0
-
-
-def _asked(one: Hypothesis, args: argparse.Namespace) -> bool:
-    """Say whether the flags leave a hypothesis in the table; the family is the whole file."""
-    pairs = ((args.data, one.data), (args.features, one.features), (args.axis, one.lip_axis))
-    return all(
-        not asked or asked.lower() == own.lower() for asked, own in (*pairs, (args.amp, one.amp))
-    )
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def collect(results: Path, out: Path) -> str:
         A sentence on what was done.
     """
     runs = load(results)
-    if runs.committed:
-        raise UserError(f"{results}: holds no runs' folders to collect from")
     ended = runs.frame.loc[runs.frame["status"].isin(["finished", "failed"])]
+    if runs.committed or ended.empty:
+        raise UserError(f"{results}: holds no run that has ended; name the folder of the runs")
     frames = {"runs": ended.drop(columns=DESCRIBED), **_series(runs, ended)}
     make_folder(out)
     for name, new in frames.items():
@@ -198,9 +198,9 @@ def _counted(rows: pd.DataFrame) -> str:
 def _ratios(runs: Runs, scored: pd.DataFrame) -> list[dict[str, float]]:
     """Measure L_f's growth, L_f against c = 0, and the time of a step, in percent with intervals.
 
-    Of ETTh2 S 24 on the feature axis, the cell of Figure 2; the time in all cells.
+    Of ETTh2 S 24 on the feature axis, the cell of Figure 2; the time in all of the paper's cells.
     """
-    cells = by_cell(scored.loc[scored["outcome"] == "ok"]).query("axis == 'feature'")
+    cells = by_cell(scored.loc[scored["outcome"] == "ok"]).query("printed and axis == 'feature'")
     sides = [cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0)]
     steps = np.log(sides[0]["step_seconds"] / sides[1]["step_seconds"]).dropna()
     ends, middles = {}, {}

@@ -32,7 +32,8 @@ TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_mu
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
 COUNTED = {"M": "12/38"}  # as printed, where the printed cells give another count
 PLACE = ["features", "data", "pred_len"]
-GROUP = ["results_version", "printed", "features", "amp", "axis", "norm", "windows"]  # a table
+GROUP = ["results_version", "printed", "features", "model", "differs", "amp", "axis", "norm",
+         "windows"]  # fmt: skip
 
 
 @functools.cache
@@ -102,7 +103,7 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
         title: of their group.
     """
     cell = arms.drop_duplicates(CELL)
-    constant = cell[[*CELL, "dataset", "pred_len", "label"]]
+    constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]]
     scores = [
         constant.assign(method=words, mse=cell[f"{name}_mse"], mae=cell[f"{name}_mae"], pairs=0)
         for name, words in BASELINES.items()
@@ -131,8 +132,10 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
             "print inside: does the print lie where the mean of the paper's repetitions (5; WTH 3) "
             "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if its runs were like ours?"
         )
+    elif frame["label"].nunique() == 1:
+        title = f"{title}: {frame['label'].iloc[0]}"
     else:
-        columns = [Column("cell", "label"), *columns]
+        columns = [Column("cell", "cell"), Column("seq/label", "lengths"), *columns]
     if not comparable.all():
         notes.append("No star where the c of a cell were run with different seeds.")
     return Table(title, frame, columns, best, notes)
@@ -218,10 +221,11 @@ def regularizer(row: dict[Any, Any]) -> str:
 
 
 def group_title(row: dict[Any, Any], versions: int) -> str:
-    """Name what all runs of a table share: features, axis, precision, windows."""
+    """Name what all runs of a table share: features, axis, precision, other settings, windows."""
     kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
     parts = [f"{kind} ({row['features']})", regularizer(row)]
     parts += ["fp32" if row["amp"] == "off" else row["amp"]]
+    parts += [row["model"]] * (row["model"] != "informer") + [row["differs"]] * bool(row["differs"])
     parts += [f"results version {row['results_version']:g}"] * (versions > 1)
     return ", ".join([*parts, f"{row['windows']} test windows"])
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from data.download import fetch, main
-from data.registry import DATASETS, DataSet
+from data.registry import DATASETS, HERE, DataSet
 from utils.errors import UserError
 
 # pooch leaves the connection of a failed answer to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-ROOT = Path(__file__).resolve().parent.parent
 GOOD = b"date,OT\n2020-01-01,1.0\n" * 5000
 
 
@@ -63,18 +62,12 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(params=[None, b"an older file"])
-def place(request, tmp_path) -> Path:
-    """Where the file is to come, with or without an older one there."""
-    path = tmp_path / "ETT" / "ETTh1.csv"
-    if request.param is not None:
-        path.parent.mkdir()
-        path.write_bytes(request.param)
-    return path
-
-
-def test_a_good_file_is_fetched_once(tmp_path, place, address, capfd):
-    dataset = row(f"{address}/good.csv")
+@pytest.mark.parametrize("older", [None, b"an older file"])
+def test_a_good_file_is_fetched_once(tmp_path, address, older, capfd):
+    dataset, place = row(f"{address}/good.csv"), tmp_path / "ETT" / "ETTh1.csv"
+    if older:
+        place.parent.mkdir()
+        place.write_bytes(older)
     assert fetch(dataset, tmp_path) == f"ETTh1: fetched, checksum right: {place}"
     assert "100%" in capfd.readouterr().err  # the progress bar
     assert files(tmp_path) == {place: GOOD}
@@ -92,7 +85,11 @@ def test_a_good_file_is_fetched_once(tmp_path, place, address, capfd):
         ("no server", "Connection refused"),
     ],
 )
-def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, place, address, page, reason):
+def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, address, page, reason):
+    place = tmp_path / "ETT" / "ETTh1.csv"
+    if page == "corrupt.csv":
+        place.parent.mkdir()
+        place.write_bytes(b"an older file")
     before = files(tmp_path)
     url = "http://127.0.0.1:9/x.csv" if page == "no server" else f"{address}/{page}"
     with pytest.raises(UserError) as caught:
@@ -105,55 +102,37 @@ def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, place, address,
     assert files(tmp_path) == before
 
 
-def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path, benchmark):
+def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path):
     dataset = DATASETS["weather"]
     path = tmp_path / "weather" / "weather.csv"
-    facts = f"weather.csv, 7,235,425 bytes, sha256 {dataset.sha256}, from {dataset.source}"
-    with pytest.raises(UserError) as caught:
-        fetch(dataset, tmp_path)
-    assert str(caught.value) == f"weather: {path} is not there; it is placed there by hand: {facts}"
-    path.parent.mkdir()
-    path.write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"weather: .* has another checksum; it is placed there"):
-        fetch(dataset, tmp_path)
-    path.write_bytes((benchmark / "weather" / "weather.csv").read_bytes())
-    assert fetch(dataset, tmp_path) == f"weather: already there, checksum right: {path}"
+    known = f"weather.csv, 7,235,425 bytes, sha256 {dataset.sha256}, from {dataset.source}"
+    for state in ("is not there", "has another checksum"):
+        with pytest.raises(UserError) as caught:
+            fetch(dataset, tmp_path)
+        assert str(caught.value) == f"weather: {path} {state}; it is placed there by hand: {known}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"something else")
 
 
 def test_every_row_says_where_its_file_comes_from():
     assert list(DATASETS) == ["ETTh1", "ETTh2", "ETTm1", "ETTm2", "WTH", "weather", "ECL", "demo"]
     for dataset in DATASETS.values():
         assert len(dataset.sha256) == 64
-        assert dataset.source
-        assert dataset.licence
+        assert dataset.source and dataset.licence
         assert not dataset.url or dataset.url.endswith(f"/{dataset.file}")
     assert {d.name for d in DATASETS.values() if not d.url} == {"weather", "ECL", "demo"}
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "data.download", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_command_goes_on_past_an_error_and_ends_with_2(tmp_path):
-    ended = command("ETTh9", "ECL", "demo", "--to", str(tmp_path))
-    assert ended.returncode == 2
-    first, second = ended.stderr.splitlines()
+def test_the_command_goes_on_past_an_error_and_lists_what_is_there(tmp_path, benchmark, capsys):
+    assert main(["ETTh9", "ECL", "demo", "--to", str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    first, second = shown.err.splitlines()
     assert first.startswith("error: ETTh9: unknown (did you mean ETTh")
     assert second.startswith(f"error: ECL: {tmp_path}/ECL/ECL.csv is not there")
-    assert ended.stdout == (
-        f"demo: already there, checksum right: {ROOT / 'data' / 'demo' / 'demo.csv'}\n"
-    )
-
-
-def test_the_listing_tells_what_is_there(tmp_path, benchmark, capsys):
-    assert main(["--to", str(tmp_path)]) == 0
-    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert shown.out == f"demo: already there, checksum right: {HERE}/demo/demo.csv\n"
+    command = [sys.executable, "-m", "data.download", "--to", str(tmp_path)]
+    output = subprocess.check_output(command, cwd=HERE.parent, text=True)
+    listed = {line.split()[0]: line for line in output.splitlines()}
     assert list(listed) == list(DATASETS)
     assert listed["ETTh1"].split(maxsplit=4) == [
         *("ETTh1", "2.6", "MB", "CC", f"BY-ND 4.0  {benchmark}/ETT/ETTh1.csv")

@@ -66,6 +66,9 @@ def test_a_run_leaves_what_the_readme_promises(tmp_path, capsys):
     assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4", "7"]
     assert samples["window"][4] == windows // 2
     worst = np.flatnonzero(forecasts["window"] == samples["window"][2])
+    assert samples["ridge"].shape == samples["pred"].shape
+    ridge = metrics["baselines"]["ridge"]
+    assert np.mean(ridge["by_step"]["mse"]) == pytest.approx(ridge["all"]["mse"])
     for column, name in (("forecast", "pred"), ("truth", "truth")):
         found = np.asarray(forecasts[column])[worst]
         assert found == pytest.approx(samples[name][2], rel=1e-5)

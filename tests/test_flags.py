@@ -146,7 +146,8 @@ MISTAKES = {
     "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh2?); one of ETTh1, ETTh2, ETTm1, "
     "ETTm2, WTH, weather, ECL, demo, custom",
     "--model infomer": "--model infomer: unknown (did you mean informer?); "
-    "one of informer, informerstack",
+    "one of informer, informerstack, transformer, autoformer",
+    "--model autoformer --moving_avg 24": "--moving_avg 24: must be odd",
     "--lamda 2": "--lamda: unknown (did you mean --lam?); --help lists all flags",
     "--features X": "--features X: unknown; one of M, S, MS",
     "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",

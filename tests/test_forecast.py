@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,16 @@ ROWS = pd.read_csv(ROOT / "data" / "demo" / "demo.csv", parse_dates=["date"]).ta
 WORDS = ["--train_epochs", "1", "--batch_size", "128", "--do_predict", "--data", "custom"]
 
 
-def train(folder: Path, *words: str) -> tuple[Path, pd.DataFrame]:
-    """Train on ROWS; return the run's folder, and what it predicts."""
+def train(folder: Path, *words: str) -> Path:
+    """Train on ROWS, in folder/mine.csv; return the run's folder."""
     ROWS.to_csv(folder / "mine.csv", index=False)
     words = ("--root_path", str(folder), "--data_path", "mine.csv", "--target", "temp", *words)
     assert main_informer.main([*TINY, *WORDS, *words, "--results", str(folder / "results")]) == 0
-    run = only_run(folder / "results")
-    return run, pd.read_csv(run / "prediction.csv", index_col="date", parse_dates=["date"])
+    return only_run(folder / "results")
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, index_col="date", parse_dates=["date"])
 
 
 def agree(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -36,21 +40,22 @@ def agree(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(ahead, expected, rtol=1e-5, check_freq=False)
 
 
-def refused(*asked: Any, **more: Any) -> str:
+def refused(*asked: Any) -> str:
     with pytest.raises(UserError) as caught:
-        forecast(*asked, **more)
+        forecast(*asked)
     return str(caught.value)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return train(tmp_path_factory.mktemp("run"))[0]
+    return train(tmp_path_factory.mktemp("run"))
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("features", ["M", "MS"])
 def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
-    run, expected = train(tmp_path, "--model", model, "--features", features)
+    run = train(tmp_path, "--model", model, "--features", features)
+    expected = read(run / "prediction.csv")
     agree(forecast(run, ROWS.iloc[-50:, ::-1]), expected)  # columns are found by name
     assert len(expected.columns) == (7 if features == "M" else 1)
 
@@ -65,26 +70,24 @@ def test_seq_len_rows_are_enough_and_the_index_may_hold_the_dates(run):
 
 
 def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
-    for name, rows, moved in (("a", 40, 0.0), ("b", 50, 0.0), ("c", 40, 0.5)):
-        (tmp_path / name).mkdir()
-        frame = ROWS.tail(rows).assign(temp=lambda frame, moved=moved: frame["temp"] + moved)
-        frame.to_csv(tmp_path / name / "new.csv", index=False)
-    a, b, c = (str(tmp_path / name / "new.csv") for name in "abc")
+    paths = [tmp_path / name / "new.csv" for name in ("a", "b", "c")]
+    for path, rows, moved in zip(paths, (40, 50, 40), (0.0, 0.0, 0.5), strict=True):
+        path.parent.mkdir()
+        ROWS.tail(rows).assign(temp=ROWS["temp"] + moved).to_csv(path, index=False)
+    a, b, c = map(str, paths)
     out = tmp_path / f"forecast-{run.name}"
     main([str(run), a, b, "--results", str(tmp_path)])  # the same rows at the end
     assert sorted(path.name for path in out.iterdir()) == ["new.csv", "new.png"]
     main([str(run), c, "--results", str(tmp_path)])
     assert sorted(path.name for path in out.glob("*.csv")) == ["new-2.csv", "new.csv"]
-    agree(pd.read_csv(out / "new.csv", index_col="date", parse_dates=True), forecast(run, ROWS))
-    at, known = "2013-12-30 12:00", ROWS.tail(7).reset_index()
-    ahead = forecast(run, ROWS, at)["temp"].to_numpy()
+    agree(read(out / "new.csv"), forecast(run, ROWS))
+    at, known = "2013-12-30 12:00", ROWS.set_index("date").filter(["temp"]).iloc[-7:-3]
     capsys.readouterr()
     main([str(run), a, "--at", at, "--results", str(tmp_path)])
-    table = pd.read_csv(out / "new_from-2013-12-30T120000.csv", parse_dates=["date"])
-    assert table["date"].tolist() == known["date"].tolist()[:4]
-    np.testing.assert_allclose(table["temp (truth)"], known["temp"][:4])
-    np.testing.assert_allclose(table["temp"], ahead, rtol=1e-5)
-    error = np.abs(ahead - known["temp"].to_numpy()[:4])
+    table = read(out / "new_from-2013-12-30T120000.csv")
+    ahead = forecast(run, ROWS, at)
+    agree(table, ahead.assign(**{"temp (truth)": known["temp"]}))
+    error = np.abs(ahead.to_numpy() - known.to_numpy())
     scaled = error / read_json(run / "config.json")["scaler"]["std"][0]
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{a}: 4 steps known: MSE {np.square(scaled).mean():.4f}, MAE "
@@ -105,16 +108,20 @@ def test_the_readme_example_runs(run, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(names["ahead"], forecast(run, ROWS))
 
 
-def test_older_records_take_the_scale_from_their_data_file(tmp_path):
-    run, expected = train(tmp_path)
-    config = read_json(run / "config.json")
-    scaler = {name: value for name, value in config["scaler"].items() if name != "step"}
-    for kept in (scaler, None):
-        (run / "config.json").write_text(json.dumps({**config, "scaler": kept}))
-        agree(forecast(run, ROWS), expected)
-    ROWS.head(300).to_csv(tmp_path / "mine.csv", index=False)
-    assert refused(run, ROWS).startswith(
-        f"{run}: an earlier version trained it and recorded no scaler, which takes its data file"
+def test_older_records_take_the_scale_from_their_data_file(run, tmp_path):
+    older, data_file = shutil.copytree(run, tmp_path / "run"), tmp_path / "mine.csv"
+    shutil.copy(run.parent.parent / "mine.csv", data_file)
+    body = read_json(run / "config.json")
+    body["environment"]["data_file"] = str(data_file)
+    sha256 = body["identity"]["data_sha256"]
+    without_step = {name: value for name, value in body["scaler"].items() if name != "step"}
+    for kept in (without_step, None):
+        (older / "config.json").write_text(json.dumps({**body, "scaler": kept}))
+        pd.testing.assert_frame_equal(forecast(older, ROWS), forecast(run, ROWS))
+    ROWS.head(300).to_csv(data_file, index=False)
+    assert refused(older, ROWS) == (
+        f"{older}: an earlier version trained it and did not record scaler and step; they take "
+        f"its data file {data_file}, sha256 {sha256} (the file has changed)"
     )
 
 
@@ -129,9 +136,9 @@ def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, caps
         scaled_by = training if scaler_from else tmp_path / "new.csv"
         assert f"scaled by the training rows of {scaled_by}; " in capsys.readouterr().out
     (folder,) = tmp_path.glob("loaded-*")  # the second forecast has not replaced the first
-    second = pd.read_csv(folder / "prediction-2.csv", index_col="date", parse_dates=True)
+    second = read(folder / "prediction-2.csv")
     agree(second, forecast(run, ROWS))
-    assert not second.equals(pd.read_csv(folder / "prediction.csv", index_col="date"))
+    assert not second.equals(read(folder / "prediction.csv"))
 
 
 SPAN = "frame has no row of that date; give one from 2013-12-14 03:00:00 to 2013-12-30 19:00:00"
@@ -157,6 +164,10 @@ MISTAKES: dict[str, tuple[pd.DataFrame, str | None, str]] = {
         *(ROWS, "2013-12-14 08:00"),
         "frame: 5 rows before the first date to forecast; the run reads 12 (seq_len)",
     ),
+    "no rows": (
+        *(ROWS.head(0), "2013-12-14 08:00"),
+        "frame: 0 rows before the first date to forecast; the run reads 12 (seq_len)",
+    ),
 }
 
 
@@ -168,25 +179,16 @@ def test_mistakes_in_new_rows_are_named(run, mistake):
 
 def test_runs_that_cannot_forecast_say_why(run, tmp_path):
     assert refused(tmp_path, ROWS).endswith(": no finished run; name a run's folder in results")
-    for name in ("config.json", "metrics.json", "weights.pt"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
-    metrics = read_json(run / "metrics.json")
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
     for change, expected in (
         ({"status": "failed", "error": "NaN"}, "the run failed (NaN); name a finished one"),
-        (
-            {"weights_sha256": None},
-            "weights were not kept (--weights drop); train with --force",
-        ),
+        ({"weights_sha256": None}, "weights were not kept (--weights drop); train with --force"),
         ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
     ):
-        (tmp_path / "metrics.json").write_text(json.dumps({**metrics, **change}))
+        metrics = {**read_json(run / "metrics.json"), **change}
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
         assert expected in refused(tmp_path, ROWS)
-    ended = subprocess.run(
-        [sys.executable, "-m", "exp.forecast", run, "none.csv"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     message = "error: none.csv: no such file; name CSV files by their paths\n"
     assert (ended.returncode, ended.stderr) == (2, message)

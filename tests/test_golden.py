@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from models import Informer
+from models import MODELS
 
-NAMES = ("informer_prob", "informer_full", "informer_prob_maps")
+NAMES = ("informer_prob", "informer_full", "informer_prob_maps", "transformer", "autoformer")
 SETTINGS = {"label_len", "seq_len", "enc_in", "dec_in", "c_out", "factor", "d_model", "n_heads"}
 SETTINGS |= {"e_layers", "d_layers", "d_ff", "dropout", "attn", "embed", "freq", "activation"}
-SETTINGS |= {"output_attention", "distil", "mix"}
+SETTINGS |= {"output_attention", "distil", "mix", "moving_avg"}
 AXES = ("time", "feature")
 # Zero in exact arithmetic, so they hold rounding noise: keys shift all scores of a query alike,
 # and batch norm removes what a bias before it adds.
@@ -24,6 +24,7 @@ class Golden:
         with np.load(path) as arrays:
             self.arrays = {name: arrays[name] for name in arrays.files}
         self.config = json.loads(str(self.arrays.pop("config")))
+        self.seed = self.config.get("forward_seed", 0)
         names = ("x_enc", "x_mark_enc", "x_dec", "x_mark_dec")
         self.inputs = [torch.from_numpy(self.arrays[name]) for name in names]
         self.target = torch.from_numpy(self.arrays["y"])[:, -self.config["pred_len"] :]
@@ -31,9 +32,13 @@ class Golden:
     def under(self, prefix):
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
+    def fresh(self, **more):
+        settings = {name: self.config[name] for name in SETTINGS & self.config.keys()}
+        kind = self.config.get("model", "informer")
+        return MODELS[kind](**settings, out_len=self.config["pred_len"], **more)
+
     def model(self, axis="time"):
-        sizes = {name: self.config[name] for name in SETTINGS}
-        model = Informer(**sizes, out_len=self.config["pred_len"], lip_axis=axis)
+        model = self.fresh(lip_axis=axis)
         tables = {
             k: v for k, v in model.state_dict().items() if k.endswith("position_embedding.pe")
         }
@@ -44,7 +49,7 @@ class Golden:
     def losses(self, model):
         forecast = model(*self.inputs)
         mse = (forecast.pred - self.target).square().mean()
-        return mse, forecast.lip, mse - self.config["lam"] * forecast.lip
+        return mse, forecast.lip, mse - self.config.get("lam", 0) * forecast.lip
 
 
 def agree(ours, golden, name=""):
@@ -66,7 +71,7 @@ def case(request, folder):
     return Golden(folder / f"{request.param}.npz")
 
 
-def test_state_is_informer2020s(case):
+def test_state_is_the_original_codes(case):
     state = {k: tuple(v.shape) for k, v in case.model().state_dict().items()}
     d_model = case.config["d_model"]
     for side in ("enc", "dec"):
@@ -78,8 +83,7 @@ def test_frozen_tables_are_rebuilt_exactly(folder):
     case = Golden(folder / "informer_full.npz")
     tables = {k: v for k, v in case.under("w/").items() if k.endswith("_embed.emb.weight")}
     assert len(tables) == 8
-    sizes = {name: case.config[name] for name in SETTINGS}
-    state = Informer(**sizes, out_len=case.config["pred_len"]).state_dict()
+    state = case.fresh().state_dict()
     for name, table in tables.items():
         agree(state[name], table, name)
 
@@ -87,7 +91,7 @@ def test_frozen_tables_are_rebuilt_exactly(folder):
 @pytest.mark.parametrize("axis", AXES)
 def test_evaluation(case, axis):
     model = case.model(axis).eval()
-    torch.manual_seed(case.config["forward_seed"])
+    torch.manual_seed(case.seed)
     with torch.no_grad():
         forecast = model(*case.inputs)
     agree(forecast.pred, case.arrays["eval/pred"])
@@ -105,9 +109,9 @@ def test_evaluation(case, axis):
 
 def test_key_draws(case):
     draws = case.under("index_sample/")
-    assert bool(draws) == (case.config["attn"] == "prob")
+    assert bool(draws) == (case.config.get("attn") == "prob")
     sizes = {0: case.config["seq_len"], len(draws) - 1: case.inputs[2].shape[1]}
-    torch.manual_seed(case.config["forward_seed"])
+    torch.manual_seed(case.seed)
     for i in range(len(draws)):
         keys = sizes.setdefault(i, -(-sizes.get(i - 1, 0) // 2))
         golden = draws[str(i)]
@@ -115,7 +119,7 @@ def test_key_draws(case):
         assert np.array_equal(torch.randint(keys, golden.shape), golden)
     after_draws = torch.get_rng_state()
     model = case.model().eval()
-    torch.manual_seed(case.config["forward_seed"])
+    torch.manual_seed(case.seed)
     model(*case.inputs)  # in evaluation the forward pass draws these and nothing else
     assert torch.equal(torch.get_rng_state(), after_draws)
 
@@ -123,16 +127,18 @@ def test_key_draws(case):
 @pytest.mark.parametrize("axis", AXES)
 def test_training_gradients(case, axis):
     model = case.model(axis).train()
-    torch.manual_seed(case.config["forward_seed"])
-    losses = case.losses(model)
-    losses[-1].backward()
-    for name, value in zip(("mse", "lip", "loss"), losses, strict=True):
-        agree(value, case.arrays[f"train_{axis}/{name}"], name)
+    torch.manual_seed(case.seed)
+    losses = dict(zip(("mse", "lip", "loss"), case.losses(model), strict=True))
+    losses["loss"].backward()
+    prefix = f"train_{axis}/" if "lam" in case.config else "train/"  # Autoformer's: loss = mse
+    golden = case.under(prefix)
+    for name in losses.keys() & golden.keys():
+        agree(losses[name], golden[name], name)
     gradients = {k: p.grad for k, p in model.named_parameters() if p.requires_grad}
-    golden = case.under(f"train_{axis}/grad/")
-    assert not golden or golden.keys() == gradients.keys()
-    for name, gradient in golden.items():
+    for name, gradient in case.under(f"{prefix}grad/").items():
         agree(gradients[name], gradient, name)
+    if "pred" in golden:
+        agree(model(*case.inputs).pred, golden["pred"])
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -11,6 +11,7 @@ import pytest
 from paper.report import build, main, page_table, typeset
 from paper.runs import load
 from paper.signs import read_hypotheses
+from paper.study import main as study_main
 from tests.browser import Browser
 from tests.records import damage, write_arm, write_run, write_study
 from utils.text import Column, Table
@@ -107,6 +108,16 @@ def test_the_page_is_semantic_static_and_the_same_when_built_again(study, study_
     assert page.all("script") == []
     notes = [note for note in page.words if note.startswith(("MSE: mean", "n: seeds", "unlike:"))]
     assert len(notes) == len(set(notes)) == 3  # each note once
+
+
+def test_the_committed_study_gives_the_same_answers_and_figures(study, study_html, tmp_path):
+    assert study_main(["collect", str(study), "--study", str(tmp_path)]) == 0
+    page, ours = Page(html_of(tmp_path)), Page(study_html)
+    answers = [p.text.split("In short")[1].split("Figures")[0] for p in (page, ours)]
+    assert answers[0] == answers[1] and "c = −2" in answers[0]
+    assert [image["alt"] for image in page.all("img")] == [
+        image["alt"] for image in ours.all("img") if "windows" not in str(image["alt"])
+    ]
 
 
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):

@@ -105,6 +105,9 @@ CASES = {
     "s_layers": Case("--s_layers 2,1", memory, [9, 8], [12, 8], "--model informerstack"),
     "d_ff": Case("--d_ff 20", d_ff, 16, 20),
     "factor": Case("--factor 2", active, 3, 6, f"--factor 1 {MAPS}", True),  # 2 * ceil(ln 12)
+    "moving_avg": Case(
+        "--moving_avg 3", lambda exp: exp.model.moving_avg, 25, 3, "--model autoformer", True
+    ),
     "padding": Case("--padding 1", placeholder, {0.0}, {1.0}),
     "distil": Case("--distil", memory, [6, 8], [12, 8]),
     "attn": Case("--attn full", active, 3, 12, f"--factor 1 {MAPS}", True),

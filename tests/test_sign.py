@@ -152,6 +152,6 @@ def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
     assert tables.main(["--results", str(results)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for c, text in ((-2.0, "c = -2"), (0.0, "c = 0")):
-        (line,) = [line for line in lines if f" {text} 1 " in line]
+        (line,) = [line for line in lines if line.startswith(f"{text} 1 ")]
         assert f" {runs.loc[c, 'mse']:.5f} " in line
     assert not any("c = 2 " in line for line in lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.data_loader import window_counts
@@ -58,6 +58,7 @@ def test_a_runs_flags_give_the_run_itself():
         assert options.itr == 1 and options.wait
 
 
+@settings(deadline=None)  # machines differ
 @given(st.sets(st.text(max_size=5)), st.integers(1, 20), st.randoms())
 def test_shards_are_disjoint_complete_even_and_stable(names: set[str], count: int, random):
     shuffled = sorted(names)

@@ -14,15 +14,9 @@ import numpy
 import pandas
 import torch
 
-PROCESS = Path("/proc/self/status")
-
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Return processor, threads, device, versions and the state of the code.
-
-    Args:
-        device: where the run computes.
-    """
+    """Return processor, threads, device, versions and the state of the code."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -47,32 +41,27 @@ def peak_memory_mb(device: torch.device) -> float:
     """Return the process's peak memory so far in MB: resident, or on the GPU where it runs."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    if PROCESS.exists():  # Linux, where getrusage starts from the peak of the parent process
-        lines = PROCESS.read_text().splitlines()
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where getrusage starts from the peak of the parent process
+        lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def has_bf16_instructions() -> bool:
-    """Say whether the processor itself computes in bf16."""
-    return any(there for name, there in torch.cpu.get_capabilities().items() if "bf16" in name)
-
-
 def _processor() -> str:
     """Return the processor's name, and its instructions that move speed and last digits."""
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor()
-    bf16 = ", bf16" if has_bf16_instructions() else ""
+    able = torch.cpu.get_capabilities()
+    bf16 = ", bf16" if any(there for name, there in able.items() if "bf16" in name) else ""
+    name = able.get("cpu_name") or platform.processor()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}{bf16})"
 
 
 def _git(*words: str) -> str | None:
     """Ask git about the code's own folder; None where the code is not in a repository."""
-    code = Path(__file__).resolve().parent.parent
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(code), *words], capture_output=True, text=True, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

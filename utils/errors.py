@@ -9,15 +9,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Suggest the choice that a mistyped word probably meant.
-
-    Args:
-        word: what was typed.
-        choices: the valid words.
-
-    Returns:
-        " (did you mean X?)", or "" when nothing is close.
-    """
+    """Suggest the choice that a mistyped word probably meant: " (did you mean X?)", or ""."""
     lowered = {c.strip().lower(): c for c in choices if c != word and len(c) > 1}
     close = difflib.get_close_matches(word.strip().lower(), lowered, n=1, cutoff=0.6)
     found = [lowered[match] for match in close]

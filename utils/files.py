@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -18,10 +19,6 @@ TEMPORARY = ".tmp-"
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
-    Args:
-        path: the file; its folder must exist.
-        content: all of its bytes.
-
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
@@ -32,27 +29,27 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too, is to survive a power cut
+        finally:
+            os.close(folder)
     except OSError as error:
-        _discard(temporary)
         raise UserError(f"{path}: cannot be written, {advice(error)}") from error
-    except BaseException:
-        _discard(temporary)
-        raise
+    finally:
+        with contextlib.suppress(OSError):  # a folder that is read-only or gone holds none
+            temporary.unlink(missing_ok=True)
 
 
 def discard_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written; the folder must be this process's own."""
     for rest in folder.glob(f"{TEMPORARY}*"):
-        _discard(rest)
+        with contextlib.suppress(OSError):
+            rest.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        UserError: the disk refuses, or a file is in the way.
-    """
+    """Make a folder and those above it; a UserError if that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -70,23 +67,6 @@ def advice(error: OSError) -> str:
         errno.ENOENT: "its folder has vanished: give the same command again",
     }
     return known.get(error.errno or 0, f"{error.strerror}: check the disk and try again")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _discard(temporary: Path) -> None:
-    """Remove a half-written file; a folder that is read-only or gone holds none."""
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:
-        return
 
 
 def sha256_of(content: bytes) -> str:

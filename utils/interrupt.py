@@ -24,11 +24,7 @@ class Stop:
         self.number = number
 
     def check(self) -> None:
-        """Raise where the run can stop, if it was asked to.
-
-        Raises:
-            Interrupted: a signal came since the run began.
-        """
+        """Raise Interrupted where the run can stop, if a signal came since it began."""
         if self.number is not None:
             raise Interrupted(self.number)
 
@@ -37,9 +33,7 @@ class Stop:
 def signals_noted() -> Iterator[Stop]:
     """Note SIGTERM and SIGINT instead of dying in the middle of a step."""
     stop = Stop()
-    before = {
-        number: signal.signal(number, stop.note) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    before = {n: signal.signal(n, stop.note) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:

@@ -88,14 +88,9 @@ class Scores(NamedTuple):
 
 
 def score(forecasts: Iterable[tuple[Tensor, Tensor]], windows: int) -> Scores:
-    """Sum the errors of a stream of batches in the windows' order.
+    """Sum the errors of a stream of batches (pred, true), [B, pred_len, C] each, in order.
 
-    Args:
-        forecasts: (pred, true), [B, pred_len, C] each.
-        windows: how many there are in all.
-
-    Returns:
-        The scores over all windows and over the first (windows // 32) * 32.
+    Of all the `windows`, the first (windows // 32) * 32 are the truncated set.
     """
     kept = windows // RELEASED_BATCH * RELEASED_BATCH
     full = ErrorSums()

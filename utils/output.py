@@ -14,7 +14,6 @@ class _Forgiving(io.FileIO):
     """A file descriptor that takes what is written to a closed pipe, and drops it."""
 
     def write(self, content: bytes) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Write, or drop what nobody reads any more."""
         try:
             return super().write(content)
         except BrokenPipeError:
@@ -30,16 +29,10 @@ def _plain_letters(error: UnicodeError) -> tuple[str, int]:
 
 
 def run_command(main: Callable[[list[str]], int]) -> int:
-    """Run a command on this process's words and return its exit code.
+    """Run a command on this process's words and return its exit code, 2 after a UserError.
 
     A reader that goes away, as in `| head -1`, and an encoding without λ leave the work alone:
     hours of training must not end with them.
-
-    Args:
-        main: from the words after the program's name to the exit code.
-
-    Returns:
-        What main returns; 2 after a UserError, whose message goes to stderr in one line.
     """
     codecs.register_error("plain", _plain_letters)
     for name in ("stdout", "stderr"):

@@ -9,13 +9,7 @@ LINE_SECONDS = 60.0
 
 
 class Meter:
-    """Shows the steps of one epoch or of one evaluation, with the time left.
-
-    Args:
-        label: what is going on.
-        total: steps in all.
-        done: steps done in an earlier sitting.
-    """
+    """Shows the steps of one epoch or of one evaluation, with the time left."""
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label, self.total, self.done, self.first = label, total, done, done
@@ -23,7 +17,7 @@ class Meter:
         self.bar = tqdm(
             total=total, initial=done, desc=label, leave=False, disable=not self.terminal
         )
-        self.begun = self.told = time.monotonic()
+        self.begun = self.shown = time.monotonic()
 
     def step(self, note: str = "") -> None:
         """Count one step; a note is what the numbers now are."""
@@ -32,13 +26,11 @@ class Meter:
         if note and self.terminal:
             self.bar.set_postfix_str(note)
         now = time.monotonic()
-        if not self.terminal and now - self.told >= LINE_SECONDS:
-            self.told = now
+        if not self.terminal and now - self.shown >= LINE_SECONDS:
+            self.shown = now
             left = (now - self.begun) / (self.done - self.first) * (self.total - self.done)
-            print(
-                f"{self.label}, step {self.done}/{self.total}: {duration(left)} to its end {note}",
-                flush=True,
-            )
+            step = f"{self.label}, step {self.done}/{self.total}"
+            print(f"{step}: {duration(left)} to its end {note}", flush=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import tabulate as layout
 from tabulate import tabulate
@@ -90,22 +91,6 @@ class Table:
         """Text of each row."""
         return [[c.text(row) for c in self.columns] for row in self.frame.to_dict("records")]
 
-    def marked(self, mark: str, change: Callable[[str], str] = str) -> list[list[str]]:
-        """Return the rows with `mark`, which has a {}, around the best, after changing each text.
-
-        Args:
-            mark: e.g. "**{}**".
-            change: from text to text, before the mark is set.
-        """
-        names = [column.name for column in self.columns]
-        return [
-            [
-                mark.replace("{}", change(text)) if (i, name) in self.best else change(text)
-                for name, text in zip(names, row, strict=True)
-            ]
-            for i, row in enumerate(self.rows)
-        ]
-
 
 def number(value: Any, digits: int | None = None) -> str:
     """Write a value, "-" if it is missing."""
@@ -134,27 +119,24 @@ def joined(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def lowest(frame: pd.DataFrame, names: Sequence[str]) -> set[tuple[int, str]]:
+def lowest(frame: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
     """Find the lowest of some columns in each row, as printed: equal ones are all the lowest.
 
     Args:
         frame: the values.
         names: the columns that are compared, where they have a value; one alone is not stressed.
     """
-    values = frame.loc[:, [*names]].astype(float).round(DIGITS)
+    values = frame[names].astype(float).round(DIGITS)
     least = values.min(axis=1).where(values.notna().sum(axis=1) > 1)
     return {
-        (i, name)
-        for name in names
-        for i, is_best in enumerate(values[name] == least)
-        if is_best
-    }  # fmt: skip
+        (int(i), str(names[int(j)])) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())
+    }
 
 
 def render(
     tables: Sequence[Table], style: str, notes: Sequence[str] = (), standalone: bool = False
 ) -> str:
-    r"""Write tables one below the other, and notes at the end.
+    r"""Write tables one below the other, each note once, and more notes at the end.
 
     Args:
         tables: what to write.
@@ -163,54 +145,56 @@ def render(
         standalone: LaTeX as a whole document instead of `tabular`s to \input.
     """
     if style == "csv":
-        frames = [table.frame.assign(table=table.title) for table in tables]
-        return pd.concat(frames).to_csv(index=False) if frames else ""
-    if style == "latex":
-        body = "\n".join(_latex(table, standalone) for table in tables)
-        return DOCUMENT.replace("%s", body) if standalone else body
-    write, seen, parts = _markdown if style == "markdown" else _terminal, set(), []
-    for table in tables:
+        return pd.concat([t.frame for t in tables]).to_csv(index=False) if tables else ""
+    lines, seen = [], set()
+    for table in [*tables, Table("", pd.DataFrame(), (), notes=notes)]:
         star = [STAR] if table.best and style == "terminal" else []
-        new = [note for note in (*star, *table.notes) if note not in seen]  # each note once
+        new = [note for note in (*star, *table.notes) if note not in seen]
         seen |= {*new}
-        parts += [*write(table), *([""] if new else []), *_notes(new, style), ""]
-    return "\n".join([*parts, *_notes(notes, style)]).rstrip("\n") + "\n"
+        lines += _title(table.title, style, standalone) if table.title else []
+        lines += ["", _body(table, style), ""] if table.columns else []
+        lines += [line for note in new for line in _note(note, style, standalone)]
+        lines += [""] if new else []
+    text = "\n".join(lines).replace("\n\n\n", "\n\n").strip("\n") + "\n"
+    return DOCUMENT.replace("%s", text) if standalone and style == "latex" else text
 
 
-def _notes(notes: Sequence[str], style: str) -> list[str]:
-    if style == "markdown":
-        return [f"- {note}" for note in notes]
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH)]
-
-
-def _terminal(table: Table) -> list[str]:
-    rows, most = table.marked("{}*"), [MOST] * len(table.columns)
-    body = tabulate(rows, table.heads, disable_numparse=True, maxcolwidths=most)
-    return [*textwrap.wrap(table.title, WIDTH), "", body]
-
-
-def _markdown(table: Table) -> list[str]:
-    def safe(text: str) -> str:
-        return text.replace("|", "\\|")
-
+def _body(table: Table, style: str) -> str:
+    form, mark, safe = STYLES[style]
+    rows = [
+        [
+            mark.replace("{}", safe(text)) if (i, column.name) in table.best else safe(text)
+            for column, text in zip(table.columns, row, strict=True)
+        ]
+        for i, row in enumerate(table.rows)
+    ]
+    widths = [MOST if style == "terminal" else None] * len(table.columns)
     heads = [safe(head) for head in table.heads]
-    body = tabulate(table.marked("**{}**", safe), heads, "pipe", disable_numparse=True)
-    return [*([f"### {table.title}", ""] if table.title else []), body]
+    return tabulate(rows, heads, form, disable_numparse=True, maxcolwidths=widths)
 
 
-def _latex(table: Table, standalone: bool) -> str:
-    heads = [escape(head) for head in table.heads]
-    rows = table.marked(r"\textbf{{}}", escape)
-    body = tabulate(rows, heads, "latex_raw", disable_numparse=True)
-    if standalone:
-        notes = [escape(note) + r"\par" for note in table.notes]
-        return "\n".join([rf"\subsection*{{{escape(table.title)}}}", body, "", *notes]) + "\n"
-    return "\n".join([f"% {line}" for line in (table.title, *table.notes)] + [body]) + "\n"
+def _title(title: str, style: str, standalone: bool) -> list[str]:
+    if style == "latex":
+        return [rf"\subsection*{{{escape(title)}}}" if standalone else f"% {title}"]
+    return textwrap.wrap(title, WIDTH) if style == "terminal" else [f"### {title}"]
+
+
+def _note(note: str, style: str, standalone: bool) -> list[str]:
+    if style == "latex":
+        return [escape(note) + r"\par" if standalone else f"% {note}"]
+    return textwrap.wrap(note, WIDTH) if style == "terminal" else [f"- {note}"]
 
 
 def escape(text: str) -> str:
     """Return the text with LaTeX's special characters and our symbols written out."""
     return "".join(SYMBOLS.get(character, character) for character in text)
+
+
+STYLES: dict[str, tuple[str, str, Callable[[str], str]]] = {  # tabulate's name, the best, escaping
+    "terminal": ("simple", "{}*", str),
+    "markdown": ("pipe", "**{}**", lambda text: text.replace("|", "\\|")),
+    "latex": ("latex_raw", r"\textbf{{}}", escape),
+}
 
 
 def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence[str]) -> None:
@@ -220,7 +204,7 @@ def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence
         UserError: the file's folder cannot be made or written.
     """
     text = render(tables, args.format, notes, args.standalone)
-    if args.format in ("csv", "latex"):  # nothing but the tables goes into the file
+    if args.format in ("csv", "latex") and notes:  # nothing but the tables goes into the file
         print(*notes, sep="\n", file=sys.stderr)
     if args.out is None:
         print(text, end="")
