@@ -18,16 +18,7 @@ TINY = [
     *("--eval_batch_size", "256"),
     *("--train_epochs", "3", "--learning_rate", "0.001", "--lam", "2", "--lip_axis", "feature"),
 ]
-CUT_WINDOWS = 685  # training windows of a cut file in that setting
 CLOCKS = {"wall_seconds", "step_seconds", "test_seconds", "peak_memory_mb"}
-
-
-def cut(folder: Path) -> list[str]:
-    """Make a file of the demo's first 1,000 rows, trained on in no time, and return its flags."""
-    lines = (ROOT / "data/demo/demo.csv").read_text().splitlines(keepends=True)
-    (folder / "cut.csv").write_text("".join(lines[:1001]))
-    where = ["--root_path", str(folder), "--data_path", "cut.csv"]
-    return ["--data", "custom", "--target", "temp", *where]
 
 
 def start(

@@ -16,12 +16,11 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record, read_arrays
 from main_informer import main
-from models.fast import has_bf16_kernels
-from tests.runs import CUT_WINDOWS, TINY, cut, only_run
+from tests.runs import ROOT, TINY, only_run
 from utils.errors import UserError
 from utils.files import read_json
 
-CALM = [*TINY, "--lam", "0", "--eval_batch_size", "1024"]
+CALM = [*TINY, "--lam", "0", "--batch_size", "1024", "--eval_batch_size", "1024"]
 MAPS = "--output_attention"
 
 
@@ -74,6 +73,10 @@ def given(i: int) -> Callable[[Exp_Informer], list[int]]:
     return lambda exp: list(call(exp)[0][i].shape[1:])
 
 
+def inside(exp: Exp_Informer) -> torch.dtype:
+    return call(exp, exp.model.encoder)[1][0].dtype
+
+
 def tables(exp: Exp_Informer) -> tuple[torch.dtype, int]:
     trained = [p for n, p in exp.model.named_parameters() if "temporal" in n and p.requires_grad]
     return exp.data.train.marks.dtype, len(trained)
@@ -114,6 +117,7 @@ CASES = {
     "embed": Case("--embed learned", tables, (torch.int64, 0), (torch.int64, 8), "--embed fixed"),
     "activation": Case("--activation relu", lambda exp: None, None, None, "", True),
     "output_attention": Case(MAPS, lambda exp: call(exp)[1].attns is None, True, False),
+    "amp": Case("--amp bf16", inside, torch.float32, torch.bfloat16),
 }
 
 
@@ -133,6 +137,12 @@ def test_another_value_moves_what_it_says(field, tmp_path):
         assert not torch.allclose(first.pred, second.pred)
 
 
+def test_bf16_moves_roundings_and_rounds_no_weight():
+    rough, exact = pred("--amp bf16"), pred()
+    assert 1e-5 < float((rough - exact).abs().max()) < 0.2 * float(exact.abs().max())
+    assert {p.dtype for p in (rough, *build("--amp bf16").model.parameters())} == {torch.float32}
+
+
 class Moves:
     """The settings that take more than one look at the forward pass."""
 
@@ -142,17 +152,21 @@ class Moves:
     def history(self, words: str) -> list[dict[str, float]]:
         """Train, and return the rows of the epochs."""
         results = self.folder / str(len(list(self.folder.iterdir())))
-        assert main([*CALM, *cut(self.folder), *words.split(), "--results", str(results)]) == 0
+        assert main([*CALM, *words.split(), "--results", str(results)]) == 0
         return read_json(only_run(results) / "history.json")["epochs"]
 
     def column(self, name: str, words: str) -> list[float]:
         return [row[name] for row in self.history(words)]
 
     def custom(self, words: str = "") -> Exp_Informer:
-        return build(" ".join(cut(self.folder)) + f" {words}")
+        """Build on the demo's first 3,000 rows, as a file of one's own."""
+        lines = (ROOT / "data/demo/demo.csv").read_text().splitlines(keepends=True)
+        (self.folder / "own.csv").write_text("".join(lines[:3001]))
+        where = f"--data custom --root_path {self.folder} --data_path own.csv"
+        return build(f"{where} --target temp {words}")
 
     def data(self):
-        assert (len(build().data.dates), len(self.custom().data.dates)) == (8730, 1000)
+        assert (len(build().data.dates), len(self.custom().data.dates)) == (8730, 3000)
 
     def features(self):
         for features, columns, out in (("S", 1, 1), ("M", 7, 7), ("MS", 7, 1)):
@@ -167,7 +181,7 @@ class Moves:
 
     def target(self):
         data = self.custom("--target humid").data
-        raw = pd.read_csv(self.folder / "cut.csv")["humid"].to_numpy()
+        raw = pd.read_csv(self.folder / "own.csv")["humid"].to_numpy()
         assert data.columns == ["humid"]
         assert data.scaler.inverse(data.train.values.numpy())[:, 0] == pytest.approx(raw, rel=1e-5)
 
@@ -191,8 +205,8 @@ class Moves:
         assert [len(self.history(f"--train_epochs {n}")) for n in (1, 2)] == [1, 2]
 
     def batch_size(self):
-        self.history("--train_epochs 1 --batch_size 200")
-        assert len(read_arrays(only_run(self.folder / "0"), "trace")["mse"]) == CUT_WINDOWS // 200
+        self.history("--train_epochs 1 --batch_size 2000")
+        assert len(read_arrays(only_run(self.folder / "0"), "trace")["mse"]) == 6096 // 2000
 
     def patience(self):
         words = "--train_epochs 7 --learning_rate 0.1 --patience"
@@ -235,11 +249,7 @@ class Moves:
 
     def start(self, name: str, seed: int) -> tuple[Tensor, Tensor]:
         """Return the initial weights of the projection, and the first batch trained on."""
-        exp, batches, folder = (
-            self.custom(f"--seed {seed} --train_epochs 1"),
-            [],
-            self.folder / name,
-        )
+        exp, batches, folder = build(f"--seed {seed} --train_epochs 1"), [], self.folder / name
         weights = exp.model.projection.weight.detach().clone()
         exp.model.register_forward_pre_hook(lambda _, given: batches.append(given[0]))
         folder.mkdir()
@@ -253,23 +263,14 @@ class Moves:
 
     def eval_batch_size(self):
         words = "--train_epochs 1 --factor 1 --eval_batch_size"
-        one, other = (self.history(f"{words} {size}")[0] for size in (1024, 50))
+        one, other = (self.history(f"{words} {size}")[0] for size in (1024, 500))
         assert one["train_mse"] == other["train_mse"]
         assert one["val_mse"] != other["val_mse"]  # ProbSparse draws once a batch
         assert one["val_mse"] == pytest.approx(other["val_mse"], rel=0.2)
-        exp, sizes = self.custom("--eval_batch_size 60"), []
+        exp, sizes = build("--eval_batch_size 500"), []
         exp.model.register_forward_hook(lambda _, given, gave: sizes.append(len(gave.pred)))
         exp.vali()
-        assert sizes == [60, len(exp.data.val) - 60]
-
-    def amp(self):
-        if not has_bf16_kernels():
-            pytest.skip("no bf16 instructions on this processor")
-        rough = build("--amp bf16")
-        assert call(rough, rough.model.encoder)[1][0].dtype == torch.bfloat16
-        pred, exact = call(rough)[1].pred, call(build())[1].pred
-        assert 1e-5 < float((pred - exact).abs().max()) < 0.2 * float(exact.abs().max())
-        assert {p.dtype for p in (pred, *rough.model.parameters())} == {torch.float32}
+        assert sizes == [500, len(exp.data.val) - 500]
 
 
 def added(words: str) -> tuple[float, Tensor]:

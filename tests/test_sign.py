@@ -15,11 +15,10 @@ from exp.flags import parse
 from exp.record import read_runs
 from main_informer import main
 from paper import tables
-from tests.runs import CUT_WINDOWS, ROOT, TINY, cut, only_run
+from tests.runs import ROOT, TINY, only_run
 from utils.files import read_json
 
-STEP = ["--train_epochs", "2", "--attn", "full", "--dropout", "0"]
-STEP = [*TINY, *STEP, "--batch_size", str(CUT_WINDOWS)]  # an epoch is one step
+STEP = ["--batch_size", "6096", "--train_epochs", "2", "--attn", "full", "--dropout", "0"]
 AXES, NORMS, SIGNS = ("time", "feature"), ("max", "range", "none"), {"minus": -1, "plus": 1}
 
 
@@ -30,22 +29,14 @@ def lip_by_hand(h: Tensor, axis: str, norm: str) -> Tensor:
     return (x[:, 1:] - x[:, :-1]).square().mean()
 
 
-@pytest.fixture(scope="module")
-def flags(tmp_path_factory) -> tuple[str, ...]:
-    """Return the flags of a part of the demo data."""
-    return tuple(cut(tmp_path_factory.mktemp("data")))
-
-
 @cache
-def steps_by_hand(
-    flags: tuple[str, ...], c: float, axis: str, norm: str
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def steps_by_hand(c: float, axis: str, norm: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Take two steps of Adam on MSE + c * LipReg, over all training windows in their order.
 
     Returns:
         The weights reached, and the smallest size of each one's gradients.
     """
-    exp = Exp_Informer(*parse([*STEP, *flags, "--lam", "0"]))
+    exp = Exp_Informer(*parse([*TINY, *STEP, "--lam", "0"]))
     model = exp.model.train()
     batch = exp.data.train.batch(torch.arange(len(exp.data.train)))
     known, true = batch.y[:, :6], batch.y[:, 6:]
@@ -83,35 +74,35 @@ def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[
         if case[1] == "max" or i % 4 in (1, 2)  # one sign of each other normalisation
     ],
 )
-def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, flags, tmp_path):
+def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_path):
     lam = 2 if axis == "feature" else 200  # as much in gradients: in time h hardly moves
     words = ["--lam", str(lam), "--lip_sign", sign, "--lip_axis", axis, "--lip_norm", norm]
-    assert main([*STEP, *flags, *words, "--results", str(tmp_path)]) == 0
+    assert main([*TINY, *STEP, *words, "--results", str(tmp_path)]) == 0
     folder = only_run(tmp_path)
     assert read_json(folder / "metrics.json")["best_epoch"] == 2  # the weights after two steps
     weights = torch.load(folder / "weights.pt", weights_only=True)
-    assert farthest(weights, steps_by_hand(flags, lam * SIGNS[sign], axis, norm)) < 2e-5
-    assert farthest(weights, steps_by_hand(flags, -lam * SIGNS[sign], axis, norm)) > 2e-4
+    assert farthest(weights, steps_by_hand(lam * SIGNS[sign], axis, norm)) < 2e-5
+    assert farthest(weights, steps_by_hand(-lam * SIGNS[sign], axis, norm)) > 2e-4
     other = {"minus": "plus", "plus": "minus"}[sign]
-    negative = [*STEP, *flags, *words, "--lam", str(-lam), "--lip_sign", other]
+    negative = [*TINY, *STEP, *words, "--lam", str(-lam), "--lip_sign", other]
     assert main([*negative, "--results", str(tmp_path)]) == 0
     assert only_run(tmp_path) == folder  # a negative lambda is the other sign: the same run
 
 
 @pytest.fixture(scope="module")
-def trained(flags, tmp_path_factory):
+def trained(tmp_path_factory):
     """Train a little with a large lambda, and give LipReg of the embedding in evaluation mode."""
     results = tmp_path_factory.mktemp("results")
 
     def lip_after_training(lam: float, sign: str, axis: str) -> float:
-        words = [*TINY, *flags, "--lip_axis", axis, "--lip_sign", sign, "--lam", str(lam)]
-        words += ["--results", str(results), "--batch_size", "32"]
+        words = [*TINY, "--lip_axis", axis, "--lip_sign", sign, "--lam", str(lam)]
+        words += ["--results", str(results), "--train_epochs", "2"]
         assert main(words) == 0
         config, options = parse(words)
         exp = Exp_Informer(config, options)
         weights = results / config.run_name(exp.data.sha256) / "weights.pt"
         exp.model.load_state_dict(torch.load(weights, weights_only=True))
-        batch = exp.data.val.batch(torch.arange(64))
+        batch = exp.data.val.batch(torch.arange(256))
         with torch.no_grad():
             h = exp.model.eval().enc_embedding(batch.x, batch.x_mark)[0]
         return float(lip_by_hand(h, axis, "max"))
