@@ -25,16 +25,16 @@ from libcst.metadata import MetadataWrapper
 from mutmut.mutation import mutators
 
 PRELOAD = "torch numpy pandas scipy.stats matplotlib.pyplot tqdm filelock tabulate jinja2 pooch"
-MODELS = "tests/test_lipreg.py tests/test_attention.py tests/test_dropout.py tests/test_layers.py"
-MODELS += " tests/test_models.py tests/test_golden.py"
+MODELS = "tests/test_lipreg.py tests/test_attention.py tests/test_fast.py tests/test_models.py"
+MODELS += " tests/test_golden.py tests/test_autoformer.py"
 SIGNS = "tests/test_signs.py tests/test_tables.py"
 TRAINING = (
     "tests/test_settings.py tests/test_experiment.py tests/test_sign.py tests/test_hostile.py"
 )
 TRAINING += " -k 'not script'"
 TESTS = {
-    **{f"models/{name}.py": MODELS for name in ("lipreg", "attn", "dropout", "layers")},
-    **{f"models/{name}.py": MODELS for name in ("embed", "encoder", "decoder", "model")},
+    **{f"models/{name}.py": MODELS for name in ("lipreg", "attn", "fast", "embed", "encoder")},
+    **{f"models/{name}.py": MODELS for name in ("decoder", "model", "transformer", "autoformer")},
     "exp/exp_informer.py": TRAINING,
     "exp/state.py": TRAINING,
     "data/data_loader.py": "tests/test_data.py",
