@@ -1,0 +1,58 @@
+"""The house: which package may import from which, and no circle between modules."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.runs import ROOT
+
+ARROWS = {
+    "utils": set(),
+    "models": {"utils"},
+    "data": {"utils"},
+    "exp": {"utils", "models", "data"},
+    "paper": {"utils", "exp.record"},  # what a record is and how it is read
+    "main_informer": {"utils", "exp"},
+}
+FILES = {  # module name -> file
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ARROWS
+    for path in ROOT.glob(f"{package}*/**/*.py" if package != "main_informer" else f"{package}.py")
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of this project that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in FILES else node.module for name in names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & FILES.keys()
+
+
+def test_every_module_is_seen():
+    assert {name.split(".")[0] for name in FILES} == ARROWS.keys()
+    assert "exp.record" in imported(FILES["paper.runs"])
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_imports_follow_the_arrows(package):
+    allowed = {package, *ARROWS[package]}
+    modules = [name for name in FILES if name.split(".")[0] == package]
+    against = {
+        (name, other)
+        for name in modules
+        for other in imported(FILES[name])
+        if not {other, other.split(".")[0]} & allowed
+    }
+    assert not against
+
+
+def test_no_imports_in_a_circle():
+    order = TopologicalSorter({name: imported(path) - {name} for name, path in FILES.items()})
+    order.prepare()  # CycleError names the circle
