@@ -89,7 +89,10 @@ def pick_device(options: Options) -> torch.device:
 
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
-    same = ("features", "target", "cols", "freq", "embed", "seq_len", "label_len", "pred_len")
+    same = (
+        *("features", "target", "cols", "missing", "freq", "embed"),
+        *("seq_len", "label_len", "pred_len"),
+    )
     data = load_data(
         config.data,
         root_path=options.root_path,
