@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.csv_reader import parse_table, read_table
-from data.data_loader import load_data
+from data.data_loader import DataSettings, load_data
 from utils.errors import UserError
 
 ROWS = 60
@@ -34,10 +34,11 @@ def dated(dates: Iterable[pd.Timestamp | str]) -> bytes:
 def message(content: bytes, **flags) -> str:
     """The error of a file and of flags, without the file's name."""
     asked = {"features": "M", "target": "OT", "cols": None, "freq": "h", "embed": "timeF"}
-    asked |= {"seq_len": 8, "label_len": 4, "pred_len": 2, "root_path": ".", "data_path": MINE.name}
+    asked |= {"missing": "keep", "seq_len": 8, "label_len": 4, "pred_len": 2, **flags}
     MINE.write_bytes(content)
+    place = (".", asked.pop("data_path", MINE.name)), asked.pop("scaler_from", None)
     with pytest.raises(UserError) as caught:
-        load_data("custom", **{**asked, **flags})
+        load_data("custom", *place[0], DataSettings(**asked), place[1])
     return str(caught.value).removeprefix("mine.csv: ")
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data.csv_reader import read_table
 from data.data_loader import (
+    DataSettings,
     ForecastData,
     column_counts,
     data_sha256,
@@ -31,13 +32,18 @@ from utils.timefeatures import time_features
 SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}
 
 
-def load(name: str = "custom", **changes) -> ForecastData:
+def load(
+    name: str = "custom",
+    root_path: Path | str = ".",
+    scaler_from: Path | None = None,
+    **changes,
+) -> ForecastData:
     asked: dict[str, Any] = {
-        **{"root_path": ".", "data_path": "mine.csv", "features": "M", "cols": None},
         **{"target": DATASETS[name].target if name in DATASETS else "OT"},
-        **{"freq": "h", "embed": "timeF", "seq_len": 96, "label_len": 48, "pred_len": 24},
+        **{"features": "M", "cols": None, "missing": "keep", "freq": "h", "embed": "timeF"},
+        **{"seq_len": 96, "label_len": 48, "pred_len": 24},
     }
-    return load_data(name, **{**asked, **changes})
+    return load_data(name, root_path, "mine.csv", DataSettings(**{**asked, **changes}), scaler_from)
 
 
 def load_custom(folder: Path, table: dict[str, np.ndarray], freq: str = "h", **changes):
@@ -93,7 +99,7 @@ def test_registered_files_are_what_their_rows_say(benchmark, name, counts, last,
     assert data.sha256 == dataset.sha256 == data_sha256(name, "nowhere", "")
     assert len(data.dates) == dataset.rows
     assert len(data.columns) == data.x_width == data.out_width == dataset.columns
-    assert data.columns[-1] == data.target == dataset.target
+    assert data.columns[-1] == dataset.target
     assert (str(data.dates[-1]), str(data.beyond[0])) == (f"{last}:00", f"{after}:00")
     assert data.step == data.beyond[1] - data.beyond[0] == dataset.step
     assert (len(data.train), len(data.val), len(data.test)) == counts
@@ -109,7 +115,7 @@ def test_registered_files_are_what_their_rows_say(benchmark, name, counts, last,
 def test_registered_files_are_found_and_verified(tmp_path, benchmark, monkeypatch):
     assert load("ETTh1", root_path=tmp_path).path == benchmark / "ETT" / "ETTh1.csv"
     (tmp_path / "ETTh1.csv").write_bytes((benchmark / "ETT" / "ETTh1.csv").read_bytes())
-    assert load("ETTh1", root_path=tmp_path, data_path="x.csv").path == tmp_path / "ETTh1.csv"
+    assert load("ETTh1", root_path=tmp_path).path == tmp_path / "ETTh1.csv"
     monkeypatch.delenv("INFORMER_DATA")
     demo = load("demo").path  # comes with the project
     assert demo == HERE / "demo" / "demo.csv"
