@@ -34,8 +34,7 @@ class Table:
     def pick(self, target: str, cols: Sequence[str] | None) -> pd.DataFrame:
         """Choose columns: `cols` in their order (None for all), then the target.
 
-        Raises:
-            UserError: a column is not there, or holds a cell that is not a finite number.
+        Raises UserError where a column is not there, or holds a cell that is no finite number.
         """
         names = list(self.values.columns)
         for flag, name in [("target", target), *(("cols", name) for name in cols or ())]:
@@ -60,12 +59,8 @@ class Table:
 def read_table(path: Path, dataset: DataSet | None = None) -> Table:
     """Read a file, or return what was read before if it has not changed since.
 
-    Args:
-        path: comma-separated UTF-8 with a header row and a column `date` in regular steps.
-        dataset: the registered data set that it must be; its content is then taken as it is.
-
-    Raises:
-        UserError: what is wrong with the file, with row and column as a spreadsheet shows them.
+    A registered data set is known by its checksum and taken as it is; any other file must be as
+    `parse_table` says. Raises UserError with row and column as a spreadsheet shows them.
     """
     try:
         status = path.stat()
@@ -89,7 +84,7 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
 
 
 def parse_table(content: bytes, path: Path) -> Table:
-    """Read a custom file's content; the rest as for `read_table`."""
+    """Read commas-separated UTF-8 with a header and a column `date` in regular steps."""
     try:
         text = io.StringIO(content.decode("utf-8-sig").rstrip("\r\n"), newline=None)
         header, *rows = list(csv.reader(text, strict=True)) or [[]]

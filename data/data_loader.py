@@ -101,10 +101,9 @@ class ForecastData:
     test: Windows
 
     def future(self) -> tuple[Batch, pd.DatetimeIndex]:
-        """Cut the window that ends with the file.
+        """Cut the window that ends with the file: one in a batch, with y zero beyond the end.
 
-        Returns:
-            A batch of one, whose y is zero beyond the end, and the dates there [pred_len].
+        Returned with the dates there [pred_len].
         """
         last = self.test
         values = torch.cat([last.values, last.values.new_zeros(last.pred_len, self.x_width)])
@@ -138,15 +137,9 @@ def load_data(
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    Args:
-        name: a registered data set, or custom: any regular CSV with a column `date`.
-        root_path: folder searched first.
-        data_path: file name of a custom data set.
-        how: what is taken from it.
-        scaler_from: another file, whose training rows set the scale.
-
-    Raises:
-        UserError: the file, or what it holds, does not do.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. The
+    training rows of `scaler_from`, another file, set the scale if it is given. Raises UserError
+    where a file, or what it holds, does not do.
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)
@@ -188,14 +181,8 @@ def scaled_rows(
 ) -> ForecastData:
     """Scale a table's values [N, C], the target last, and give them their time features.
 
-    Args:
-        table: path, dates and values, already chosen and treated as `how` says.
-        scaler: that of the training rows.
-        how: frequency, embedding and lengths.
-        parts: first row and number of windows of training, validation and test.
-
-    Raises:
-        UserError: a value is so far from the scaler's mean that float32 cannot hold its square.
+    The values are those that `how` chooses; `parts` are the first row and the number of windows of
+    training, validation and test. Raises UserError where float32 could not hold a scaled square.
     """
     columns, dates = list(table.values.columns), pd.DatetimeIndex(table.values.index)
     scaled = scaler.transform(table.values.to_numpy())

@@ -24,8 +24,7 @@ def regular_dates(
 ) -> tuple[pd.DatetimeIndex, pd.Timedelta, BaseOffset]:
     """Parse a date column and find its step, as `parse_dates` and `regular_step` do.
 
-    Raises:
-        UserError: what is wrong, and where; day-first dates are named where they are the cause.
+    A UserError names day-first dates where they are the cause.
     """
     try:
         dates = parse_dates(texts, path)
@@ -44,8 +43,7 @@ def regular_dates(
 def parse_dates(texts: Sequence[str], path: Path) -> pd.DatetimeIndex:
     """Turn texts into dates, clock time as written: ISO 8601, or month first with slashes.
 
-    Raises:
-        UserError: one is not a date in the way that the first is, or time zones are mixed.
+    Raises UserError where one is not written as the first is, or time zones are mixed.
     """
     first = texts[0] if texts else ""
     form = SLASHES[min(2, first.count(":"))] if "/" in first else "ISO8601"
@@ -66,12 +64,9 @@ def parse_dates(texts: Sequence[str], path: Path) -> pd.DatetimeIndex:
 def regular_step(dates: pd.DatetimeIndex, path: Path) -> tuple[pd.Timedelta, BaseOffset]:
     """Find the step that dates keep; fewer than two are taken for hourly.
 
-    Returns:
-        The commonest length of a step, and what pandas' date_range continues the dates by: that
-        length, or a step of the calendar's that gives every date.
-
-    Raises:
-        UserError: the dates are unsorted, repeated or irregular.
+    Returns the commonest length of a step, and what pandas' date_range continues the dates by:
+    that length, or a step of the calendar's that gives every date. Raises UserError where the
+    dates are unsorted, repeated or irregular.
     """
     if len(dates) < 2:
         return HOUR, to_offset(HOUR)
