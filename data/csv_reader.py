@@ -76,15 +76,19 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
     content = path.read_bytes()
     if dataset is None:
         return parse_table(content, path)
-    sha256 = sha256_of(content)
-    dataset.verify(sha256, path)
+    if (sha256 := sha256_of(content)) != dataset.sha256:
+        name = dataset.name
+        raise UserError(
+            f"{path}: sha256 is {sha256}, but {name} has {dataset.sha256}; delete the file and run "
+            f"`python -m data.download {name}`, or use it as --data custom"
+        )
     frame = pd.read_csv(io.BytesIO(content))
     frame.index, step = parse_dates(frame.pop("date").tolist(), path), dataset.step
     return Table(path, sha256, frame.astype(np.float64), {}, step, to_offset(step))
 
 
 def parse_table(content: bytes, path: Path) -> Table:
-    """Read commas-separated UTF-8 with a header and a column `date` in regular steps."""
+    """Read comma-separated UTF-8 with a header and a column `date` in regular steps."""
     try:
         text = io.StringIO(content.decode("utf-8-sig").rstrip("\r\n"), newline=None)
         header, *rows = list(csv.reader(text, strict=True)) or [[]]

@@ -58,11 +58,9 @@ class Windows:
 
     values: Tensor  # [N, C] all rows of the file, scaled, shared by the parts
     marks: Tensor  # [N + pred_len, T] their time features, and those beyond the end
+    how: DataSettings
     start: int
     count: int
-    seq_len: int
-    label_len: int
-    pred_len: int
 
     def __len__(self) -> int:
         return self.count
@@ -70,9 +68,9 @@ class Windows:
     def batch(self, index: Tensor) -> Batch:
         """Cut the windows of the given numbers [B], int64, on the tensors' device."""
         first = self.start + index[:, None]
-        steps = torch.arange(self.seq_len + self.pred_len, device=index.device)
-        x = first + steps[: self.seq_len]  # [B, seq_len]
-        y = first + steps[self.seq_len - self.label_len :]  # [B, label_len + pred_len]
+        steps = torch.arange(self.how.seq_len + self.how.pred_len, device=index.device)
+        x = first + steps[: self.how.seq_len]  # [B, seq_len]
+        y = first + steps[self.how.seq_len - self.how.label_len :]  # [B, label_len + pred_len]
         gathered = (
             table.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # [B, L, C | T]
             for rows in (x, y)
@@ -106,8 +104,8 @@ class ForecastData:
         Returned with the dates there [pred_len].
         """
         last = self.test
-        values = torch.cat([last.values, last.values.new_zeros(last.pred_len, self.x_width)])
-        ending = replace(last, values=values, start=len(self.dates) - last.seq_len)
+        values = torch.cat([last.values, last.values.new_zeros(last.how.pred_len, self.x_width)])
+        ending = replace(last, values=values, start=len(self.dates) - last.how.seq_len)
         return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device)), self.beyond
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
@@ -202,8 +200,7 @@ def scaled_rows(
     stamps = pd.DatetimeIndex(dates.append(beyond))
     marks = torch.from_numpy(time_features(stamps, how.freq, how.embed))
     marks = marks.to(torch.float32 if how.embed == "timeF" else torch.int64)
-    lengths = (how.seq_len, how.label_len, how.pred_len)
-    train, val, test = (Windows(values, marks, *part, *lengths) for part in parts)
+    train, val, test = (Windows(values, marks, how, *part) for part in parts)
     return ForecastData(
         *(table.path, table.sha256, columns, columns[-1], dates, beyond, table.step, table.offset),
         *(scaler, len(columns), len(columns) if how.features == "M" else 1, train, val, test),

@@ -42,14 +42,6 @@ class DataSet:
         bases = [Path(named), DOWNLOADS] if named else [DOWNLOADS]
         return list(dict.fromkeys(self.below(base) for base in bases))
 
-    def verify(self, sha256: str, path: Path) -> None:
-        """Raise UserError where the checksum of a file's content is not the data set's."""
-        if sha256 != self.sha256:
-            raise UserError(
-                f"{path}: sha256 is {sha256}, but {self.name} has {self.sha256}; delete the file "
-                f"and run `python -m data.download {self.name}`, or use it as --data custom"
-            )
-
 
 def _read_row(row: dict[str, str]) -> DataSet:
     known: dict[str, Any] = row | {
