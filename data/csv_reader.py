@@ -88,7 +88,7 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
 
 
 def parse_table(content: bytes, path: Path) -> Table:
-    """Read comma-separated UTF-8 with a header and a column `date` in regular steps."""
+    """Read UTF-8 CSV with a header and regular dates in a column `date`; UserError if it is not."""
     try:
         text = io.StringIO(content.decode("utf-8-sig").rstrip("\r\n"), newline=None)
         header, *rows = list(csv.reader(text, strict=True)) or [[]]
