@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.data_loader import ForecastData, load_data
+from data.data_loader import DataSettings, ForecastData, load_data
 from exp.config import Config
 from exp.flags import Options
 from models import MODELS
@@ -89,14 +89,8 @@ def pick_device(options: Options) -> torch.device:
 
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
-    same = ("features", "target", "cols", "freq", "embed", "seq_len", "label_len", "pred_len")
-    data = load_data(
-        config.data,
-        root_path=options.root_path,
-        data_path=options.data_path,
-        scaler_from=options.scaler_from,
-        **{name: getattr(config, name) for name in same},
-    )
+    place = (config.data, options.root_path, options.data_path)
+    data = load_data(*place, DataSettings.of(config), options.scaler_from)
     if len(data.train) < config.batch_size:
         raise UserError(
             f"--batch_size {config.batch_size}: {data.path.name} has {len(data.train)} training "

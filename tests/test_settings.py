@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data.registry import DATASETS
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
@@ -158,9 +159,11 @@ class Moves:
     def column(self, name: str, words: str) -> list[float]:
         return [row[name] for row in self.history(words)]
 
-    def custom(self, words: str = "") -> Exp_Informer:
-        """Build on the demo's first 3,000 rows, as a file of one's own."""
+    def custom(self, words: str = "", marked: int | None = None) -> Exp_Informer:
+        """Build on the demo's first 3,000 rows, as a file of one's own; one may be marked -9999."""
         lines = (ROOT / "data/demo/demo.csv").read_text().splitlines(keepends=True)
+        if marked is not None:
+            lines[marked + 1] = lines[marked + 1].rpartition(",")[0] + ",-9999\n"
         (self.folder / "own.csv").write_text("".join(lines[:3001]))
         where = f"--data custom --root_path {self.folder} --data_path own.csv"
         return build(f"{where} --target temp {words}")
@@ -188,6 +191,17 @@ class Moves:
     def cols(self):
         exp = self.custom("--features M --cols humid dewp temp")
         assert exp.data.columns == ["humid", "dewp", "temp"] and given(0)(exp) == [12, 3]
+
+    def missing(self):
+        for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
+            data = self.custom(words, marked=3).data
+            rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
+            assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
+        lengths: dict[str, Any] = {"seq_len": 48, "label_len": 48, "pred_len": 24, "factor": 3}
+        kept = Config("informer", "ETTh2", "S", lip_coef=-2.0, lip_axis="feature", **lengths)
+        filled = dataclasses.replace(kept, missing="interpolate")
+        names = [config.run_name(DATASETS["ETTh2"].sha256) for config in (kept, filled)]
+        assert names[0].endswith("-4d31c8a2") and names[1] != names[0]  # a run of the study
 
     def mix(self):
         assert not torch.allclose(pred(), pred("--mix"))
