@@ -29,16 +29,13 @@ from utils.output import run_command
 def forecast(
     run_folder: Path | str, frame: pd.DataFrame, at: str | None = None, device: str = "auto"
 ) -> pd.DataFrame:
-    """Forecast the rows that follow a frame's, with a finished run's model.
+    """Forecast the rows that follow a frame's with a finished run: [pred_len, C] over dates.
 
     Args:
-        frame: the run's columns, in its step, over dates (the index, or a column `date`); its last
-            seq_len rows are read.
-        at: the first date to forecast instead; the rows before it are read.
+        frame: the run's columns in original units and in its step, over dates (the index, or a
+            column `date`); the last seq_len rows are read.
+        at: the first date to forecast instead; the seq_len rows before it are read.
         device: auto, cpu, cuda or cuda:N.
-
-    Returns:
-        The forecast [pred_len, C] over dates, in original units.
 
     Raises:
         UserError: the run or the frame does not do.
@@ -106,14 +103,13 @@ class TrainedRun:
         Raises:
             UserError: columns, step or number of rows do not do, or the date is not there.
         """
-        path, config, offset = table.path, self.config, self.offset
-        for name in self.columns:
-            if name not in table.values.columns:
-                extra = [other for other in table.values.columns if other not in self.columns]
-                raise UserError(
-                    f"{path}: has no column {name!r}{nearest(name, extra)}, on which the run was "
-                    f"trained; it reads {', '.join(self.columns)}"
-                )
+        path, c, offset = table.path, self.config, self.offset
+        if missing := [name for name in self.columns if name not in table.values]:
+            hint = nearest(missing[0], table.values.columns.difference(self.columns))
+            raise UserError(
+                f"{path}: has no column {missing[0]!r}{hint}, on which the run was trained; it "
+                f"reads {', '.join(self.columns)}"
+            )
         rows = table.numbers(self.columns, "mend it")
         dates = pd.DatetimeIndex(rows.index)
         if not rows.empty and (i := first_break(dates, offset)) is not None:
@@ -122,21 +118,19 @@ class TrainedRun:
                 f"the run ({offset.freqstr}); resample the file to it"
             )
         now = len(rows) if at is None or rows.empty else _position(at, dates, offset, path)
-        if now < config.seq_len:
+        if now < c.seq_len:
             raise UserError(
-                f"{path}: {now} rows before the first date to forecast; the run reads "
-                f"{config.seq_len} (seq_len)"
+                f"{path}: {now} rows before the first date to forecast; the run reads {c.seq_len} "
+                "(seq_len)"
             )
+        before = dataclasses.replace(table, values=rows[:now], offset=offset)
+        lengths = (c.seq_len, c.label_len, c.pred_len)
         data = scaled_rows(
-            *(dataclasses.replace(table, values=rows[:now], offset=offset), self.scaler),
-            features=config.features,
-            freq=config.freq,
-            embed=config.embed,
-            lengths=(config.seq_len, config.label_len, config.pred_len),
+            before, self.scaler, features=c.features, freq=c.freq, embed=c.embed, lengths=lengths
         )
-        exp = Exp_Informer(config, self.options, data=data)
+        exp = Exp_Informer(c, self.options, data=data)
         fit_weights(exp.model, self.weights, self.folder)
-        truth = rows.iloc[now : now + config.pred_len, -data.out_width :].to_numpy()
+        truth = rows.iloc[now : now + c.pred_len, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
 
 
@@ -157,33 +151,37 @@ def main(words: list[str]) -> int:
     Mistakes raise UserError, before anything is written.
     """
     parser = Parser("python -m exp.forecast", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="CSV with new rows")
-    parser.add_argument("--at", metavar="DATE", help="first date to forecast (after the last row)")
-    parser.add_argument("--results", type=Path, help="folder of results (that of the run)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
+    add("files", type=Path, nargs="+", metavar="FILE", help="CSV with new rows")
+    add("--at", metavar="DATE", help="first date to forecast (after the last row)")
+    add("--results", type=Path, help="folder of results (that of the run)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     asked = parser.parse_args(words)
-    run = TrainedRun(asked.run, asked.device)
-    for path in asked.files:
-        if not path.exists():
-            raise UserError(f"{path}: no such file; name CSV files by their paths")
+    run, folder = TrainedRun(asked.run, asked.device), asked.run.resolve()
+    if missing := [path for path in asked.files if not path.exists()]:
+        raise UserError(f"{missing[0]}: no such file; name CSV files by their paths")
     predictions = [run.predict(read_table(path), asked.at) for path in asked.files]
-    folder = asked.run.resolve()
     out = (asked.results or folder.parent) / f"forecast-{folder.name}"
     make_folder(out)
     for path, ahead in zip(asked.files, predictions, strict=True):
         first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if asked.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        if (truth := ahead.truth) is not None:
-            error = ahead.values[: len(truth)] - truth
-            scaled = error / ahead.scaler.std[-error.shape[1] :]
-            print(
-                f"{path}: {len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
-                f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}"
-                f", MAE {np.abs(error).mean():.5g}"
-            )
+        if ahead.truth is not None:
+            print(f"{path}: {_scores(ahead, ahead.truth)}")
     return 0
+
+
+def _scores(ahead: Prediction, truth: np.ndarray) -> str:
+    """Score a forecast on the steps whose truth is known."""
+    error = ahead.values[: len(truth)] - truth
+    scaled = error / ahead.scaler.std[-error.shape[1] :]
+    return (
+        f"{len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
+        f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}, "
+        f"MAE {np.abs(error).mean():.5g}"
+    )
 
 
 if __name__ == "__main__":
