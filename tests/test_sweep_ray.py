@@ -28,24 +28,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = tempfile.mkdtemp(prefix="ray")  # pytest's own are too long for Ray's sockets
-    head = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
-            *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
-            *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [
+        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+        *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
+        *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
+    ]
+    head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert head.stdout is not None
-    lines = []
-    for line in head.stdout:
-        lines.append(line)
-        if "Ray runtime started" in line:
-            break
-    else:
-        pytest.fail("".join(lines))
+    assert any("Ray runtime started" in line for line in head.stdout)
     yield f"127.0.0.1:{port}"
     head.terminate()
     head.communicate(timeout=60)
