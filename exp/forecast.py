@@ -37,8 +37,7 @@ def forecast(
         at: the first date to forecast instead; the seq_len rows before it are read.
         device: auto, cpu, cuda or cuda:N.
 
-    Raises:
-        UserError: the run or the frame does not do.
+    A UserError says why a run or a frame does not do.
     """
     text = frame.to_csv(index="date" not in frame.columns, index_label="date")
     table = parse_table(text.encode(), Path("frame"))
@@ -47,11 +46,7 @@ def forecast(
 
 
 class TrainedRun:
-    """A finished run: its settings, its data's columns, scaler and step, its weights.
-
-    Raises:
-        UserError: the run has not finished, or something of it is gone.
-    """
+    """A finished run: its settings, its data's columns, scaler and step, its weights."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.options = folder, Options(device=device)
@@ -98,11 +93,7 @@ class TrainedRun:
         return data.scaling()
 
     def predict(self, table: Table, at: str | None) -> Prediction:
-        """Forecast what follows a table's rows, or its rows before a date.
-
-        Raises:
-            UserError: columns, step or number of rows do not do, or the date is not there.
-        """
+        """Forecast what follows a table's rows, or its rows before a date."""
         path, c, offset = table.path, self.config, self.offset
         if missing := [name for name in self.columns if name not in table.values]:
             hint = nearest(missing[0], table.values.columns.difference(self.columns))
@@ -119,10 +110,8 @@ class TrainedRun:
             )
         now = len(rows) if at is None or rows.empty else _position(at, dates, offset, path)
         if now < c.seq_len:
-            raise UserError(
-                f"{path}: {now} rows before the first date to forecast; the run reads {c.seq_len} "
-                "(seq_len)"
-            )
+            found = f"{now} rows before the first date to forecast"
+            raise UserError(f"{path}: {found}; the run reads {c.seq_len} (seq_len)")
         before = dataclasses.replace(table, values=rows[:now], offset=offset)
         lengths = (c.seq_len, c.label_len, c.pred_len)
         data = scaled_rows(
@@ -146,10 +135,7 @@ def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) 
 
 
 def main(words: list[str]) -> int:
-    """Forecast what follows the rows of some files; write, plot, and score where truth is known.
-
-    Mistakes raise UserError, before anything is written.
-    """
+    """Forecast what follows the rows of files, all before anything is written; plot and score."""
     parser = Parser("python -m exp.forecast", description=__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
@@ -168,20 +154,15 @@ def main(words: list[str]) -> int:
         first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if asked.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        if ahead.truth is not None:
-            print(f"{path}: {_scores(ahead, ahead.truth)}")
+        if (truth := ahead.truth) is not None:
+            error = ahead.values[: len(truth)] - truth
+            scaled = error / ahead.scaler.std[-error.shape[1] :]
+            print(
+                f"{path}: {len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
+                f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}"
+                f", MAE {np.abs(error).mean():.5g}"
+            )
     return 0
-
-
-def _scores(ahead: Prediction, truth: np.ndarray) -> str:
-    """Score a forecast on the steps whose truth is known."""
-    error = ahead.values[: len(truth)] - truth
-    scaled = error / ahead.scaler.std[-error.shape[1] :]
-    return (
-        f"{len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
-        f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}, "
-        f"MAE {np.abs(error).mean():.5g}"
-    )
 
 
 if __name__ == "__main__":

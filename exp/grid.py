@@ -68,10 +68,8 @@ def expand(
 ) -> list[Run]:
     """Turn settings, the words of command lines, into runs, each identity once.
 
-    Registered data sets need no file for it. Runs that are to be compared follow each other.
-
-    Raises:
-        UserError: a setting does not do; the message names its cell.
+    Registered data sets need no file for it. Runs that are to be compared follow each other. A
+    UserError names the cell of a setting that does not do.
     """
     coefficients = dict.fromkeys(signed_coefficient(lam, sign) for lam in lams for sign in signs)
     pairs = list(itertools.product(seeds, coefficients))
@@ -110,9 +108,6 @@ def shard_of(names: Iterable[str], shard: str) -> set[str]:
 
     Dealt from the sorted names, done or not: every shard finds the same deal whatever is done
     meanwhile, and each gets a like share of every setting.
-
-    Raises:
-        UserError: it is not between 1/n and n/n.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):

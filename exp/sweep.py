@@ -33,42 +33,51 @@ def build_parser() -> Parser:
         "All other flags are main_informer.py's, and go to every run.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    text = "flags of one setting a line, # for comments; - for stdin"
-    add("--settings", metavar="FILE", help=text)
+    add, one = parser.add_argument, "flags of one setting a line; - for stdin"
+    add("--settings", type=_settings, default=[[]], metavar="FILE", help=one)
     add("--lams", type=number, nargs="+", default=[0.0, 2.0], metavar="X", help="default: 0 2")
     add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help="default: both")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default: 0-4")
     add("--shard", default="1/1", metavar="K/N", help="only the K-th of N shares, K from 1")
     add("--plan", action="store_true", help="print what there is to do and how long it takes; stop")
     add("--engine", default="local", metavar="local|ray", help="where runs go (default: local)")
-    text = "local runs at a time (default: --runs_per_gpu on each GPU, else one a core)"
-    add("--jobs", type=int, metavar="N", help=text)
-    text = "local runs side by side on a GPU (default: 1); auto: as memory and cores allow"
-    add("--runs_per_gpu", default="1", metavar="N|auto", help=text)
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="local runs at a time (one a core, or GPU)",
+    )
+    add("--runs_per_gpu", default="1", metavar="N|auto", help="default: 1; auto: as memory allows")
     add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    text = "Ray: GPUs a run takes, say 0.5 (default: 1)"
-    add("--gpus_per_run", type=number, metavar="X", help=text)
+    add("--gpus_per_run", type=number, metavar="X", help="Ray: GPUs a run takes, say 0.5 (1)")
     return parser
 
 
-def main(words: list[str]) -> int:
-    """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal.
+def _settings(file: str) -> list[list[str]]:
+    """Read a setting from each line of a file (a type of argparse)."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        settings = [shlex.split(line, comments=True) for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--settings {file}: cannot be read ({error})") from error
+    if not any(settings):
+        raise UserError(f"--settings {file}: no setting in it")
+    return [words for words in settings if words]
 
-    Raises:
-        UserError: a mistake in flags or data.
-    """
+
+def main(words: list[str]) -> int:
+    """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal."""
     try:
         asked, common = build_parser().parse_known_args(words)
         for sign in asked.signs:
             check_choice("signs", sign, ["minus", "plus"])
         check_choice("engine", asked.engine, ["local", "ray"])
-        settings = [(*words, *common) for words in _read_settings(asked.settings)]
+        settings = [(*words, *common) for words in asked.settings]
         grid = expand(settings, asked.lams, asked.signs, asked.seeds)
         mine = shard_of([run.name for run in grid], asked.shard)
         options = grid[0].options
         if asked.engine == "local":
-            engine = Local.of(options, asked.jobs, asked.runs_per_gpu)
+            engine = Local(options, asked.jobs, asked.runs_per_gpu)
         elif asked.jobs is not None:
             raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
         else:
@@ -83,26 +92,10 @@ def main(words: list[str]) -> int:
         return 130
 
 
-def _read_settings(file: str | None) -> list[list[str]]:
-    """Read a setting from each line; without a file there is one, of the common flags alone."""
-    if file is None:
-        return [[]]
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        settings = [shlex.split(line, comments=True) for line in text.splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--settings {file}: cannot be read ({error})") from error
-    if not any(settings):
-        raise UserError(f"--settings {file}: no setting in it")
-    return [words for words in settings if words]
-
-
 def sweep(plan: Plan, engine: Local | OnRay) -> int:
     """Carry out what there is to do and sum up: 1 if a run failed, now or before.
 
-    Raises:
-        UserError: a data file is not there.
-        Interrupted: a signal came; the runs under way have stopped at a resumable point.
+    After a signal the runs under way stop at a resumable point, and Interrupted is raised.
     """
     for place in {run.place for run in plan.to_do}:
         locate(*place)

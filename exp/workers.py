@@ -1,12 +1,11 @@
 """Where runs are carried out beside each other: processes of this machine, or a Ray cluster.
 
-Each run is a process of its own, `python main_informer.py ...` with its own log: a crash, or a
-kill for lack of memory, ends that run alone. `carry_out` gives an iterator: every POLL seconds the
-runs that have ended since; closing it stops the others at a resumable point.
+Each run is a process of its own, with its own log: a crash, or a kill for lack of memory, ends that
+run alone. `carry_out` gives every POLL seconds the runs that have ended since; closing it stops the
+others at a resumable point.
 
-A sweep that is killed outright leaves its processes alive. They finish what they have, and hold the
-lock of their run meanwhile: in a restarted sweep the process of the same run waits for that
-(--wait), so that no run is done twice and no more are under way than before.
+A sweep that is killed outright leaves its processes alive, and they finish. In a restarted sweep
+the process of the same run waits for that (--wait): no run is done twice, and no more at a time.
 """
 
 import logging
@@ -15,14 +14,14 @@ import re
 import signal
 import socket
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
+from threading import Event
 from typing import Any
 
 import torch
@@ -39,17 +38,12 @@ Ended = list[tuple[str, str | None]]  # names of runs, and the error each ended 
 
 
 def run_to_end(
-    run: Run,
-    threads: int,
-    folder: Path,
-    variables: Mapping[str, str],
-    stopped: Callable[[], bool] | None = None,
+    run: Run, threads: int, folder: Path, variables: Mapping[str, str], stop: Event | None = None
 ) -> str | None:
     """Carry out one run in a process of its own and return its error, or None.
 
     Relative paths start from `folder`; --threads in the run's own flags wins; `variables` join this
-    process's environment. The process stops when `stopped`, or by an exception, as Ray's
-    cancellation is one.
+    process's environment. `stop` ends the process; so does an exception, as Ray's cancellation.
     """
     threads, log = run.options.threads or threads, folder / run.log
     command = [sys.executable, str(ROOT / "main_informer.py"), *run.flags]
@@ -63,7 +57,7 @@ def run_to_end(
     with file:
         process = Popen(command, cwd=folder, env=env, stdin=DEVNULL, stdout=file, stderr=STDOUT)
     try:
-        while process.poll() is None and not (stopped and stopped()):
+        while process.poll() is None and not (stop and stop.is_set()):
             time.sleep(POLL)  # unlike process.wait(), it lets Ray's cancellation through
     finally:
         process.terminate()
@@ -75,36 +69,26 @@ def run_to_end(
     return re.sub(f"^((error|failed|{re.escape(run.name)}): )+", "", last) if code else None
 
 
-@dataclass(frozen=True)
 class Local:
-    """Processes of this machine."""
+    """Processes of this machine: its GPUs in turn where a run may take one, and its cores.
 
-    slots: Sequence[Mapping[str, str]]  # the environment variables of each run side by side
-    threads: int  # of a run
+    There are `jobs` runs at a time; without it `runs_per_gpu` on each GPU (auto: what memory and
+    cores allow, at most 8), without GPUs one a core as the memory allows: one-thread runs side by
+    side get more done than one on all cores.
+    """
 
-    @classmethod
-    def of(cls, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> "Local":
-        """Share this machine out: its GPUs in turn where a run may take one, and its cores.
-
-        Args:
-            options: which device, and how many threads, runs ask for.
-            jobs: runs at a time; None for runs_per_gpu on each GPU, without GPUs one a core as the
-                memory allows: one-thread runs side by side get more done than one on all cores.
-            runs_per_gpu: a number, or auto: what memory and cores allow, at most 8.
-        """
+    def __init__(self, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> None:
         if jobs is not None and jobs < 1:
             raise UserError(f"--jobs {jobs}: must be at least 1")
         if runs_per_gpu != "auto" and not (runs_per_gpu.isdecimal() and int(runs_per_gpu)):
             raise UserError(f"--runs_per_gpu {runs_per_gpu}: must be auto or at least 1")
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
         free = options.device == "auto" and options.use_gpu is not False and options.gpu is None
         count = torch.cuda.device_count() if free else 0
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        names = visible if len(visible) == count else map(str, range(count))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",")[:count] if visible else map(str, range(count))
         gpus = [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
-        if hasattr(os, "sched_getaffinity"):
-            cores = len(os.sched_getaffinity(0))
-        else:
-            cores = os.cpu_count() or 1
         if not count:
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             each = min(cores, memory // RUN_MEMORY)
@@ -114,17 +98,18 @@ class Local:
         else:
             each = int(runs_per_gpu)
         number = jobs or max(1, each) * len(gpus)
-        slots = [gpus[i % len(gpus)] for i in range(number)]
-        return cls(slots, options.threads or max(1, cores // number))
+        self.threads = options.threads or max(1, cores // number)  # of a run
+        # the environment variables of each run side by side
+        self.slots = [gpus[i % len(gpus)] for i in range(number)]
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Start a run whenever a slot is free."""
-        folder, stop, free = Path.cwd(), threading.Event(), deque(self.slots)
+        folder, stop, free = Path.cwd(), Event(), deque(self.slots)
 
         def carry_out_one(run: Run) -> str | None:
             slot = free.popleft()  # there are as many slots as threads
             try:
-                return run_to_end(run, self.threads, folder, slot, stop.is_set)
+                return run_to_end(run, self.threads, folder, slot, stop)
             finally:
                 free.append(slot)
 
@@ -152,10 +137,8 @@ class OnRay:
         """Submit all runs at once; Ray starts them as processors and GPUs get free.
 
         The run of a worker that is lost is started again elsewhere, and waits there if its old
-        process is still alive.
-
-        Raises:
-            UserError: Ray is not installed, no cluster answers, or it has too little for a run.
+        process is still alive. A UserError says that Ray is not installed, that no cluster answers,
+        or that it has too little for a run.
         """
         ray = self._connect()
         have = ray.cluster_resources()
