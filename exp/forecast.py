@@ -127,11 +127,12 @@ def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) 
     """Return the row of a date, which may be the next after the last."""
     date = pd.to_datetime(at, errors="coerce", format="ISO8601")
     whole = pd.date_range(dates[0], periods=len(dates) + 1, freq=offset)
-    if pd.isna(date) or date.tzinfo or date not in whole:
+    position = int(whole.get_indexer([date])[0])
+    if position < 0:
         raise UserError(
             f"--at {at}: {path} has no row of that date; give one from {whole[0]} to {whole[-1]}"
         )
-    return int(whole.get_indexer([date])[0])
+    return position
 
 
 def main(words: list[str]) -> int:

@@ -161,6 +161,7 @@ MISTAKES: list[tuple[pd.DataFrame, str | None, str]] = [
     ),
     (ROWS, "noon", f"--at noon: {SPAN}"),
     (ROWS, "2013-12-30 12:30", f"--at 2013-12-30 12:30: {SPAN}"),
+    (ROWS, "2013-12-30T12:00Z", f"--at 2013-12-30T12:00Z: {SPAN}"),
     (ROWS, "2013-12-14 08:00", f"frame: 5 {EARLY}"),
     (ROWS.head(0), "2013-12-14 08:00", f"frame: 0 {EARLY}"),
 ]
