@@ -13,7 +13,6 @@ SETTING = [
     *("--d_model", "8", "--n_heads", "2", "--d_ff", "16", "--batch_size", "256"),
     *("--train_epochs", "2", "--lip_axis", "feature", "--threads", "1"),
 ]
-Start = Callable[..., subprocess.Popen[str]]
 
 
 def finish(sweep: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -62,7 +62,7 @@ def runs_in(output: str) -> list[Run]:
 
 
 @pytest.mark.parametrize("data", DATA_SETS)
-def test_scripts_run_the_papers_settings(data: str, script):
+def test_scripts_run_the_papers_settings(data, script):
     runs = runs_in(script(f"{data}.sh").stdout)
     configs, seeds = [run.config for run in runs], range(3 if data == "WTH" else 5)
     rows = PAPER.loc[PAPER["dataset"] == data.replace("ETTm2", "ETTm1"), COLUMNS]
@@ -124,7 +124,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistaken_variables_stop_with_one_line(mistake: str, script):
+def test_mistaken_variables_stop_with_one_line(mistake, script):
     name, value = mistake.split("=")
     answer = script("ETTh2.sh", **{name: value})
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -159,7 +159,7 @@ def cell(run: Run) -> tuple[str, str, int, str]:
     return c.data, c.features, c.pred_len, c.lip_axis
 
 
-def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path: Path):
+def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path):
     dates = pd.date_range("2020-01-01", periods=400, freq="h")
     frame = pd.DataFrame({"date": dates, "load": range(400), "wind": 1.0})
     frame.to_csv(tmp_path / "my file.csv", index=False)
@@ -176,7 +176,7 @@ def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path
     assert (run["status"], run["pred_len"], run["target"]) == ("finished", 4, "load")
 
 
-def test_the_demo_ends_with_its_answer(tmp_path: Path):
+def test_the_demo_ends_with_its_answer(tmp_path):
     words = f"--features S --plot_windows best --batch_size 256 --eval_batch_size 256 {SMALL}"
     line = f"bash {ROOT}/scripts/demo.sh {words}"
     output = bash(tmp_path, line, REAL, RESULTS=str(tmp_path / "results")).stdout

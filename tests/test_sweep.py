@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from exp.plan import expected_seconds
 from exp.sweep import main
 from exp.workers import Local
 from tests.runs import ROOT
-from tests.sweeps import SETTING, Start, ended, finish, statuses, under_way, wait_for
+from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
 from utils.errors import UserError
 
 
@@ -38,7 +37,7 @@ def test_a_runs_flags_give_the_run_itself():
 
 @settings(deadline=None)  # machines differ
 @given(st.sets(st.text(max_size=5)), st.integers(1, 20), st.randoms())
-def test_shards_are_disjoint_complete_even_and_stable(names: set[str], count: int, random):
+def test_shards_are_disjoint_complete_even_and_stable(names, count, random):
     shuffled = sorted(names)
     random.shuffle(shuffled)
     shards = [shard_of(shuffled, f"{i}/{count}") for i in range(1, count + 1)]
@@ -71,7 +70,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("words", MISTAKES)
-def test_mistakes_are_one_line_before_anything_runs(words: str, tmp_path: Path):
+def test_mistakes_are_one_line_before_anything_runs(words, tmp_path):
     with pytest.raises(UserError) as caught:
         main([*SETTING, "--results", str(tmp_path / "results"), *words.split()])
     message = str(caught.value)
@@ -79,9 +78,7 @@ def test_mistakes_are_one_line_before_anything_runs(words: str, tmp_path: Path):
     assert not (tmp_path / "results").exists()
 
 
-def test_a_plan_needs_no_file_writes_nothing_and_is_the_same_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_a_plan_needs_no_file_writes_nothing_and_is_the_same_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("INFORMER_DATA", raising=False)
     words = [*SETTING, "--data", "ETTh2", "--results", str(tmp_path / "results")]
     plans = []
@@ -97,7 +94,7 @@ def test_a_plan_needs_no_file_writes_nothing_and_is_the_same_twice(
     assert not (tmp_path / "results").exists()
 
 
-def test_gpus_are_taken_in_turn(monkeypatch: pytest.MonkeyPatch):
+def test_gpus_are_taken_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
 
@@ -127,7 +124,7 @@ STEPS = {  # seconds on two threads of an AMD EPYC with AVX-512: docs/bench/step
 
 
 @pytest.mark.parametrize("words", STEPS)
-def test_an_estimate_is_within_a_quarter_of_the_measured_step(words: str):
+def test_an_estimate_is_within_a_quarter_of_the_measured_step(words):
     cell = "--model informer --data ETTh2 --features S --pred_len 24"
     (run,) = expand([f"{cell} {words}".split()], [0], ["minus"], [0])
     epoch = expected_seconds(run, 2, threads=2) - expected_seconds(run, 1, threads=2)
@@ -135,9 +132,7 @@ def test_an_estimate_is_within_a_quarter_of_the_measured_step(words: str):
     assert epoch * 32 / (train + val / 3) == pytest.approx(STEPS[words], rel=0.25)
 
 
-def test_killed_and_started_again_every_run_is_done_once(
-    start_sweep: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, capsys):
     shards = [("--seeds", "0", "--jobs", "2", "--shard", shard) for shard in ("1/2", "2/2")]
     sweeps = [start_sweep(*shard, results=tmp_path) for shard in shards]
     wait_for(lambda: under_way(tmp_path) != {}, sweeps[0])
@@ -152,9 +147,7 @@ def test_killed_and_started_again_every_run_is_done_once(
         assert log.read_text().count("val MSE") == 2  # epochs, by whatever process
 
 
-def test_failed_killed_and_stopped_runs_take_no_other_along(
-    start_sweep: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_failed_killed_and_stopped_runs_take_no_other_along(start_sweep, tmp_path, capsys):
     settings, results = tmp_path / "settings.txt", tmp_path / "results"
     first = "--factor 3  # the one that is killed, as if out of memory"
     settings.write_text(f"{first}\n\n--learning_rate 1e30\n--factor 4\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from exp.sweep import main
-from tests.sweeps import SETTING, Start, ended, finish, statuses, under_way, wait_for
+from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
 from utils.errors import UserError
 
 
@@ -42,9 +42,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
-    cluster: str, start_sweep: Start, tmp_path: Path
-):
+def test_killed_driver_and_lost_worker_leave_the_sweep_complete(cluster, start_sweep, tmp_path):
     words = ("--seeds", "0", "--engine", "ray", "--address", cluster)
     sweep = start_sweep(*words, results=tmp_path)
     wait_for(lambda: under_way(tmp_path) != {}, sweep)
@@ -65,9 +63,7 @@ def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
     assert statuses(tmp_path) == ["finished"] * 3
 
 
-def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
     words = [*SETTING, "--results", str(tmp_path), "--seeds", "0", "--engine", "ray"]
     with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
