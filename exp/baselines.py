@@ -12,10 +12,8 @@ from data.data_loader import ForecastData
 from exp.config import Config
 from utils.metrics import score
 
-DAY = pd.to_timedelta("1D")
 RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly beyond it
-
-Forecaster = Callable[[Tensor], Tensor]
+Forecaster = Callable[[Tensor], Tensor]  # numbers of test windows to forecasts, scaled
 
 
 def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None]:
@@ -24,11 +22,11 @@ def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None
     A day and a week ago are None where they are not a whole number of equal steps, or would reach
     back before the file; a week ago is for daily data, where a day ago is the last value.
     """
-    day, week = data.steps_in(DAY), data.steps_in(7 * DAY)
+    day = data.steps_in(pd.to_timedelta("1D"))
     return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
         "day": _ago(data, config, day),
-        "week": _ago(data, config, week) if day == 1 else None,
+        "week": _ago(data, config, 7) if day == 1 else None,
         "ridge": _ridge(data, config),
     }
 
@@ -38,9 +36,9 @@ def baseline_scores(
 ) -> dict[str, Any]:
     """Score baselines on all test windows: all, truncated and by_step, as metrics.json has them."""
     methods = methods or baselines(data, config)
+    windows = torch.arange(len(data.test), device=data.test.values.device)
 
     def stream(method: Forecaster) -> Iterator[tuple[Tensor, Tensor]]:
-        windows = torch.arange(len(data.test), device=data.test.values.device)
         for index in windows.split(config.eval_batch_size):
             true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
             yield method(index).expand_as(true), true
@@ -48,23 +46,18 @@ def baseline_scores(
     scores: dict[str, Any] = dict.fromkeys(methods)
     for name, method in methods.items():
         if method:
-            found = score(stream(method), len(data.test))
+            found = score(stream(method), len(windows))
             scores[name] = {**found.as_dict(), "by_step": found.full.by_step()}
     return scores
 
 
 def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
     """Repeat the last period (in steps) before the forecast, which may begin before the window."""
-    test = data.test
-    if not period or test.start + config.seq_len < period:
+    values, first = data.test.values, data.test.start + config.seq_len  # to forecast
+    if not period or first < period:
         return None
-    back = torch.arange(config.pred_len) % period - period  # rows from the first forecast step
-
-    def forecast(index: Tensor) -> Tensor:
-        rows = test.start + index[:, None] + config.seq_len + back.to(index.device)
-        return test.values[rows][..., -data.out_width :]  # [B, pred_len, C]
-
-    return forecast
+    back = torch.arange(config.pred_len, device=values.device) % period - period
+    return lambda index: values[first + index[:, None] + back][..., -data.out_width :]
 
 
 def _ridge(data: ForecastData, config: Config) -> Forecaster:
@@ -81,8 +74,8 @@ def _ridge(data: ForecastData, config: Config) -> Forecaster:
     model = Ridge(alpha=1.0).fit(columns(batch.x), columns(batch.y[:, config.label_len :]))
 
     def forecast(index: Tensor) -> Tensor:
-        flat = model.predict(columns(data.test.batch(index).x))
-        shaped = torch.from_numpy(np.asarray(flat, dtype=np.float32)).to(index.device)
+        flat = np.asarray(model.predict(columns(data.test.batch(index).x)), np.float32)
+        shaped = torch.from_numpy(flat).to(index.device)
         return shaped.reshape(len(index), width, -1).transpose(1, 2)  # [B, pred_len, C]
 
     return forecast

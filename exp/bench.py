@@ -1,20 +1,17 @@
 """Training steps timed beside a peer's, one step of each in turn: python -m exp.bench."""
 
 import argparse
-import importlib.metadata
-import importlib.util
 import inspect
 import itertools
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +43,16 @@ CONTENDERS = {  # and their flags, where they are ours
     PEER: "",
 }
 Step = Callable[[], object]
-Setting = tuple[int, ...]
+Setting = tuple[int, int, int, int]
 answers: dict[str, Callable[[], float]] = {}  # what a contender's process can be asked for
 
 
 def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace) -> Step:
     """Return the training step that a run does."""
-    seq_len, label_len, pred_len, factor = setting
     words = f"--model {model} --data {asked.data} --features S {flags} --lip_axis feature"
-    words += f" --seq_len {seq_len} --label_len {label_len} --pred_len {pred_len}"
-    words += f" --factor {factor} --d_model {asked.d_model} --d_ff {4 * asked.d_model}"
-    exp = Exp_Informer(*parse([*words.split(), "--device", asked.device]))
+    words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
+    words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
+    exp = Exp_Informer(*parse(words.split()))
     state = TrainState(exp.model, exp.config.learning_rate, 1, 1, Path("not-written"))
     windows = exp.data.train
 
@@ -100,13 +96,18 @@ def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namesp
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
-    device, flags = torch.device(asked.device), CONTENDERS[contender]
-    more = (setting, asked)
+    device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
     step = own_step(model, flags, *more) if flags else peer_step(model, *more)
     matrix = torch.zeros(SIDE, SIDE, device=device)
+
+    def flops() -> float:
+        with FlopCounterMode(display=False) as counter:
+            step()
+        return float(counter.get_total_flops())
+
     answers["step"] = lambda: _seconds(step, device)
     answers["memory"] = lambda: peak_memory_mb(device)
-    answers["flops"] = lambda: _flops(step)
+    answers["flops"] = flops
     answers["rate"] = lambda: 2 * SIDE**3 / _seconds(lambda: matrix @ matrix, device)
 
 
@@ -128,70 +129,58 @@ def _seconds(step: Step, device: torch.device) -> float:
     return first.elapsed_time(last) / 1e3
 
 
-def _flops(step: Step) -> float:
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return float(counter.get_total_flops())
+def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataFrame:
+    """Time a model's contenders at one setting: a row for each.
 
-
-def compare(model: str, setting: Setting, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time a model's contenders at one setting.
-
-    Returns:
-        One row a contender: seconds a step (median, min, max), how many times faster than the peer
-        and how many percent slower than c = 0 (medians over rounds), peak memory, and the least
-        time that the step's operations take at the rate of a large fp32 matrix product.
+    To the summary of its times it has its process's peak memory, and the least time that the
+    step's operations take at the rate of a large fp32 matrix product.
     """
     names = [name for name in asked.contenders if name != PEER or model in PEERS]
-    times: dict[str, list[float]] = {name: [] for name in names}
     meter = Meter(f"{model} {'/'.join(map(str, setting))}", asked.rounds + 1)
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
         pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in names}
-
-        def ask(name: str, what: str) -> float:
-            return pools[name].submit(answer, what).result()
-
         for name, pool in pools.items():
             pool.submit(prepare, model, name, setting, asked).result()
-        for number in range(meter.total):
-            for name in names:
-                seconds = ask(name, "step")
-                if number:  # the first warms up
-                    times[name].append(seconds)
+
+        def ask(what: str) -> dict[str, float]:
+            return {name: pool.submit(answer, what).result() for name, pool in pools.items()}
+
+        rounds = []
+        for _ in range(meter.total):
+            rounds.append(ask("step"))
             meter.step()
         meter.close()
-        rows = []
-        for name in names:
-            row: dict[str, Any] = {"setting": meter.label, "contender": name}
-            row |= {"step_seconds": statistics.median(times[name])}
-            row |= {"step_min": min(times[name]), "step_max": max(times[name])}
-            row["times_faster"] = _ratio(times, PEER, name)
-            row["percent_over_c0"] = 100 * (_ratio(times, name, "c0") - 1)
-            row["peak_memory_mb"] = ask(name, "memory")
-            rate = max(ask(name, "rate") for _ in range(3))
-            row["floor_seconds"] = ask(name, "flops") / rate
-            rows.append(row)
-    return rows
+        table = summary(pd.DataFrame(rounds[1:], columns=names))  # the first warms up
+        table["peak_memory_mb"] = pd.Series(ask("memory"))
+        rate = max(ask("rate").values())  # the device's, whoever asks
+        table["floor_seconds"] = pd.Series(ask("flops")) / rate
+    table = table.rename_axis("contender").reset_index()
+    table.insert(0, "setting", meter.label)
+    return table
 
 
-def _ratio(times: dict[str, list[float]], one: str, other: str) -> float:
-    if one not in times or other not in times:
-        return float("nan")
-    return statistics.median(a / b for a, b in zip(times[one], times[other], strict=True))
+def summary(times: pd.DataFrame) -> pd.DataFrame:
+    """Sum up seconds a step [rounds, contenders]: median and range, and medians over rounds.
+
+    These say how many times faster than the peer, and how many percent slower than c = 0.
+    """
+    others = times.reindex(columns=[PEER, "c0"])
+    return pd.DataFrame(
+        {
+            "step_seconds": times.median(),
+            "step_min": times.min(),
+            "step_max": times.max(),
+            "times_faster": times.rdiv(others[PEER], axis=0).median(),
+            "percent_over_c0": 100 * (times.div(others["c0"], axis=0).median() - 1),
+        }
+    )
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1 on")
-    return int(text)
-
-
-def _setting(text: str) -> Setting:
-    parts = text.split("/")
-    if len(parts) != 4:
-        raise argparse.ArgumentTypeError(f"{text}: must be seq_len/label_len/pred_len/factor")
-    return tuple(map(_whole, parts))
+def setting(text: str) -> Setting:
+    """Read seq_len/label_len/pred_len/factor (a type of argparse)."""
+    seq_len, label_len, pred_len, factor = map(int, text.split("/"))
+    return seq_len, label_len, pred_len, factor
 
 
 def build_parser() -> Parser:
@@ -200,16 +189,15 @@ def build_parser() -> Parser:
     parser = Parser(prog="python -m exp.bench", description=__doc__, formatter_class=help_format)
     many: dict[str, Any] = {"nargs": "+", "metavar": "X"}
     add, text = parser.add_argument, "seq_len/label_len/pred_len/factor"
-    add("--settings", type=_setting, default=SETTINGS, help=text, **many)
-    text = f"of {', '.join(MODELS)}"
-    add("--models", default=["informer"], choices=MODELS, help=text, **many)
+    add("--settings", type=setting, default=SETTINGS, help=text, **many)
+    add("--models", default=["informer"], choices=MODELS, help=f"of {', '.join(MODELS)}", **many)
     text = f"of {', '.join(CONTENDERS)}; ours but c0 with c = -2"
     add("--contenders", default=["fp32", "c0", "bf16", PEER], choices=CONTENDERS, help=text, **many)
-    add("--rounds", type=_whole, default=10, metavar="N", help="steps of each contender")
-    add("--threads", type=_whole, default=os.cpu_count(), metavar="N", help="processor threads")
+    add("--rounds", type=int, default=10, metavar="N", help="steps of each contender")
+    add("--threads", type=int, default=os.cpu_count(), metavar="N", help="processor threads")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute")
     add("--data", default="demo", metavar="NAME", help="data set of our steps")
-    add("--d_model", type=_whole, default=512, metavar="N", help="width, with 8 heads")
+    add("--d_model", type=int, default=512, metavar="N", help="width, with 8 heads")
     add("--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of steps.csv")
     return parser
 
@@ -217,28 +205,28 @@ def build_parser() -> Parser:
 def main(words: list[str]) -> int:
     """Measure, print the table, and write it as CSV after each setting."""
     asked = build_parser().parse_args(words)
-    own = ["--model", "informer", "--data", asked.data, "--device", asked.device]
-    found = describe(pick_device(parse(own)[1]))
+    own = f"--model informer --data {asked.data} --device {asked.device} --threads {asked.threads}"
+    found = describe(pick_device(parse(own.split())[1]))
     notes = {name: found[name] for name in ("processor", "device", "cores", "torch")}
     notes["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
     notes |= {name: getattr(asked, name) for name in ("data", "d_model", "threads", "rounds")}
-    if importlib.util.find_spec(PEER):
-        notes[PEER] = importlib.metadata.version(PEER)
-    else:
+    try:
+        notes[PEER] = metadata.version(PEER)
+    except metadata.PackageNotFoundError:
         print(f"note: without {PEER} (requirements-bench.txt) there is no peer to compare with")
         asked.contenders = [name for name in asked.contenders if name != PEER]
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     make_folder(asked.out)
     head = "".join(f"# {name}: {value}\n" for name, value in notes.items())
-    rows: list[dict[str, Any]] = []
-    for model, setting in itertools.product(asked.models, asked.settings):
+    table = pd.DataFrame()
+    for model, lengths in itertools.product(asked.models, asked.settings):
         try:
-            rows += compare(model, setting, asked)
+            table = pd.concat([table, compare(model, lengths, asked)])
         except BrokenProcessPool as error:
             raise UserError("a contender's process was killed (out of memory?)") from error
-        table = pd.DataFrame(rows).to_csv(index=False, float_format="%.4g")
-        write_atomic(asked.out / "steps.csv", f"{head}{table}".encode())
-    print(pd.DataFrame(rows).to_string(index=False, na_rep="-", float_format="%.3g"))
+        text = table.to_csv(index=False, float_format="%.4g")
+        write_atomic(asked.out / "steps.csv", f"{head}{text}".encode())
+    print(table.to_string(index=False, na_rep="-", float_format="%.3g"))
     print(f"wrote {asked.out / 'steps.csv'}")
     return 0
 

@@ -29,19 +29,15 @@ from utils.output import run_command
 def forecast(
     run_folder: Path | str, frame: pd.DataFrame, at: str | None = None, device: str = "auto"
 ) -> pd.DataFrame:
-    """Forecast the rows that follow a frame's, with a finished run's model.
+    """Forecast the rows that follow a frame's with a finished run: [pred_len, C] over dates.
 
     Args:
-        frame: the run's columns, in its step, over dates (the index, or a column `date`); its last
-            seq_len rows are read.
-        at: the first date to forecast instead; the rows before it are read.
+        frame: the run's columns in original units and in its step, over dates (the index, or a
+            column `date`); the last seq_len rows are read.
+        at: the first date to forecast instead; the seq_len rows before it are read.
         device: auto, cpu, cuda or cuda:N.
 
-    Returns:
-        The forecast [pred_len, C] over dates, in original units.
-
-    Raises:
-        UserError: the run or the frame does not do.
+    A UserError says why a run or a frame does not do.
     """
     text = frame.to_csv(index="date" not in frame.columns, index_label="date")
     table = parse_table(text.encode(), Path("frame"))
@@ -50,11 +46,7 @@ def forecast(
 
 
 class TrainedRun:
-    """A finished run: its settings, its data's columns, scaler and step, its weights.
-
-    Raises:
-        UserError: the run has not finished, or something of it is gone.
-    """
+    """A finished run: its settings, its data's columns, scaler and step, its weights."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.options = folder, Options(device=device)
@@ -101,19 +93,14 @@ class TrainedRun:
         return data.scaling()
 
     def predict(self, table: Table, at: str | None) -> Prediction:
-        """Forecast what follows a table's rows, or its rows before a date.
-
-        Raises:
-            UserError: columns, step or number of rows do not do, or the date is not there.
-        """
-        path, config, offset = table.path, self.config, self.offset
-        for name in self.columns:
-            if name not in table.values.columns:
-                extra = [other for other in table.values.columns if other not in self.columns]
-                raise UserError(
-                    f"{path}: has no column {name!r}{nearest(name, extra)}, on which the run was "
-                    f"trained; it reads {', '.join(self.columns)}"
-                )
+        """Forecast what follows a table's rows, or its rows before a date."""
+        path, c, offset = table.path, self.config, self.offset
+        if missing := [name for name in self.columns if name not in table.values]:
+            hint = nearest(missing[0], table.values.columns.difference(self.columns))
+            raise UserError(
+                f"{path}: has no column {missing[0]!r}{hint}, on which the run was trained; it "
+                f"reads {', '.join(self.columns)}"
+            )
         rows = table.numbers(self.columns, "mend it")
         dates = pd.DatetimeIndex(rows.index)
         if not rows.empty and (i := first_break(dates, offset)) is not None:
@@ -122,19 +109,17 @@ class TrainedRun:
                 f"the run ({offset.freqstr}); resample the file to it"
             )
         now = len(rows) if at is None or rows.empty else _position(at, dates, offset, path)
-        if now < config.seq_len:
-            raise UserError(
-                f"{path}: {now} rows before the first date to forecast; the run reads "
-                f"{config.seq_len} (seq_len)"
-            )
-        if config.missing == "interpolate":
+        if now < c.seq_len:
+            found = f"{now} rows before the first date to forecast"
+            raise UserError(f"{path}: {found}; the run reads {c.seq_len} (seq_len)")
+        if c.missing == "interpolate":
             before = treat_missing(rows.head(now), path, "interpolate")  # later rows unseen
             rows = treat_missing(pd.concat([before, rows.iloc[now:]]), path, "interpolate")
         read = dataclasses.replace(table, values=rows[:now], offset=offset)
-        data = scaled_rows(read, self.scaler, DataSettings.of(config))
-        exp = Exp_Informer(config, self.options, data=data)
+        data = scaled_rows(read, self.scaler, DataSettings.of(c))
+        exp = Exp_Informer(c, self.options, data=data)
         fit_weights(exp.model, self.weights, self.folder)
-        truth = rows.iloc[now : now + config.pred_len, -data.out_width :].to_numpy()
+        truth = rows.iloc[now : now + c.pred_len, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
 
 
@@ -142,31 +127,28 @@ def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) 
     """Return the row of a date, which may be the next after the last."""
     date = pd.to_datetime(at, errors="coerce", format="ISO8601")
     whole = pd.date_range(dates[0], periods=len(dates) + 1, freq=offset)
-    if pd.isna(date) or date.tzinfo or date not in whole:
+    position = int(whole.get_indexer([date])[0])
+    if position < 0:
         raise UserError(
             f"--at {at}: {path} has no row of that date; give one from {whole[0]} to {whole[-1]}"
         )
-    return int(whole.get_indexer([date])[0])
+    return position
 
 
 def main(words: list[str]) -> int:
-    """Forecast what follows the rows of some files; write, plot, and score where truth is known.
-
-    Mistakes raise UserError, before anything is written.
-    """
+    """Forecast what follows the rows of files, all before anything is written; plot and score."""
     parser = Parser("python -m exp.forecast", description=__doc__)
-    parser.add_argument("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="CSV with new rows")
-    parser.add_argument("--at", metavar="DATE", help="first date to forecast (after the last row)")
-    parser.add_argument("--results", type=Path, help="folder of results (that of the run)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
+    add("files", type=Path, nargs="+", metavar="FILE", help="CSV with new rows")
+    add("--at", metavar="DATE", help="first date to forecast (after the last row)")
+    add("--results", type=Path, help="folder of results (that of the run)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     asked = parser.parse_args(words)
-    run = TrainedRun(asked.run, asked.device)
-    for path in asked.files:
-        if not path.exists():
-            raise UserError(f"{path}: no such file; name CSV files by their paths")
+    run, folder = TrainedRun(asked.run, asked.device), asked.run.resolve()
+    if missing := [path for path in asked.files if not path.exists()]:
+        raise UserError(f"{missing[0]}: no such file; name CSV files by their paths")
     predictions = [run.predict(read_table(path), asked.at) for path in asked.files]
-    folder = asked.run.resolve()
     out = (asked.results or folder.parent) / f"forecast-{folder.name}"
     make_folder(out)
     for path, ahead in zip(asked.files, predictions, strict=True):

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +33,17 @@ class Run:
     config: Config
     options: Options
     words: tuple[str, ...]  # the flags of its setting, without coefficient and seed
-    data_sha256: str
+
+    @property
+    def place(self) -> tuple[str, Path, str]:
+        """What names the data's file: data set, folder, name."""
+        return self.config.data, self.options.root_path, self.options.data_path
 
     @cached_property
     def record(self) -> Record:
         """The run's record, there or not."""
-        where, file = self.options.results, self.options.data_path
-        return find_record(where, self.config, self.data_sha256, file)
+        results, (_, _, file) = self.options.results, self.place
+        return find_record(results, self.config, data_sha256(*self.place), file)
 
     @property
     def name(self) -> str:
@@ -64,16 +68,18 @@ def expand(
 ) -> list[Run]:
     """Turn settings, the words of command lines, into runs, each identity once.
 
-    Registered data sets need no file for it. Runs that are to be compared follow each other.
-
-    Raises:
-        UserError: a setting does not do; the message names its cell.
+    Registered data sets need no file for it. Runs that are to be compared follow each other. A
+    UserError names the cell of a setting that does not do.
     """
-    coefficients = list(dict.fromkeys(signed_coefficient(lam, s) for lam in lams for s in signs))
+    coefficients = dict.fromkeys(signed_coefficient(lam, sign) for lam in lams for sign in signs)
+    pairs = list(itertools.product(seeds, coefficients))
     runs: dict[str, Run] = {}
     for words in settings:
         try:
-            for run in _runs_of(tuple(words), itertools.product(seeds, coefficients)):
+            setting = _check(tuple(words))
+            for seed, c in pairs:
+                config = dataclasses.replace(setting.config, lip_coef=c, seed=seed)
+                run = dataclasses.replace(setting, config=config)
                 runs.setdefault(run.name, run)
         except UserError as error:
             given = dict(itertools.pairwise(words))
@@ -82,21 +88,19 @@ def expand(
     return list(runs.values())
 
 
-def _runs_of(words: tuple[str, ...], pairs: Iterable[tuple[int, float]]) -> Iterator[Run]:
-    """Check one setting and give its run for each seed and coefficient."""
-    for word in words:
-        if (flag := word.split("=")[0]) in INSTEAD:
+def _check(words: tuple[str, ...]) -> Run:
+    """Check one setting's flags, windows and, where it is the user's own, file."""
+    for flag in (word.split("=")[0] for word in words):
+        if flag in INSTEAD:
             raise UserError(f"{flag}: not in a sweep; {INSTEAD[flag]}")
-    config, options = parse(list(words))
-    place = (config.data, options.root_path, options.data_path)
+    run = Run(*parse(list(words)), words)
+    config = run.config
     if config.data == "custom":
-        load(config, options)  # no later setting reads the file again
-    windows = window_counts(*place, config.seq_len, config.pred_len)[0]
+        load(config, run.options)
+    windows = window_counts(*run.place, config.seq_len, config.pred_len)[0]
     if windows < (size := config.batch_size):
         raise UserError(f"--batch_size {size}: there are {windows} training windows")
-    for seed, c in pairs:
-        one = dataclasses.replace(config, lip_coef=c, seed=seed)
-        yield Run(one, options, words, data_sha256(*place))
+    return run
 
 
 def shard_of(names: Iterable[str], shard: str) -> set[str]:
@@ -104,9 +108,6 @@ def shard_of(names: Iterable[str], shard: str) -> set[str]:
 
     Dealt from the sorted names, done or not: every shard finds the same deal whatever is done
     meanwhile, and each gets a like share of every setting.
-
-    Raises:
-        UserError: it is not between 1/n and n/n.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):

@@ -5,20 +5,22 @@ have finished, or at REFERENCE before the first: nothing is timed, and the same 
 same plan.
 """
 
+import itertools
 import math
 import shutil
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
 
 from data.data_loader import column_counts, window_counts
 from data.registry import DATASETS
 from exp.config import Config
 from exp.grid import Run
 from utils.errors import UserError
-from utils.files import read_json
 from utils.progress import duration
 
 STATUSES = ("done", "cut off", "failed", "new")
@@ -53,15 +55,6 @@ def state_of(run: Run) -> State:
     return State("done", "", metrics["wall_seconds"], metrics["epochs"])
 
 
-def share_done(run: Run) -> float:
-    """Return the share of its epochs that an unfinished run has recorded."""
-    try:
-        history = read_json(run.record.folder / "history.json")
-    except (FileNotFoundError, UserError):
-        return 0.0  # the run writes the file anew; only the time left is less well known
-    return len(history["epochs"]) / run.config.train_epochs
-
-
 def operations(config: Config, columns: int) -> float:
     """Count the multiply-adds of one window's forward pass, by the layers that Informer has."""
     d, ff, length = config.d_model, config.d_ff, config.seq_len
@@ -86,9 +79,9 @@ def operations(config: Config, columns: int) -> float:
 
 def expected_seconds(run: Run, epochs: int, threads: int) -> float:
     """Estimate the time of a run at REFERENCE; backward costs twice as much as forward."""
-    c, place = run.config, (run.config.data, run.options.root_path, run.options.data_path)
-    train, val, test = window_counts(*place, c.seq_len, c.pred_len)
-    columns, _ = column_counts(*place, c.features, c.cols)
+    c = run.config
+    train, val, test = window_counts(*run.place, c.seq_len, c.pred_len)
+    columns, _ = column_counts(*run.place, c.features, c.cols)
     forward = epochs * (3 * train + val) + test  # windows
     pace = REFERENCE * threads * (BF16 if c.amp == "bf16" else 1.0)
     return forward * (operations(c, columns) / pace + STEP_SECONDS / 3 / c.batch_size)
@@ -99,52 +92,44 @@ class Plan:
 
     def __init__(self, runs: Sequence[Run], threads: int) -> None:
         self.runs, self.threads = runs, threads
-        self.states = {run.name: state_of(run) for run in runs}
-        self.to_do = [r for r in runs if self.states[r.name].status in ("cut off", "new")]
-        done = [(run, s) for run in runs if (s := self.states[run.name]).status == "done"]
+        self.states = states = {run.name: state_of(run) for run in runs}
+        self.to_do = [run for run in runs if states[run.name].status in ("cut off", "new")]
+        done = [(run, s) for run in runs if (s := states[run.name]).status == "done"]
         self.paces = [s.seconds / expected_seconds(run, s.epochs, threads) for run, s in done]
         pace = statistics.median(self.paces or [1.0])
-        self.seconds = {
+        self.seconds = {  # of each run to do, if it does not stop early
             run.name: pace * expected_seconds(run, run.config.train_epochs, threads)
             for run in self.to_do
         }
 
-    @property
-    def seconds_left(self) -> float:
-        """Computing time left, one run after the other, if none stops early."""
-        return sum(self.seconds[run.name] * (1 - share_done(run)) for run in self.to_do)
-
     def show(self, side_by_side: int) -> None:
         """Print a line a setting, then the sums; 0 runs side by side where that is not known."""
-        settings: dict[tuple[str, ...], list[Run]] = {}
-        for run in self.runs:
-            settings.setdefault(run.words, []).append(run)
-        titles = {words: _title(group[0]) for words, group in settings.items()}
-        width = max(map(len, titles.values()), default=7)
-        print(f"{'setting':{width}} {'runs':>6}{''.join(f'{s:>9}' for s in STATUSES)}  time each")
-        for words, group in settings.items():
+        rows = []
+        for _, same in itertools.groupby(self.runs, lambda run: run.words):
+            group = list(same)
             each = [duration(self.seconds[run.name]) for run in group if run.name in self.seconds]
-            print(f"{titles[words]:{width}} {self._counts(group)}  {[*each, '-'][0]:>9}")
-        print(f"{'in all':{width}} {self._counts(self.runs)}")
+            rows.append([*self._counts(_title(group[0]), group), *(each[:1] or "-")])
+        rows.append(self._counts("in all", self.runs))
+        print(tabulate(rows, ["setting", "runs", *STATUSES, "time each"], tablefmt="plain"))
         if not self.to_do:
             return
-        pace = f"at the pace of {len(self.paces)} finished runs"
+        left = duration(sum(self.seconds.values()) / max(1, side_by_side))
+        reference = "as on an AMD EPYC with AVX-512"
+        pace = f"at the pace of {len(self.paces)} finished runs" if self.paces else reference
         print(
-            f"time left: about {duration(self.seconds_left / max(1, side_by_side))}, less with "
-            f"early stopping (runs at a time: {side_by_side or 'counted as 1'}, threads a run: "
-            f"{self.threads}; {pace if self.paces else 'as on an AMD EPYC with AVX-512'})"
+            f"time left: about {left}, less with early stopping (runs at a time: "
+            f"{side_by_side or 'counted as 1'}, threads a run: {self.threads}; {pace})"
         )
-        kept = [r.config.d_model**2 for r in self.to_do if r.options.weights == "keep"]
+        kept = [run.config.d_model**2 for run in self.to_do if run.options.weights == "keep"]
         needed, folder = sum(kept) * WEIGHTS, self.to_do[0].options.results.absolute()
-        existing = next(path for path in (folder, *folder.parents) if path.is_dir())
-        free = shutil.disk_usage(existing).free
+        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.is_dir())).free
         print(f"disk: about {needed / 1e9:.2g} GB of weights, {free / 1e9:.3g} GB are free")
         if needed > free:
             print("warning: the disk will not do; --weights drop keeps no weights")
 
-    def _counts(self, group: Sequence[Run]) -> str:
+    def _counts(self, title: str, group: Sequence[Run]) -> list[Any]:
         count = Counter(self.states[run.name].status for run in group)
-        return f"{len(group):6}" + "".join(f"{count[status]:9}" for status in STATUSES)
+        return [title, len(group), *(count[status] for status in STATUSES)]
 
 
 def _title(run: Run) -> str:

@@ -8,7 +8,6 @@ expands the grid, prints the plan, skips what is done, continues what was cut of
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from tqdm import tqdm
 from data.registry import locate
 from exp.config import check_choice
 from exp.flags import Parser, number
-from exp.grid import Run, expand, shard_of
-from exp.plan import Plan, share_done
+from exp.grid import expand, shard_of
+from exp.plan import Plan
 from exp.workers import Local, OnRay
 from utils.errors import UserError
 from utils.interrupt import Interrupted, signals_noted
@@ -34,46 +33,58 @@ def build_parser() -> Parser:
         "All other flags are main_informer.py's, and go to every run.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
-    text = "flags of one setting a line, # for comments; - for stdin"
-    add("--settings", metavar="FILE", help=text)
+    add, one = parser.add_argument, "flags of one setting a line; - for stdin"
+    add("--settings", type=_settings, default=[[]], metavar="FILE", help=one)
     add("--lams", type=number, nargs="+", default=[0.0, 2.0], metavar="X", help="default: 0 2")
     add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help="default: both")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default: 0-4")
     add("--shard", default="1/1", metavar="K/N", help="only the K-th of N shares, K from 1")
     add("--plan", action="store_true", help="print what there is to do and how long it takes; stop")
     add("--engine", default="local", metavar="local|ray", help="where runs go (default: local)")
-    text = "local runs at a time (default: --runs_per_gpu on each GPU, else one a core)"
-    add("--jobs", type=int, metavar="N", help=text)
-    text = "local runs side by side on a GPU (default: 1); auto: as memory and cores allow"
-    add("--runs_per_gpu", default="1", metavar="N|auto", help=text)
+    add(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="local runs at a time (one a core, or GPU)",
+    )
+    add("--runs_per_gpu", default="1", metavar="N|auto", help="default: 1; auto: as memory allows")
     add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    text = "Ray: GPUs a run takes, say 0.5 (default: 1)"
-    add("--gpus_per_run", type=number, metavar="X", help=text)
+    add("--gpus_per_run", type=number, metavar="X", help="Ray: GPUs a run takes, say 0.5 (1)")
     return parser
 
 
-def main(words: list[str]) -> int:
-    """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal.
+def _settings(file: str) -> list[list[str]]:
+    """Read a setting from each line of a file (a type of argparse)."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        settings = [shlex.split(line, comments=True) for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--settings {file}: cannot be read ({error})") from error
+    if not any(settings):
+        raise UserError(f"--settings {file}: no setting in it")
+    return [words for words in settings if words]
 
-    Raises:
-        UserError: a mistake in flags or data.
-    """
+
+def main(words: list[str]) -> int:
+    """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal."""
     try:
         asked, common = build_parser().parse_known_args(words)
         for sign in asked.signs:
             check_choice("signs", sign, ["minus", "plus"])
         check_choice("engine", asked.engine, ["local", "ray"])
-        settings = [(*words, *common) for words in _read_settings(asked.settings)]
+        settings = [(*words, *common) for words in asked.settings]
         grid = expand(settings, asked.lams, asked.signs, asked.seeds)
         mine = shard_of([run.name for run in grid], asked.shard)
-        runs, options = [run for run in grid if run.name in mine], grid[0].options
+        options = grid[0].options
         if asked.engine == "local":
-            return sweep(runs, Local.of(options, asked.jobs, asked.runs_per_gpu), asked.plan)
-        if asked.jobs is not None:
+            engine = Local(options, asked.jobs, asked.runs_per_gpu)
+        elif asked.jobs is not None:
             raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
-        engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
-        return sweep(runs, engine, asked.plan)
+        else:
+            engine = OnRay(asked.address, asked.gpus_per_run, options.threads or 1)
+        plan = Plan([run for run in grid if run.name in mine], engine.threads)
+        plan.show(len(engine.slots))
+        return 0 if asked.plan else sweep(plan, engine)
     except Interrupted as error:
         print(f"stopped by {error}; the same command continues", file=sys.stderr)
         return error.exit_code
@@ -81,69 +92,36 @@ def main(words: list[str]) -> int:
         return 130
 
 
-def _read_settings(file: str | None) -> list[list[str]]:
-    """Read a setting from each line; without a file there is one, of the common flags alone."""
-    if file is None:
-        return [[]]
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        settings = [shlex.split(line, comments=True) for line in text.splitlines()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--settings {file}: cannot be read ({error})") from error
-    settings = [words for words in settings if words]
-    if not settings:
-        raise UserError(f"--settings {file}: no setting in it")
-    return settings
+def sweep(plan: Plan, engine: Local | OnRay) -> int:
+    """Carry out what there is to do and sum up: 1 if a run failed, now or before.
 
-
-def sweep(runs: Sequence[Run], engine: Local | OnRay, plan_only: bool = False) -> int:
-    """Print the plan, carry out what there is to do, sum up: 1 if a run failed, now or before.
-
-    Args:
-        runs: the grid, or a shard of it.
-        engine: what carries them out.
-        plan_only: stop after the plan, with nothing written.
-
-    Raises:
-        UserError: a data file is not there.
-        Interrupted: a signal came; the runs under way have stopped at a resumable point.
+    After a signal the runs under way stop at a resumable point, and Interrupted is raised.
     """
-    plan = Plan(runs, engine.threads)
-    plan.show(len(engine.slots or []))
-    if plan_only:
-        return 0
-    for place in {(r.config.data, r.options.root_path, r.options.data_path) for r in plan.to_do}:
+    for place in {run.place for run in plan.to_do}:
         locate(*place)
     errors = {name: s.error for name, s in plan.states.items() if s.status == "failed"}
-    left = {run.name: plan.seconds[run.name] * (1 - share_done(run)) for run in plan.to_do}
-    total, begun, work = sum(left.values()), time.monotonic(), engine.carry_out(plan.to_do)
-    bar = tqdm(
-        *(None, None, total),
-        smoothing=0,
-        disable=not sys.stderr.isatty(),
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left",
-    )
+    left, begun, work = dict(plan.seconds), time.monotonic(), engine.carry_out(plan.to_do)
+    total, form = sum(left.values()), "{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+    bar = tqdm(total=total, smoothing=0, disable=None, bar_format=form)  # on a terminal
     with signals_noted() as stop, closing(work), closing(bar):
         for ended in work:
             for name, error in ended:
                 bar.update(left.pop(name))
-                now = total - sum(left.values())
-                pace = (time.monotonic() - begun) / now if now else 1.0
+                rest = sum(left.values())
+                pace = (time.monotonic() - begun) / (total - rest)
                 count = f"{len(plan.to_do) - len(left)}/{len(plan.to_do)} runs"
                 bar.set_description_str(count)
                 if error:
                     errors[name] = error
-                if error or bar.disable:
-                    hours = duration(pace * sum(left.values()))
-                    state = f"failed: {error}" if error else "done"
-                    with tqdm.external_write_mode():
-                        print(f"{count}, about {hours} left: {name}: {state}", flush=True)
+                state = f"left: {name}: {f'failed: {error}' if error else 'done'}"
+                with tqdm.external_write_mode():
+                    print(f"{count}, about {duration(pace * rest)} {state}", flush=True)
             bar.refresh()
             stop.check()
     skipped = sum(state.status == "done" for state in plan.states.values())
-    done = len(runs) - skipped - len(errors)
+    done = len(plan.runs) - skipped - len(errors)
     print(f"done {done}, skipped {skipped} (done before), failed {len(errors)}")
-    for run in runs:
+    for run in plan.runs:
         if run.name in errors:
             print(f"  {run.name}: {errors[run.name]} (log: {run.log})")
     return 1 if errors else 0

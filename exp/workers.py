@@ -1,27 +1,27 @@
 """Where runs are carried out beside each other: processes of this machine, or a Ray cluster.
 
-Each run is a process of its own, `python main_informer.py ...` with its own log: a crash, or a
-kill for lack of memory, ends that run alone. `carry_out` gives an iterator: every POLL seconds the
-runs that have ended since; closing it stops the others at a resumable point.
+Each run is a process of its own, with its own log: a crash, or a kill for lack of memory, ends that
+run alone. `carry_out` gives every POLL seconds the runs that have ended since; closing it stops the
+others at a resumable point.
 
-A sweep that is killed outright leaves its processes alive. They finish what they have, and hold the
-lock of their run meanwhile: in a restarted sweep the process of the same run waits for that
-(--wait), so that no run is done twice and no more are under way than before.
+A sweep that is killed outright leaves its processes alive, and they finish. In a restarted sweep
+the process of the same run waits for that (--wait): no run is done twice, and no more at a time.
 """
 
 import logging
 import os
+import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from subprocess import DEVNULL, STDOUT, Popen
+from threading import Event
 from typing import Any
 
 import torch
@@ -34,44 +34,30 @@ from utils.files import advice
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.2  # seconds
 RUN_MEMORY = 4 * 10**9  # bytes that a run may need, of the machine's or of the GPU's memory
-RETRIES = 3  # of a run whose Ray worker was lost
 Ended = list[tuple[str, str | None]]  # names of runs, and the error each ended with
 
 
 def run_to_end(
-    run: Run,
-    threads: int,
-    folder: Path,
-    variables: Mapping[str, str],
-    stopped: Callable[[], bool] | None = None,
+    run: Run, threads: int, folder: Path, variables: Mapping[str, str], stop: Event | None = None
 ) -> str | None:
     """Carry out one run in a process of its own and return its error, or None.
 
-    Args:
-        run: to be carried out.
-        threads: of the processor; --threads in the run's own flags wins.
-        folder: that relative paths start from.
-        variables: of the environment, beside those of this process.
-        stopped: says that the process is to stop; so does an exception, as Ray's cancellation.
+    Relative paths start from `folder`; --threads in the run's own flags wins; `variables` join this
+    process's environment. `stop` ends the process; so does an exception, as Ray's cancellation.
     """
     threads, log = run.options.threads or threads, folder / run.log
     command = [sys.executable, str(ROOT / "main_informer.py"), *run.flags]
+    command += ["--threads", str(threads)]
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), **variables}
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = log.open("ab")
     except OSError as error:
         raise UserError(f"{log}: cannot be written, {advice(error)}") from error
     with file:
-        process = subprocess.Popen(
-            [*command, "--threads", str(threads)],
-            cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+        process = Popen(command, cwd=folder, env=env, stdin=DEVNULL, stdout=file, stderr=STDOUT)
     try:
-        while process.poll() is None and not (stopped and stopped()):
+        while process.poll() is None and not (stop and stop.is_set()):
             time.sleep(POLL)  # unlike process.wait(), it lets Ray's cancellation through
     finally:
         process.terminate()
@@ -79,62 +65,53 @@ def run_to_end(
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    lines = log.read_text(errors="replace").split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    for prefix in ("error: ", "failed: ", f"{run.name}: "):
-        last = last.removeprefix(prefix)
-    return last if code else None
+    last = log.read_text(errors="replace").strip().split("\n")[-1] or f"exit code {code}"
+    return re.sub(f"^((error|failed|{re.escape(run.name)}): )+", "", last) if code else None
 
 
-@dataclass(frozen=True)
 class Local:
-    """Processes of this machine."""
+    """Processes of this machine: its GPUs in turn where a run may take one, and its cores.
 
-    slots: Sequence[Mapping[str, str]]  # the environment variables of each run side by side
-    threads: int  # of a run
+    There are `jobs` runs at a time; without it `runs_per_gpu` on each GPU (auto: what memory and
+    cores allow, at most 8), without GPUs one a core as the memory allows: one-thread runs side by
+    side get more done than one on all cores.
+    """
 
-    @classmethod
-    def of(cls, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> "Local":
-        """Share this machine out: its GPUs in turn where a run may take one, and its cores.
-
-        Args:
-            options: which device, and how many threads, runs ask for.
-            jobs: runs at a time; None for runs_per_gpu on each GPU, without GPUs one a core as the
-                memory allows: one-thread runs side by side get more done than one on all cores.
-            runs_per_gpu: a number, or auto: what memory and cores allow, at most 8.
-        """
+    def __init__(self, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> None:
         if jobs is not None and jobs < 1:
             raise UserError(f"--jobs {jobs}: must be at least 1")
         if runs_per_gpu != "auto" and not (runs_per_gpu.isdecimal() and int(runs_per_gpu)):
             raise UserError(f"--runs_per_gpu {runs_per_gpu}: must be auto or at least 1")
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        cores = len(affinity(0)) if affinity else os.cpu_count() or 1
         free = options.device == "auto" and options.use_gpu is not False and options.gpu is None
         count = torch.cuda.device_count() if free else 0
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        names = visible if len(visible) == count else [str(i) for i in range(count)]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = visible.split(",")[:count] if visible else map(str, range(count))
         gpus = [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
-        memory, most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), cores()
-        if count and runs_per_gpu == "auto":
-            memory, most = torch.cuda.get_device_properties(0).total_memory, min(8, most // count)
-        each = min(most, memory // RUN_MEMORY)
-        if count and runs_per_gpu != "auto":
+        if not count:
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            each = min(cores, memory // RUN_MEMORY)
+        elif runs_per_gpu == "auto":
+            memory = torch.cuda.get_device_properties(0).total_memory
+            each = min(8, cores // count, memory // RUN_MEMORY)
+        else:
             each = int(runs_per_gpu)
         number = jobs or max(1, each) * len(gpus)
-        slots = [gpus[i % len(gpus)] for i in range(number)]
-        return cls(slots, options.threads or max(1, cores() // number))
+        self.threads = options.threads or max(1, cores // number)  # of a run
+        # the environment variables of each run side by side
+        self.slots = [gpus[i % len(gpus)] for i in range(number)]
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Start a run whenever a slot is free."""
-        folder, stop = Path.cwd(), threading.Event()
-        free: SimpleQueue[Mapping[str, str]] = SimpleQueue()
-        for slot in self.slots:
-            free.put(slot)
+        folder, stop, free = Path.cwd(), Event(), deque(self.slots)
 
         def carry_out_one(run: Run) -> str | None:
-            slot = free.get()  # there are as many slots as threads
+            slot = free.popleft()  # there are as many slots as threads
             try:
-                return run_to_end(run, self.threads, folder, slot, stop.is_set)
+                return run_to_end(run, self.threads, folder, slot, stop)
             finally:
-                free.put(slot)
+                free.append(slot)
 
         with ThreadPoolExecutor(len(self.slots)) as pool:
             left = {pool.submit(carry_out_one, run): run.name for run in runs}
@@ -154,16 +131,14 @@ class OnRay:
     address: str  # auto finds a running one, local starts one here for the while
     gpus_per_run: float | None  # fractions allowed; None for one where there are any
     threads: int  # of a run; Ray counts them as processors
-    slots: None = None  # Ray alone knows how many fit
+    slots: tuple[()] = ()  # Ray alone knows how many fit
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Submit all runs at once; Ray starts them as processors and GPUs get free.
 
         The run of a worker that is lost is started again elsewhere, and waits there if its old
-        process is still alive.
-
-        Raises:
-            UserError: Ray is not installed, no cluster answers, or it has too little for a run.
+        process is still alive. A UserError says that Ray is not installed, that no cluster answers,
+        or that it has too little for a run.
         """
         ray = self._connect()
         have = ray.cluster_resources()
@@ -171,8 +146,7 @@ class OnRay:
         for what, flag, need in (("CPU", "threads", self.threads), ("GPU", "gpus_per_run", gpus)):
             if need > have.get(what, 0):  # Ray would wait without end
                 raise UserError(f"--{flag} {need:g}: the cluster has {have.get(what, 0):g} {what}s")
-        need = {"num_cpus": self.threads, "num_gpus": gpus, "max_retries": RETRIES}
-        task = ray.remote(run_to_end).options(**need)
+        task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=3)(run_to_end)
         left = {task.remote(run, self.threads, Path.cwd(), {}): run.name for run in runs}
         try:
             while left:
@@ -181,8 +155,7 @@ class OnRay:
         finally:
             for ref in left:
                 ray.cancel(ref)
-            if left:
-                ray.wait(list(left), num_returns=len(left))  # until the processes have stopped
+            ray.wait(list(left), num_returns=len(left))  # until the processes have stopped
             ray.shutdown()
 
     def _connect(self) -> Any:
@@ -190,16 +163,15 @@ class OnRay:
         try:
             import ray  # noqa: PLC0415 - optional
         except ImportError:
-            raise UserError(
-                "--engine ray: Ray is not installed; pip install -r requirements-ray.txt"
-            ) from None
-        path = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+            hint = "pip install -r requirements-ray.txt"
+            raise UserError(f"--engine ray: Ray is not installed; {hint}") from None
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+        quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         try:
             host, _, port = self.address.rpartition(":")
             if port.isdecimal():  # Ray itself would try a wrong address for minutes
                 socket.create_connection((host.split("//")[-1], int(port)), timeout=10).close()
-            ray.init(address=self.address, runtime_env=path, **quiet)
+            ray.init(self.address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(
@@ -215,9 +187,3 @@ def _result(ray: Any, ref: Any) -> str | None:
         return ray.get(ref)
     except ray.exceptions.RayError as error:  # the worker was lost once too often
         return f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
-
-
-def cores() -> int:
-    """Return how many processors this process may use."""
-    found = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
-    return len(found) or os.cpu_count() or 1

@@ -49,14 +49,6 @@ stop() {
     exit 2
 }
 
-# check NAME KNOWN: stop at a word of a variable that is in no row.
-check() {
-    local word
-    for word in ${!1:-}; do
-        if [[ " $2 " != *" $word "* ]]; then stop "$1: $data has no $word, only $2"; fi
-    done
-}
-
 if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
 for name in $(compgen -e); do # one that is almost ours would go by unnoticed
     plain=${name//[S_]/}
@@ -67,37 +59,36 @@ for name in $(compgen -e); do # one that is almost ours would go by unnoticed
     done
 done
 shift
-settings="" default_seeds="0 1 2 3 4"
+default_seeds="0 1 2 3 4" settings=""
 if [ -n "${own:-}" ]; then
     common=(--data custom --root_path "$(dirname "$own")" --data_path "$(basename "$own")")
-    for features in ${FEATURES:-S}; do
-        for pred_len in ${PRED_LENS:-24}; do
-            settings+="--features $features --pred_len $pred_len"$'\n'
-        done
-    done
+    all_features=S all_pred_lens=24
 else
     [ -f "$table" ] || stop "MODEL=$MODEL: no file $table"
     common=(--data "$data")
     rows=$(grep "^$rows_of," "$table") || stop "$data: neither a CSV file nor a data set of the paper"
+    all_features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
+    all_pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
     if [ "$data" = WTH ]; then default_seeds="0 1 2"; fi
-    check FEATURES "$(cut -d, -f2 <<<"$rows" | sort -u | xargs)"
-    check PRED_LENS "$(cut -d, -f3 <<<"$rows" | sort -un | xargs)"
-    while IFS=, read -r _ features pred_len seq_len label_len e_layers d_layers factor _; do
-        if [[ " ${FEATURES:-$features} " == *" $features "* &&
-            " ${PRED_LENS:-$pred_len} " == *" $pred_len "* ]]; then
-            settings+="--features $features --pred_len $pred_len --seq_len $seq_len --label_len"
-            settings+=" $label_len --e_layers $e_layers --d_layers $d_layers --factor $factor"$'\n'
-        fi
-    done <<<"$rows"
 fi
-read -ra lams <<<"${LAMS:-0 2}"
-read -ra signs <<<"${SIGNS:-minus plus}"
-read -ra seeds <<<"${SEEDS:-$default_seeds}"
-if [ -n "${JOBS:-}" ]; then common+=(--jobs "$JOBS"); fi
-if [ -n "${RUNS_PER_GPU:-}" ]; then common+=(--runs_per_gpu "$RUNS_PER_GPU"); fi
+for features in ${FEATURES:-$all_features}; do
+    for pred_len in ${PRED_LENS:-$all_pred_lens}; do
+        settings+="--features $features --pred_len $pred_len"
+        if [ -z "${own:-}" ]; then
+            row=$(grep "^$rows_of,$features,$pred_len," <<<"$rows") ||
+                stop "FEATURES=$features PRED_LENS=$pred_len: $data has only $all_features; $all_pred_lens"
+            IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
+            settings+=" --seq_len $seq_len --label_len $label_len --e_layers $e_layers"
+            settings+=" --d_layers $d_layers --factor $factor"
+        fi
+        settings+=$'\n'
+    done
+done
 if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
 echo "LipReg along the ${AXIS:-feature} axis (the released code's is feature, the paper's time)"
-exec python -m exp.sweep --settings - --lams "${lams[@]}" --signs "${signs[@]}" \
-    --seeds "${seeds[@]}" --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
+# shellcheck disable=SC2086 # several words each
+exec python -m exp.sweep --settings - --lams ${LAMS:-0 2} --signs ${SIGNS:-minus plus} \
+    --seeds ${SEEDS:-$default_seeds} --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
+    ${JOBS:+--jobs "$JOBS"} ${RUNS_PER_GPU:+--runs_per_gpu "$RUNS_PER_GPU"} "${common[@]}" \
     --model "${MODEL:-informer}" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
-    "${common[@]}" "$@" <<<"$settings"
+    "$@" <<<"$settings"

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.runs import ROOT
-from tests.sweeps import SETTING, Start
+from tests.sweeps import SETTING
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,7 +40,7 @@ def golden(benchmark: Path) -> Path:
 
 
 @pytest.fixture
-def start_sweep() -> Iterator[Start]:
+def start_sweep():
     """Start real sweeps; those that a failed test leaves behind are killed."""
     sweeps: list[subprocess.Popen[str]] = []
 

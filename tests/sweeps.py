@@ -15,9 +15,6 @@ SETTING = [
 ]
 
 
-Start = Callable[..., subprocess.Popen[str]]
-
-
 def finish(sweep: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for a sweep's end: exit code, output, errors."""
     output, errors = sweep.communicate(timeout=240)
@@ -35,17 +32,16 @@ def wait_for(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> Non
 
 def ended(results: Path) -> dict[str, int]:
     """Return the runs that have ended, and when each did."""
-    files = results.glob("*/metrics.json")
-    return {path.parent.name: path.stat().st_mtime_ns for path in files}
+    return {path.parent.name: path.stat().st_mtime_ns for path in results.glob("*/metrics.json")}
 
 
 def under_way(results: Path) -> dict[str, int]:
     """Return the unfinished runs in training, and the process of each."""
     holders = {}
-    for holder in results.glob(".locks/*"):
-        name, words = holder.name.removesuffix(".holder"), holder.read_text().split()
+    for holder in results.glob(".locks/[!.]*.holder"):
+        name, words = holder.stem, holder.read_text().split()
         begun = (results / name / "config.json").exists() and name not in ended(results)
-        if begun and words and Path(f"/proc/{words[1]}").exists():
+        if begun and Path(f"/proc/{words[1]}").exists():
             holders[name] = int(words[1])
     return holders
 
@@ -53,9 +49,3 @@ def under_way(results: Path) -> dict[str, int]:
 def statuses(results: Path) -> list[str]:
     """Return the status of every run there is."""
     return sorted(read_runs(results)["status"])
-
-
-def epochs_in_log(results: Path, run: str) -> int:
-    """Count the epochs that all processes of a run have printed."""
-    lines = (results / "logs" / f"{run}.log").read_text().splitlines()
-    return sum("val MSE" in line for line in lines)  # other lines tell of parts of an epoch

@@ -1,6 +1,7 @@
 """The scripts that people start: what they make of their variables, and real runs of them."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +17,21 @@ from tests.runs import ROOT
 PAPER = pd.read_csv(ROOT / "paper" / "printed" / "informer_settings.csv")
 COLUMNS = ["features", "pred_len", "seq_len", "label_len", "e_layers", "d_layers", "factor"]
 DATA_SETS = [*PAPER["dataset"].unique(), "ETTm2"]
+SMALL = "--d_model 8 --n_heads 2 --d_ff 16 --train_epochs 1 --threads 1"
+REAL, SHOWN = f'exec {sys.executable} "$@"', 'printf "%q " "$@"; echo; cat'
 
 
-def script(name: str, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end, where no benchmark file can be found unless variables say where."""
+def bash(folder: Path, line: str, python: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a command line of bash where `python`, but for pip, does something, and no data is."""
+    command = folder / "python"
+    command.write_text(f'#!/usr/bin/env bash\n[ "$2" = pip ] || {{ {python}; }}\n')
+    command.chmod(0o755)
     kept = {k: v for k, v in os.environ.items() if k not in ("INFORMER_DATA", "RESULTS")}
+    kept |= {"PATH": f"{folder}:{os.environ['PATH']}", "VIRTUAL_ENV": str(folder)}
     return subprocess.run(
-        ["bash", f"scripts/{name}", *words],
-        cwd=ROOT,
-        env={"VIRTUAL_ENV": sys.prefix, **kept, **variables},
+        ["bash", "-o", "pipefail", "-c", line],
+        cwd=folder,
+        env={**kept, **variables},
         check=False,
         capture_output=True,
         text=True,
@@ -32,72 +39,75 @@ def script(name: str, *words: str, **variables: str) -> subprocess.CompletedProc
 
 
 @pytest.fixture
-def runs_of(tmp_path: Path):
-    """Give the runs of a script, as the command line means that it hands to the interpreter."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\n[ "$2" = pip ] && exit 0\ncat >"$0.stdin"\necho "$@"\n')
-    python.chmod(0o755)
+def script(tmp_path: Path):
+    """Run a script to its end, but show the command that it hands to the interpreter."""
 
-    def runs(name: str, *words: str, **variables: str) -> list[Run]:
-        path = f"{tmp_path}:{os.environ['PATH']}"
-        variables |= {"PATH": path, "VIRTUAL_ENV": str(tmp_path)}
-        command = script(name, *words, **variables).stdout.splitlines()[-1].split()
-        assert command[:4] == ["-m", "exp.sweep", "--settings", "-"]
-        asked, common = build_parser().parse_known_args(command[4:])
-        lines = (tmp_path / "python.stdin").read_text().splitlines()
-        settings = [(*line.split(), *common) for line in lines if line]
+    def run(words: str, **variables: str) -> subprocess.CompletedProcess:
+        return bash(tmp_path, f"cd {ROOT} && bash scripts/{words}", SHOWN, **variables)
+
+    return run
+
+
+def runs_in(output: str) -> list[Run]:
+    """Give the runs of the sweeps that a script would have started."""
+    runs = []
+    for call in output.split("-m exp.sweep --settings - ")[1:]:
+        command, *lines = call.splitlines()
+        asked, common = build_parser().parse_known_args(shlex.split(command))
+        settings = [(*line.split(), *common) for line in lines if line.startswith("--features")]
         grid = expand(settings, asked.lams, asked.signs, asked.seeds)
         mine = shard_of([run.name for run in grid], asked.shard)
-        return [run for run in grid if run.name in mine]
-
+        runs += [run for run in grid if run.name in mine]
     return runs
 
 
 @pytest.mark.parametrize("data", DATA_SETS)
-def test_scripts_run_the_papers_settings(data: str, runs_of):
-    runs = runs_of(f"{data}.sh")
-    configs = [run.config for run in runs]
+def test_scripts_run_the_papers_settings(data, script):
+    runs = runs_in(script(f"{data}.sh").stdout)
+    configs, seeds = [run.config for run in runs], range(3 if data == "WTH" else 5)
     rows = PAPER.loc[PAPER["dataset"] == data.replace("ETTm2", "ETTm1"), COLUMNS]
     found = pd.DataFrame([{n: getattr(c, n) for n in COLUMNS} for c in configs]).drop_duplicates()
     assert found.to_dict("records") == rows.to_dict("records")
     assert {(c.data, c.model, c.lip_axis) for c in configs} == {(data, "informer", "feature")}
     assert sorted({c.lip_coef for c in configs}) == [-2.0, 0.0, 2.0]
-    assert {c.seed for c in configs} == set(range(3 if data == "WTH" else 5))
-    assert len(configs) == len(rows) * 3 * (3 if data == "WTH" else 5)
+    assert {c.seed for c in configs} == set(seeds)
+    assert len(configs) == len(rows) * 3 * len(seeds)
     assert str(runs[0].options.results) == "results"
 
 
-def test_variables_and_arguments_narrow_and_widen_a_script(runs_of):
+def test_variables_and_arguments_narrow_and_widen_a_script(script):
     variables = {"FEATURES": "S", "PRED_LENS": "24 720", "LAMS": "1 8", "SIGNS": "plus"}
     variables |= {"SEEDS": "3", "AXIS": "time", "RESULTS": "here"}
-    runs = runs_of("ETTh2.sh", "--amp", "bf16", **variables)
+    variables |= {"JOBS": "3", "RUNS_PER_GPU": "auto"}
+    output = script("ETTh2.sh --amp bf16", **variables).stdout
+    assert "--engine local " in output and " --jobs 3 --runs_per_gpu auto " in output
+    runs = runs_in(output)
     found = [(r.config.pred_len, r.config.lip_coef, r.config.seed) for r in runs]
     assert found == [(24, 1.0, 3), (24, 8.0, 3), (720, 1.0, 3), (720, 8.0, 3)]
-    assert {(r.config.lip_axis, r.config.amp, r.config.features) for r in runs} == {
-        ("time", "bf16", "S")
-    }
+    shared = {(r.config.lip_axis, r.config.amp, r.config.features) for r in runs}
+    assert shared == {("time", "bf16", "S")}
     assert str(runs[0].options.results) == "here"
 
 
-def test_a_slurm_job_array_runs_every_run_once(runs_of):
-    def shard(task: int) -> list[str]:
-        numbers = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "4"}
-        return [run.name for run in runs_of("slurm.sbatch", PRED_LENS="24", **numbers)]
-
-    shards = [shard(task) for task in (1, 2, 3, 4)]
-    whole = [run.name for run in runs_of("ETTh2.sh", PRED_LENS="24")]
+def test_a_slurm_job_array_runs_every_run_once(script):
+    shards = []
+    for task in "1234":
+        numbers = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "4"}
+        array = script("slurm.sbatch", PRED_LENS="24", **numbers)
+        shards.append([run.name for run in runs_in(array.stdout)])
+    whole = [run.name for run in runs_in(script("ETTh2.sh", PRED_LENS="24").stdout)]
     assert sorted(name for names in shards for name in names) == sorted(whole)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-def test_help_lists_every_variable_the_examples_and_the_settings():
-    text = script("ETTh2.sh", "--help").stdout
-    for name in ("MODEL", "LAMS", "SIGNS", "SEEDS", "FEATURES", "PRED_LENS", "AXIS", "JOBS"):
+def test_help_lists_every_variable_the_examples_and_the_settings(script):
+    text = script("ETTh2.sh --help").stdout
+    for name in (
+        *("MODEL", "LAMS", "SIGNS", "SEEDS", "FEATURES", "PRED_LENS", "AXIS", "JOBS"),
+        *("RUNS_PER_GPU", "ENGINE", "SHARD", "RESULTS", "INFORMER_DATA"),
+    ):
         assert f"\n  {name}=" in text
-    for name in ("RUNS_PER_GPU", "ENGINE", "SHARD", "RESULTS", "INFORMER_DATA"):
-        assert f"\n  {name}=" in text
-    assert 'SEEDS="0 1 2 3 4 5 6 7" JOBS=2 bash scripts/ETTh2.sh' in text
-    assert "0.0625" in text
+    assert 'SEEDS="0 1 2 3 4 5 6 7" JOBS=2 bash scripts/ETTh2.sh' in text and "0.0625" in text
     assert text.count("\nETTh2\t") == 10 and "ETTm1\t" not in text
     assert script("sweep.sh").stdout.count("\nETTm1\t") == 10
     assert max(map(len, text.splitlines())) <= 100
@@ -105,17 +115,16 @@ def test_help_lists_every_variable_the_examples_and_the_settings():
 
 MISTAKES = {
     "SEED=3": "SEED: unknown variable, did you mean SEEDS?",
-    "LAM=5": "LAM: unknown variable, did you mean LAMS?",
     "LAMBDA=5": "LAMBDA: unknown variable, did you mean LAMS?",
     "PREDLENS=24": "PREDLENS: unknown variable, did you mean PRED_LENS?",
-    "PRED_LENS=24 96": "PRED_LENS: ETTh2 has no 96, only 24 48 168 336 720",
-    "FEATURES=X": "FEATURES: ETTh2 has no X, only M S",
+    "PRED_LENS=24 96": "FEATURES=M PRED_LENS=96: ETTh2 has only M S; 24 48 168 336 720",
+    "FEATURES=X": "FEATURES=X PRED_LENS=24: ETTh2 has only M S; 24 48 168 336 720",
     "MODEL=nothing": "MODEL=nothing: no file paper/printed/nothing_settings.csv",
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistaken_variables_stop_with_one_line(mistake: str):
+def test_mistaken_variables_stop_with_one_line(mistake, script):
     name, value = mistake.split("=")
     answer = script("ETTh2.sh", **{name: value})
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -123,78 +132,61 @@ def test_mistaken_variables_stop_with_one_line(mistake: str):
     assert answer.stderr.count("\n") == 1
 
 
-def test_a_plan_needs_no_file_writes_nothing_and_is_the_same_twice(tmp_path: Path):
-    def plan() -> str:
-        return script("ETTh2.sh", "--plan", RESULTS=str(tmp_path / "results")).stdout
+def test_the_study_runs_its_stages_in_the_order_of_its_plan(script):
+    stages = script("study.sh --jobs 1").stdout.split("== ")[1:]
+    runs = {stage.split()[0]: runs_in(stage) for stage in stages}
+    assert {stage: len(found) for stage, found in runs.items()} == {
+        **{"H1": 16, "H2": 16, "H3": 16, "H4": 8, "control": 6, "time": 18, "dropout0": 8},
+        **{"lambda": 6, "figure3": 165, "tables": 360},
+    }
+    assert list(runs)[:4] == ["H1", "H2", "H3", "H4"] and list(runs)[-1] == "tables"
+    assert all(" --jobs 1" in stage for stage in stages)
+    assert {run.options.weights for found in runs.values() for run in found} == {"drop"}
+    time = {(*cell(run), run.config.lip_coef) for run in runs["time"]}
+    assert time == {("ETTh2", "S", 24, "time", c) for c in (-2.0, 2.0, -32.0)}
+    known = PAPER.loc[PAPER["dataset"] != "ECL", ["dataset", "features", "pred_len"]]
+    tables = {(*cells, "feature") for cells in known.itertuples(index=False)}
+    assert {cell(run) for run in runs["tables"]} == tables
+    some = script("study.sh", STAGES="H2 time", SEEDS="8 9").stdout.split("== ")[1:]
+    assert [stage.split()[0] for stage in some] == ["H2", "time"]
+    assert {(*cell(run), run.config.lip_coef, run.config.seed) for run in runs_in(some[0])} == {
+        ("ETTh2", "M", 24, "feature", c, seed) for c in (0.0, -2.0) for seed in (8, 9)
+    }
 
-    first = plan()
-    lines = [" ".join(line.split()) for line in first.splitlines()]
-    assert any(line.startswith("informer ETTh2 M 48-48-24 15 0 0 0 15 ") for line in lines)
-    assert any(line.startswith("informer ETTh2 S 336-336-720 15 0 0 0 15 ") for line in lines)
-    assert "in all 150 0 0 0 150" in lines
-    assert plan() == first
-    assert not (tmp_path / "results").exists()
-    answer = script("ETTh2.sh", PRED_LENS="24", RESULTS=str(tmp_path / "results"))
-    assert answer.returncode == 2
-    assert answer.stderr.startswith("error: ETTh2.csv: not found")
-    assert answer.stderr.count("\n") == 1
-    assert not (tmp_path / "results").exists()
+
+def cell(run: Run) -> tuple[str, str, int, str]:
+    c = run.config
+    return c.data, c.features, c.pred_len, c.lip_axis
 
 
-def test_an_own_file_is_swept_from_any_folder(tmp_path: Path):
+def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path):
     dates = pd.date_range("2020-01-01", periods=400, freq="h")
     frame = pd.DataFrame({"date": dates, "load": range(400), "wind": 1.0})
     frame.to_csv(tmp_path / "my file.csv", index=False)
-    small = "--seq_len 24 --label_len 12 --d_model 8 --n_heads 2 --d_ff 16 --train_epochs 1"
-    words = [*small.split(), "--weights", "drop", "--target", "load"]
-    variables = {"LAMS": "2", "SIGNS": "minus", "SEEDS": "0", "PRED_LENS": "4 8", "JOBS": "2"}
-
-    def sweep(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", str(ROOT / "scripts" / "sweep.sh"), "my file.csv", *words],
-            cwd=tmp_path,
-            env={**os.environ, **variables, "RESULTS": str(tmp_path / "results")},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-
-    answer = sweep(*words, "--target", "lode")
-    assert answer.returncode == 2 and answer.stderr.count("\n") == 1
-    assert "lode" in answer.stderr and "did you mean load?" in answer.stderr
-    answer = sweep(*words)
-    assert answer.returncode == 0, answer.stderr
-    runs = read_runs(tmp_path / "results")
-    assert sorted(runs["pred_len"]) == [4, 8]
-    assert set(runs["status"]) == {"finished"} and set(runs["target"]) == {"load"}
+    line = f"bash {ROOT}/scripts/sweep.sh 'my file.csv' --target load --seq_len 24 --label_len 12"
+    variables = {"LAMS": "2", "SIGNS": "minus", "SEEDS": "0", "RESULTS": str(tmp_path / "results")}
+    shown = bash(tmp_path, line, SHOWN, PRED_LENS="4 8", FEATURES="S MS", **variables)
+    found = [(r.config.features, r.config.pred_len, r.config.target) for r in runs_in(shown.stdout)]
+    assert found == [(f, p, "load") for f in ("S", "MS") for p in (4, 8)]
+    piped = f"{line} {SMALL} 2>&1 | head -n 1"
+    answer = bash(tmp_path, piped, REAL, PRED_LENS="4", **variables)
+    assert answer.returncode == 0, answer
+    assert answer.stdout.startswith("LipReg along") and answer.stdout.count("\n") == 1
+    (run,) = read_runs(tmp_path / "results").to_dict("records")
+    assert (run["status"], run["pred_len"], run["target"]) == ("finished", 4, "load")
 
 
-def test_the_demo_ends_with_its_answer(tmp_path: Path):
-    words = "--d_model 8 --n_heads 2 --d_ff 16 --batch_size 256 --eval_batch_size 256 --threads 1"
-    words += " --train_epochs 1"
-    output = script("demo.sh", *words.split(), RESULTS=str(tmp_path)).stdout
-    runs = read_runs(tmp_path).sort_values("lip_coef")
+def test_the_demo_ends_with_its_answer(tmp_path):
+    words = f"--features S --plot_windows best --batch_size 256 --eval_batch_size 256 {SMALL}"
+    line = f"bash {ROOT}/scripts/demo.sh {words}"
+    output = bash(tmp_path, line, REAL, RESULTS=str(tmp_path / "results")).stdout
+    runs = read_runs(tmp_path / "results").sort_values("lip_coef")
     assert list(runs["lip_coef"]) == [-2.0, 0.0, 2.0]
     for run in runs.to_dict("records"):
         assert f"{run['mse']:.4f}" in output  # in the run's own report
-        assert f"\n{tmp_path}/{run['run']}\n" in output
-        assert (tmp_path / run["run"] / "prediction.csv").exists()
+        assert f"\n{tmp_path}/results/{run['run']}\n" in output
+        assert (tmp_path / "results" / run["run"] / "prediction.csv").exists()
     answer = " ".join(output.split("\n\n")[-1].split())
-    assert answer.startswith("demo M 24 (48/48)")
+    assert answer.startswith("demo S 24 (48/48)")
     assert f"at best {runs['mse'].min():.4f}" in answer
-    assert (tmp_path / "report.html").exists()
-
-
-def test_the_study_runs_the_papers_cells(tmp_path: Path):
-    stages = {"STAGES": "H2 time", "RESULTS": str(tmp_path / "results")}
-    output = script("study.sh", "--plan", **stages).stdout
-    lines = [" ".join(line.split()) for line in output.splitlines()]
-    cells = [line for line in lines if line.startswith(("==", "informer", "LipReg along"))]
-    along = "LipReg along the {} axis (the released code's is feature, the paper's time)".format
-    expected = [
-        *("== H2", along("feature"), "informer ETTh2 M 48-48-24 16"),
-        *("== time", along("time"), "informer ETTh2 S 48-48-24 12"),
-        *(along("time"), "informer ETTh2 S 48-48-24 6"),
-    ]
-    assert len(cells) == len(expected)
-    assert all(line.startswith(begin) for line, begin in zip(cells, expected, strict=True))
+    assert (tmp_path / "results" / "report.html").exists()

@@ -119,6 +119,7 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, trained)
 
 def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
     small = "--d_model 8 --n_heads 2 --d_ff 16 --batch_size 1024 --train_epochs 1"
+    small += " --seq_len 24 --label_len 12 --eval_batch_size 256"
     asked = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
     results = tmp_path / "results"
     subprocess.run(

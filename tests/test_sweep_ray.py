@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from exp.sweep import main
-from tests.sweeps import SETTING, Start, ended, finish, statuses, under_way, wait_for
+from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
 from utils.errors import UserError
 
 
@@ -28,33 +28,21 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = tempfile.mkdtemp(prefix="ray")  # pytest's own are too long for Ray's sockets
-    head = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
-            *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
-            *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [
+        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+        *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--num-gpus=0"),
+        *("--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"),
+    ]
+    head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert head.stdout is not None
-    lines = []
-    for line in head.stdout:
-        lines.append(line)
-        if "Ray runtime started" in line:
-            break
-    else:
-        pytest.fail("".join(lines))
+    assert any("Ray runtime started" in line for line in head.stdout)
     yield f"127.0.0.1:{port}"
     head.terminate()
     head.communicate(timeout=60)
     shutil.rmtree(folder)
 
 
-def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
-    cluster: str, start_sweep: Start, tmp_path: Path
-):
+def test_killed_driver_and_lost_worker_leave_the_sweep_complete(cluster, start_sweep, tmp_path):
     words = ("--seeds", "0", "--engine", "ray", "--address", cluster)
     sweep = start_sweep(*words, results=tmp_path)
     wait_for(lambda: under_way(tmp_path) != {}, sweep)
@@ -75,9 +63,7 @@ def test_killed_driver_and_lost_worker_leave_the_sweep_complete(
     assert statuses(tmp_path) == ["finished"] * 3
 
 
-def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
     words = [*SETTING, "--results", str(tmp_path), "--seeds", "0", "--engine", "ray"]
     with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
