@@ -1,5 +1,6 @@
 """What every registered model promises, and what is Informer's own."""
 
+import inspect
 import itertools
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import MODELS, Forecast, Informer, InformerStack, LipReg
+from models import MODELS, Forecast, Informer, LipReg
 from models.decoder import DecoderLayer
 from models.embed import DataEmbedding
 from models.fast import Dropout, has_bf16_kernels
@@ -80,9 +81,6 @@ def test_any_time_embedding(name, embed, freq):
     for key, parameter in model.named_parameters():
         if parameter.requires_grad and not key.endswith(UNREACHED):
             assert parameter.grad.abs().max() > 1e-7, key
-    tables = {k for k in model.state_dict() if k.startswith("enc_embedding.temporal_embedding.")}
-    biases = name in ("informer", "informerstack")
-    assert len(tables) == (1 + biases if embed == "timeF" else 4 + (freq == "t"))
 
 
 @every_model
@@ -119,29 +117,6 @@ def test_the_same_numbers_twice_and_after_saving(name, tmp_path):
 
 
 @every_model
-def test_a_state_loads_into_the_same_model_only(name):
-    state = build(name).state_dict()
-    for other in MODELS:
-        if other != name:
-            with pytest.raises(RuntimeError, match="Error"):
-                build(other).load_state_dict(state, strict=True)
-
-
-@every_model
-def test_a_training_step_lowers_the_loss(name):
-    model, target = build(name), torch.ones(BATCH, 5, 1)
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    errors = []
-    for _ in range(40):
-        error = (model(*batch()).pred - target).square().mean()
-        adam.zero_grad()
-        error.backward()
-        adam.step()
-        errors.append(error.item())
-    assert errors[-1] < 0.7 * errors[0]
-
-
-@every_model
 @pytest.mark.skipif(not has_bf16_kernels(), reason="no bf16 kernels on this processor")
 def test_bf16_stays_close_to_fp32(name):
     forecasts, gradients = [], []
@@ -149,20 +124,17 @@ def test_bf16_stays_close_to_fp32(name):
     settings = {"attn": "full", "factor": 100, "d_model": 32, "d_ff": 64, "output_attention": True}
     for amp in ("off", "bf16"):
         model = build(name, amp=amp, **settings).train()
-        forecast = model(*batch())
-        loss(forecast).backward()
-        forecasts.append(forecast)
-        gradients.append({k: p.grad for k, p in model.named_parameters()})
+        forecasts.append(model(*batch()))
+        loss(forecasts[-1]).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
         assert all(v.dtype != torch.bfloat16 for v in model.state_dict().values())
     full, half = forecasts
     assert torch.equal(full.lip, half.lip)
-    assert half.pred.dtype == torch.float32
+    assert half.pred.dtype == gradients[1].dtype == torch.float32
     assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
     assert all(maps.dtype == torch.bfloat16 for maps in half.attns)
     torch.testing.assert_close(half.pred, full.pred, rtol=0, atol=0.03)
-    flat = [torch.cat([g.flatten() for g in group.values()]) for group in gradients]
-    assert flat[1].dtype == torch.float32
-    assert nn.functional.cosine_similarity(*flat, dim=0) > 0.999
+    assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
 
 
 @every_model
@@ -176,46 +148,40 @@ def test_double_precision(name):
 
 
 @every_model
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"activation": "elu"}, "unknown activation 'elu': choose one of gelu, relu"),
-        ({"amp": "fp16"}, "unknown amp 'fp16'"),
-        ({"embed": "timef"}, "unknown embed 'timef'"),
-        ({"embed": "fixed", "freq": "d"}, "embed fixed knows freq h and t"),
-        ({"lip_axis": "times"}, "unknown lip_axis 'times'"),
-        ({"lip_norm": "min"}, "unknown lip_norm 'min'"),
-        ({"d_model": 9, "n_heads": 3}, "d_model must be even"),
-        ({"n_heads": 3}, "d_model 8 is no multiple of n_heads 3"),
-        ({"dropout": 1.0}, "dropout must lie in"),
-        ({"attn": "probe"}, "unknown attn 'probe'"),
-        ({"moving_avg": 4}, "moving_avg must be odd and positive, got 4"),
-        ({"moving_avg": -1}, "moving_avg must be odd and positive"),
-    ],
-)
-def test_errors(name, settings, message):
-    if settings.keys() & set(MODELS[name].unused):
-        build(name, **settings)
+@pytest.mark.parametrize("setting", ["activation", "amp", "attn", "embed", "lip_axis", "lip_norm"])
+def test_unknown_names_are_refused(name, setting):
+    if setting in MODELS[name].unused:
+        build(name, **{setting: "else"})
         return
-    with pytest.raises(ValueError, match=message):
-        build(name, **settings)
+    with pytest.raises(ValueError, match=f"unknown {setting} 'else': choose one of "):
+        build(name, **{setting: "else"})
 
 
 def test_rows_name_their_own_settings():
     assert all(not row.defaults.keys() & row.presumed.keys() for row in MODELS.values())
-    autoformer = MODELS["autoformer"]
-    assert autoformer.defaults == {"seq_len": 96}
-    presumed = {"label_len": 48, "train_epochs": 10, "factor": 3, "moving_avg": 25}
-    assert presumed.items() <= autoformer.presumed.items()
     assert MODELS["informer"].defaults == MODELS["informer"].presumed == {}
+    both = {"label_len": 48, "e_layers": 2, "d_layers": 1, "train_epochs": 10, "patience": 3}
+    own = {"transformer": {}, "autoformer": {"factor": 3, "moving_avg": 25}}
+    for name, settings in own.items():
+        assert MODELS[name].defaults == {"seq_len": 96}
+        assert MODELS[name].presumed == both | settings
+
+
+def test_informer_takes_informer2020s_arguments():
+    names = "enc_in dec_in c_out seq_len label_len out_len factor d_model n_heads e_layers d_layers"
+    names += " d_ff dropout attn embed freq activation output_attention distil mix"
+    values = 5, 512, 8, 3, 2, 512, 0.0, "prob", "fixed", "h", "gelu", False, True, True
+    ours = list(inspect.signature(Informer).parameters.values())[:20]
+    assert [one.name for one in ours] == names.split()
+    assert tuple(one.default for one in ours[6:]) == values
+    assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in ours)
 
 
 @pytest.mark.parametrize("name", ["informer", "informerstack"])
-def test_switches_of_informer(name):
+def test_switches_of_informer_together(name):
     for attn, distil, mix in itertools.product(["prob", "full"], [True, False], [True, False]):
         model = build(name, attn=attn, distil=distil, mix=mix, dropout=0.1)
         loss(model(*batch())).backward()
-        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
         assert any("conv_layers" in key for key in model.state_dict()) == distil
         assert all(layer.self_attention.mix == mix for layer in model.decoder.layers)
 
@@ -228,32 +194,24 @@ def test_stack_joins_encoders_of_shorter_inputs():
     parts = [encoder(x[:, -(16 >> i) :])[0] for i, encoder in enumerate(stack.encoder.encoders)]
     assert torch.equal(joined, torch.cat(parts, dim=1))
     assert {k.split(".")[2] for k in stack.state_dict() if k[:8] == "encoder."} == {"0", "1", "2"}
-    with pytest.raises(ValueError, match="3 steps are too few for 3 encoders"):
-        stack.encoder(torch.zeros(1, 3, 8))
+    assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
+    with pytest.raises((ValueError, RuntimeError)):
+        stack.encoder(torch.zeros(1, 3, 8))  # nothing is left for the third
 
 
 @pytest.mark.parametrize("embed", ["fixed", "learned"])
 def test_calendar_tables(embed):
     sizes = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}
-    embedding = DataEmbedding(2, 8, embed=embed, freq="t", dropout=0.0).eval()
+    embedding = DataEmbedding(2, 8, embed=embed, freq="t", dropout=0.0, positions=False).eval()
     suffix = ".emb.weight" if embed == "fixed" else ".weight"
-    tables = {
-        name: dict(embedding.named_parameters())[f"temporal_embedding.{name}_embed{suffix}"]
-        for name in sizes
-    }
-    assert {name: len(table) for name, table in tables.items()} == sizes
-    assert all(table.requires_grad == (embed == "learned") for table in tables.values())
+    keys = [f"temporal_embedding.{name}_embed{suffix}" for name in sizes]
+    tables = [embedding.get_parameter(key) for key in keys]
+    assert [len(table) for table in tables] == list(sizes.values())
+    assert all(table.requires_grad == (embed == "learned") for table in tables)
     x, mark = torch.zeros(1, 2, 2), torch.tensor([[[12, 31, 6, 23, 3], [1, 1, 0, 0, 0]]])
-    h, _ = embedding(x, mark)
-    plain = embedding.value_embedding(x) + embedding.position_embedding(2)
-    expected = sum(table[mark[0, :, i]] for i, table in enumerate(tables.values()))
-    torch.testing.assert_close((h - plain)[0], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_positions_end_at_5000():
-    embedding = DataEmbedding(1, 4, embed="timeF", freq="h", dropout=0.0)
-    with pytest.raises(ValueError, match="5001 steps: the position table ends at 5000"):
-        embedding(torch.zeros(1, 5001, 1), torch.zeros(1, 5001, 4))
+    dated = embedding(x, mark)[0] - embedding.value_embedding(x)
+    expected = sum(table[mark[0, :, i]] for i, table in enumerate(tables))
+    torch.testing.assert_close(dated[0], expected, rtol=1e-4, atol=1e-5)
 
 
 DROPPED = {
@@ -294,11 +252,3 @@ def test_skipping_the_label_steps_changes_nothing(attn):
     whole = layer(x, memory, 11)
     torch.manual_seed(2)
     torch.testing.assert_close(layer(x, memory, 4), whole[:, -4:])
-
-
-def test_default_depths():
-    sizes = {k: v for k, v in SIZES.items() if k != "moving_avg"}
-    informer: Any = Informer(**sizes)
-    assert len(informer.encoder.attn_layers) == 3
-    stack: Any = InformerStack(**sizes)
-    assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
