@@ -1,7 +1,6 @@
 """What every registered model promises, and what is Informer's own."""
 
 import inspect
-import itertools
 from typing import Any
 
 import pytest
@@ -18,9 +17,16 @@ SIZES: dict[str, Any] = {"enc_in": 2, "dec_in": 2, "c_out": 1, "factor": 1, "mov
 SIZES |= {"seq_len": 16, "label_len": 6, "out_len": 5, "embed": "timeF", "freq": "h"}
 SIZES |= {"d_model": 8, "n_heads": 2, "d_layers": 2, "d_ff": 12}
 DEPTHS: dict[str, Any] = {"e_layers": 2, "s_layers": (3, 2, 1)}
-TIMES = [("timeF", "h"), ("timeF", "t"), ("fixed", "h"), ("fixed", "t"), ("learned", "t")]
-LENGTHS = [(16, 6, 5), (9, 5, 21), (11, 11, 2), (12, 0, 3)]  # input, label, forecast
-WIDTHS = [(1, 1), (3, 3), (3, 1)]  # S, M, MS
+USUAL = (16, 6, 5)
+CASES = [  # input, label and forecast steps; series in and out; time embedding
+    (USUAL, (3, 1), ("timeF", "h")),
+    (USUAL, (1, 1), ("timeF", "t")),
+    (USUAL, (3, 3), ("fixed", "t")),
+    (USUAL, (2, 1), ("learned", "t")),
+    ((9, 5, 21), (1, 1), ("timeF", "h")),
+    ((11, 11, 2), (3, 3), ("fixed", "h")),
+    ((12, 0, 3), (2, 1), ("learned", "h")),
+]
 # A query's softmax, batch norm or a mean over time removes again what these biases add.
 UNREACHED = ("key_projection.bias", "query_projection.bias", "downConv.bias", "norm2.bias")
 UNREACHED += ("layernorm.bias",)
@@ -33,7 +39,7 @@ def build(name="informer", **settings) -> Any:
     return MODELS[name](**SIZES | depth | settings)
 
 
-def batch(embed="timeF", freq="h", dtype=torch.float32, lengths=LENGTHS[0], width=2):
+def batch(embed="timeF", freq="h", dtype=torch.float32, lengths=USUAL, width=2):
     generator = torch.Generator().manual_seed(1)
 
     def part(length):
@@ -51,36 +57,29 @@ def loss(forecast: Forecast):
 
 
 @every_model
-@pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize(("width", "c_out"), WIDTHS)
-def test_any_width_and_length(name, lengths, width, c_out):
+@pytest.mark.parametrize(("lengths", "widths", "time"), CASES)
+def test_any_length_width_and_time_embedding(name, lengths, widths, time):
     sizes = dict(zip(("seq_len", "label_len", "out_len"), lengths, strict=True))
-    model = build(name, **sizes, enc_in=width, dec_in=width, c_out=c_out, dropout=0.1)
-    inputs = batch(lengths=lengths, width=width)
-    for training in (False, True):
+    sizes |= dict(zip(("enc_in", "dec_in", "c_out"), (widths[0], *widths), strict=True))
+    sizes |= dict(zip(("embed", "freq"), time, strict=True))
+    model = build(name, **sizes, output_attention=True, dropout=0.1)
+    inputs = batch(*time, lengths=lengths, width=widths[0])
+    for training in (True, False):
         forecast = model.train(training)(*inputs)
-        assert forecast.pred.shape == (BATCH, lengths[2], c_out)
+        assert forecast.pred.shape == (BATCH, lengths[2], widths[1])
         assert forecast.embedded.shape == (BATCH, lengths[0], 8)
-        assert forecast.lip.shape == () and forecast.attns is None
+        assert forecast.lip.shape == ()
         assert forecast.pred.dtype == forecast.lip.dtype == torch.float32
-    loss(forecast).backward()
-    for key, parameter in model.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
-
-
-@every_model
-@pytest.mark.parametrize(("embed", "freq"), TIMES)
-def test_any_time_embedding(name, embed, freq):
-    model = build(name, embed=embed, freq=freq, output_attention=True, dropout=0.1)
-    forecast = model.eval()(*batch(embed, freq))
     assert len(forecast.attns) == (6 if name == "informerstack" else 2)
     for maps in forecast.attns:
         assert maps.shape[0] == BATCH and maps.shape[2] == maps.shape[3]
         torch.testing.assert_close(maps.sum(3), torch.ones(maps.shape[:3]))
-    loss(model.train()(*batch(embed, freq))).backward()
+    loss(model.train()(*inputs)).backward()
     for key, parameter in model.named_parameters():
-        if parameter.requires_grad and not key.endswith(UNREACHED):
-            assert parameter.grad.abs().max() > 1e-7, key
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), key
+            if lengths == USUAL and not key.endswith(UNREACHED):
+                assert parameter.grad.abs().max() > 1e-7, key
 
 
 @every_model
@@ -95,6 +94,7 @@ def test_lip_is_of_the_encoder_embedding_after_dropout(name, axis, norm):
     h, lip = model.enc_embedding(*inputs[:2])
     assert (h == 0).any()
     assert torch.equal(h, forecast.embedded) and torch.equal(lip, forecast.lip)
+    assert forecast.attns is None
     assert torch.equal(lip, LipReg(h, transpose=axis == "feature", normalize=norm))
     assert model.dec_embedding(*inputs[2:])[1] is None
 
@@ -177,15 +177,6 @@ def test_informer_takes_informer2020s_arguments():
     assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in ours)
 
 
-@pytest.mark.parametrize("name", ["informer", "informerstack"])
-def test_switches_of_informer_together(name):
-    for attn, distil, mix in itertools.product(["prob", "full"], [True, False], [True, False]):
-        model = build(name, attn=attn, distil=distil, mix=mix, dropout=0.1)
-        loss(model(*batch())).backward()
-        assert any("conv_layers" in key for key in model.state_dict()) == distil
-        assert all(layer.self_attention.mix == mix for layer in model.decoder.layers)
-
-
 def test_stack_joins_encoders_of_shorter_inputs():
     stack = build("informerstack", attn="full").eval()
     x = torch.randn(BATCH, 16, 8)
@@ -214,21 +205,13 @@ def test_calendar_tables(embed):
     torch.testing.assert_close(dated[0], expected, rtol=1e-4, atol=1e-5)
 
 
+# The embeddings; attention (none inside ProbSparse), the activation and the feed-forward part; in
+# the decoder self-attention, the cross-attention's weights and sum, and again a feed-forward part.
+# Inside auto-correlation there is none, and Autoformer computes all the decoder's steps.
+EMBEDDED, ENCODER = [(16, 8), (11, 8)], [(16, 8), (16, 12), (16, 8)]
 DROPPED = {
-    "informer": [
-        (16, 8),  # encoder embedding
-        (11, 8),  # decoder embedding
-        (16, 8),  # attention, none inside ProbSparse
-        (16, 12),  # after the activation
-        (16, 8),  # feed-forward
-        (5, 8),  # masked self-attention
-        (2, 5, 16),  # weights of the cross-attention
-        (5, 8),  # cross-attention
-        (5, 12),
-        (5, 8),
-    ],
-    # Inside auto-correlation there is none, and all the decoder's steps are computed.
-    "autoformer": [(16, 8), (11, 8), (16, 8), (16, 12), (16, 8), *[(11, 8)] * 2, (11, 12), (11, 8)],
+    "informer": [*EMBEDDED, *ENCODER, (5, 8), (2, 5, 16), (5, 8), (5, 12), (5, 8)],
+    "autoformer": [*EMBEDDED, *ENCODER, (11, 8), (11, 8), (11, 12), (11, 8)],
 }
 
 
