@@ -175,7 +175,6 @@ class Autoformer(nn.Module):
         self.dec_embedding = embedding(dec_in)
         layer: dict[str, Any] = {"d_model": d_model, "d_ff": d_ff, "dropout": dropout}
         layer |= {"activation": activation, "bias": False}
-
         seasonal = partial(seasonal_part, window=moving_avg)
 
         def attention(maps: bool = False) -> AttentionLayer:

@@ -92,9 +92,7 @@ class EncoderStack(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Map [B, L, d_model] to the outputs joined along time, and the maps of all layers."""
-        outputs, maps = [], []
-        for i, encoder in enumerate(self.encoders):
-            y, attentions = encoder(x[:, x.shape[1] - x.shape[1] // 2**i :])
-            outputs.append(y)
-            maps += attentions
-        return torch.cat(outputs, dim=1), maps
+        length = x.shape[1]
+        outputs = [e(x[:, length - length // 2**i :]) for i, e in enumerate(self.encoders)]
+        maps = [one for _, of_encoder in outputs for one in of_encoder]
+        return torch.cat([y for y, _ in outputs], dim=1), maps

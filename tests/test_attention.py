@@ -85,11 +85,10 @@ def test_full_attention_equals_the_reference(masked):
     q, k, v = (heads(2, 2, 9, 4, seed=i) for i in range(3))
     every_query = torch.zeros(9, 1, dtype=torch.long)
     context, maps = reference(q, k, v, every_query, active=9, masked=masked)
-    ours, none = FullAttention(masked, dropout=0.5).eval()(q, k, v)
-    assert none is None
-    torch.testing.assert_close(ours, context)
-    ours, our_maps = FullAttention(masked, dropout=0.5, output_attention=True).eval()(q, k, v)
-    torch.testing.assert_close(ours, context)
+    for output_attention in (False, True):
+        ours, our_maps = FullAttention(masked, 0.5, output_attention).eval()(q, k, v)
+        torch.testing.assert_close(ours, context)
+        assert (our_maps is not None) == output_attention
     torch.testing.assert_close(our_maps, maps)
 
 
