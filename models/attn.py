@@ -72,7 +72,7 @@ class ProbAttention(nn.Module):
 class FullAttention(nn.Module):
     """Softmax attention with dropout on its weights; masked, a query sees no later key."""
 
-    def __init__(self, masked: bool, dropout: float = 0.1, output_attention: bool = False) -> None:
+    def __init__(self, masked: bool, dropout: float, output_attention: bool = False) -> None:
         super().__init__()
         self.masked, self.output_attention = masked, output_attention
         self.dropout = Dropout(dropout)
