@@ -11,27 +11,18 @@ from torch import nn
 
 from models.autoformer import Autoformer
 from models.lipreg import LipReg, lipschitz_constant
-from models.model import Forecast, Informer, InformerStack
-from models.transformer import Transformer
+from models.model import Forecast, Informer, InformerStack, Transformer
 
 
 @dataclass(frozen=True)
 class Model:
-    """One row: a model's class and the settings that are its own.
-
-    Attributes:
-        kind: makes the model from keywords.
-        depth: the setting that gives its e_layers.
-        unused: settings of other models.
-        defaults: settings as published, where they differ from Informer's.
-        presumed: the same, unpublished: from Autoformer's scripts of the time.
-    """
+    """One row: a model's class and the settings that are its own."""
 
     kind: Callable[..., nn.Module]
-    depth: str = "e_layers"
-    unused: tuple[str, ...] = ()
-    defaults: dict[str, Any] = field(default_factory=dict)
-    presumed: dict[str, Any] = field(default_factory=dict)
+    depth: str = "e_layers"  # the setting that gives its e_layers
+    unused: tuple[str, ...] = ()  # settings of other models
+    defaults: dict[str, Any] = field(default_factory=dict)  # published, other than Informer's
+    presumed: dict[str, Any] = field(default_factory=dict)  # from Autoformer's scripts of the time
 
     def __call__(self, **settings: Any) -> Any:
         """Make the model; settings of other models are left out."""

@@ -1,7 +1,7 @@
 """ProbSparse and full attention, and the projections around them.
 
 Shapes: B batch, L length, H heads, E = d_model / H. Both attentions map queries, keys and values
-[B, H, L, E] to a context of the queries' shape, and to attention maps where these are asked for.
+[B, H, L, E] to a context of the queries' shape and, with output_attention, to attention maps.
 """
 
 import math
@@ -19,17 +19,10 @@ BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of f
 def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     """Measure how far each query's scores stand out: largest sampled score - sum / L_K.
 
-    Informer counts O(L log L), since a query is scored against its U sampled keys only. Fetching
-    them, [B, H, L_Q, U, E], takes 4 to 12 times as long as scoring all keys in a dense product: so
-    all scores are computed, a few windows at a time, and the sampled ones picked.
-
-    Args:
-        q: queries [B, H, L_Q, E].
-        k: keys [B, H, L_K, E].
-        samples: key indices [L_Q, U].
-
-    Returns:
-        The measure M of ProbSparse attention, [B, H, L_Q], fp32.
+    From key indices [L_Q, U] it gives ProbSparse's measure M, [B, H, L_Q], fp32. Informer counts
+    O(L log L), since a query is scored against its U sampled keys only. Fetching them,
+    [B, H, L_Q, U, E], takes 4 to 12 times as long as scoring all keys in a dense product: so all
+    scores are computed, a few windows at a time, and the sampled ones picked.
     """
     windows = max(1, BLOCK // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
     blocks = []
@@ -43,17 +36,13 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
 class ProbAttention(nn.Module):
     """ProbSparse attention: softmax for the most selective queries, a plain mean for the rest.
 
-    Args:
-        masked: hide keys later than the query; needs as many queries as keys.
-        factor: c; min(c * ceil(ln L), L) keys are sampled and as many queries are active.
-        output_attention: return attention maps too.
+    min(factor * ceil(ln L), L) keys are sampled and as many queries are active. Masked, which
+    needs as many queries as keys, a query sees no later key, and the mean becomes a running sum.
     """
 
     def __init__(self, masked: bool, factor: int, output_attention: bool = False) -> None:
         super().__init__()
-        self.masked = masked
-        self.factor = factor
-        self.output_attention = output_attention
+        self.masked, self.factor, self.output_attention = masked, factor, output_attention
 
     def _count(self, length: int) -> int:
         return max(1, min(self.factor * math.ceil(math.log(length)), length))
@@ -81,22 +70,15 @@ class ProbAttention(nn.Module):
 
 
 class FullAttention(nn.Module):
-    """Softmax attention with dropout on its weights.
+    """Softmax attention with dropout on its weights; masked, a query sees no later key."""
 
-    Args:
-        masked: hide keys later than the query.
-        dropout: probability of dropping a weight.
-        output_attention: return attention maps too, as they are after dropout.
-    """
-
-    def __init__(self, masked: bool, dropout: float = 0.1, output_attention: bool = False) -> None:
+    def __init__(self, masked: bool, dropout: float, output_attention: bool = False) -> None:
         super().__init__()
-        self.masked = masked
-        self.output_attention = output_attention
+        self.masked, self.output_attention = masked, output_attention
         self.dropout = Dropout(dropout)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Attend."""
+        """Attend; maps are those after dropout."""
         visible = None
         if self.masked:
             visible = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
@@ -116,40 +98,24 @@ def _weights(q: Tensor, k: Tensor, visible: Tensor | None) -> Tensor:
 class AttentionLayer(nn.Module):
     """Query, key, value and output projections around an attention.
 
-    Args:
-        attention: ProbAttention or FullAttention.
-        d_model: channels.
-        n_heads: number of heads.
-        mix: read the context [B, H, L, E] as [B, L, d_model] without moving heads back.
-
-    Raises:
-        ValueError: d_model is no multiple of n_heads.
+    With mix, the context [B, H, L, E] is read as [B, L, d_model] without moving heads back.
     """
 
     def __init__(self, attention: nn.Module, d_model: int, n_heads: int, mix: bool = False) -> None:
         super().__init__()
-        if d_model % n_heads:
-            raise ValueError(f"d_model {d_model} is no multiple of n_heads {n_heads}")
         self.inner_attention = attention
         self.query_projection = Linear(d_model, d_model)
         self.key_projection = Linear(d_model, d_model)
         self.value_projection = Linear(d_model, d_model)
         self.out_projection = Linear(d_model, d_model)
-        self.n_heads = n_heads
-        self.mix = mix
+        self.n_heads, self.mix = n_heads, mix
 
     def forward(
         self, x: Tensor, memory: Tensor, last: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend from x to memory.
+        """Attend from x [B, L, d_model] to memory [B, L_K, d_model].
 
-        Args:
-            x: [B, L, d_model], where the queries come from.
-            memory: [B, L_K, d_model], where keys and values come from.
-            last: give the last steps only; None gives all.
-
-        Returns:
-            [B, last or L, d_model], and attention maps [B, H, L, L_K] or None.
+        Gives the last steps (all, by default), [B, last, d_model], and maps [B, H, L, L_K] or None.
         """
         q = self._heads(self.query_projection(x))
         k = self._heads(self.key_projection(memory))

@@ -5,6 +5,8 @@ Series Forecasting", NeurIPS 2021. State keys and shapes are those of its author
 """
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,17 +15,13 @@ from torch import Tensor, nn
 
 from models.attn import AttentionLayer
 from models.embed import DataEmbedding
-from models.encoder import Encoder, FeedForward
+from models.encoder import Encoder, EncoderLayer, FeedForward
 from models.fast import LayerNorm, Linear, TimeConv
 from models.model import Forecast, check_names
 
 
 def decompose(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Split [B, L, D] into its moving average over an odd window, ends repeated, and the rest.
-
-    Returns:
-        Seasonal part and trend, [B, L, D] each; their sum is x.
-    """
+    """Split [B, L, D] into the rest and its moving average over an odd window, ends repeated."""
     reach = (window - 1) // 2
     ends = x[:, :1].expand(-1, reach, -1), x[:, -1:].expand(-1, reach, -1)
     padded = torch.cat([ends[0], x, ends[1]], dim=1)  # [B, L + window - 1, D]
@@ -31,11 +29,15 @@ def decompose(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     return x - trend, trend
 
 
+def seasonal_part(x: Tensor, window: int) -> Tensor:
+    """Give what the moving average leaves of [B, L, D]."""
+    return decompose(x, window)[0]
+
+
 def correlate(q: Tensor, k: Tensor) -> Tensor:
     """Correlate [B, H, L, E] with [B, H, L, E] at every delay, averaged over heads and channels.
 
-    Returns:
-        [B, L], fp32: at delay d the mean of sum_t q_{t+d} k_t.
+    Gives [B, L], fp32: at delay d the mean of sum_t q_{t+d} k_t.
     """
     # The mean of spectra is the spectrum of the mean: one inverse transform is enough.
     spectra = [torch.fft.rfft(x.transpose(2, 3).float()) for x in (q, k)]  # [B, H, E, L // 2 + 1]
@@ -44,33 +46,22 @@ def correlate(q: Tensor, k: Tensor) -> Tensor:
 
 
 class AutoCorrelation(nn.Module):
-    """Average of the values at the delays at which queries and keys correlate best.
+    """Average of the values at the int(factor * ln L) delays at which queries and keys agree best.
 
-    Args:
-        factor: int(factor * ln L) delays are taken.
-        output_attention: return the averaging weights as attention maps too.
+    The weighted sum of rolled values is one product with a circulant matrix, the attention map: at
+    96 steps five times as fast as rolling the values delay by delay, and at 720 a third faster.
     """
 
     def __init__(self, factor: int, output_attention: bool = False) -> None:
         super().__init__()
-        self.factor = factor
-        self.output_attention = output_attention
+        self.factor, self.output_attention = factor, output_attention
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map [B, H, L, E] to the same shape; all heads share the delays.
+        """Map [B, H, L, E] to the same shape, and maps [B, 1, L, L], shared by all heads, or None.
 
-        The weighted sum of rolled values is one product with a circulant matrix: at 96 steps five
-        times as fast as rolling the values delay by delay, and at 720 a third faster.
-
-        Args:
-            q: queries [B, H, L, E].
-            k: keys [B, H, L_K, E], cut to L or filled up with zeros.
-            v: values, as the keys.
-
-        Returns:
-            [B, H, L, E], and maps [B, 1, L, L] or None.
+        Keys and values [B, H, L_K, E] are cut to L or filled up with zeros.
         """
-        length, heads = q.shape[2], q.shape[1]
+        heads, length = q.shape[1:3]
         k, v = (F.pad(x, (0, 0, 0, length - x.shape[2])) for x in (k, v))
         correlation = correlate(q, k)  # [B, L]
         count = max(1, min(int(self.factor * math.log(length)), length))
@@ -99,24 +90,6 @@ class SeasonalNorm(nn.Module):
         return x - x.mean(dim=1, keepdim=True)
 
 
-class EncoderLayer(FeedForward):
-    """Auto-correlation and feed-forward; of each sum the seasonal part goes on."""
-
-    def __init__(
-        self, attention: AttentionLayer, d_model: int, moving_avg: int, **feed_forward: Any
-    ) -> None:
-        super().__init__(d_model, bias=False, **feed_forward)
-        self.attention = attention
-        self.moving_avg = moving_avg
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Map [B, L, d_model] to the same shape, and maps or None."""
-        attended, maps = self.attention(x, x)
-        x, _ = decompose(x + self.dropout(attended), self.moving_avg)
-        x, _ = decompose(x + self.feed_forward(x), self.moving_avg)
-        return x, maps
-
-
 class DecoderLayer(FeedForward):
     """Self- and cross-auto-correlation and feed-forward; the three trends leave the layer."""
 
@@ -124,31 +97,29 @@ class DecoderLayer(FeedForward):
         self,
         self_attention: AttentionLayer,
         cross_attention: AttentionLayer,
-        d_model: int,
+        window: int,
         c_out: int,
-        moving_avg: int,
         **feed_forward: Any,
     ) -> None:
-        super().__init__(d_model, bias=False, **feed_forward)
-        self.self_attention = self_attention
-        self.cross_attention = cross_attention
-        self.projection = TimeConv(d_model, c_out, 3, bias=False)
-        self.moving_avg = moving_avg
+        super().__init__(**feed_forward)
+        self.self_attention, self.cross_attention = self_attention, cross_attention
+        self.projection = TimeConv(self.conv1.in_channels, c_out, 3, bias=False)
+        self.window = window
 
     def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B, L, d_model] to its seasonal part and the trend [B, L, c_out] taken from it."""
         attended, _ = self.self_attention(x, x)
-        x, trend1 = decompose(x + self.dropout(attended), self.moving_avg)
+        x, trend1 = decompose(x + self.dropout(attended), self.window)
         attended, _ = self.cross_attention(x, memory)
-        x, trend2 = decompose(x + self.dropout(attended), self.moving_avg)
-        x, trend3 = decompose(x + self.feed_forward(x), self.moving_avg)
+        x, trend2 = decompose(x + self.dropout(attended), self.window)
+        x, trend3 = decompose(x + self.feed_forward(x), self.window)
         return x, self.projection(trend1 + trend2 + trend3)
 
 
 class Decoder(nn.Module):
     """Decoder layers, which refine the trend, a final norm and the seasonal part's projection."""
 
-    def __init__(self, layers: list[DecoderLayer], d_model: int, c_out: int) -> None:
+    def __init__(self, layers: Sequence[DecoderLayer], d_model: int, c_out: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.norm = SeasonalNorm(d_model)
@@ -165,17 +136,12 @@ class Decoder(nn.Module):
 class Autoformer(nn.Module):
     """Autoformer, with the Lipschitz Regularizer on the encoder's embedding.
 
-    Args:
-        moving_avg: window of the decompositions, odd.
-        factor: int(factor * ln L) delays are averaged.
-        others: as for Informer, whose attn, distil and mix do not apply.
-
-    Raises:
-        ValueError: sizes that do not fit together, or an unknown name.
+    moving_avg is the window of the decompositions, odd; other arguments are Informer's.
     """
 
-    def __init__(  # noqa: PLR0917 - Informer's order
+    def __init__(
         self,
+        *,
         enc_in: int,
         dec_in: int,
         c_out: int,
@@ -199,36 +165,30 @@ class Autoformer(nn.Module):
         amp: str = "off",
     ) -> None:
         super().__init__()
-        names = {"embed": embed, "activation": activation, "amp": amp}
-        check_names(**names, lip_axis=lip_axis, lip_norm=lip_norm)
-        if moving_avg % 2 == 0 or moving_avg < 1:
-            raise ValueError(f"moving_avg must be odd and positive, got {moving_avg}")
+        check_names(embed=embed, activation=activation)
+        check_names(lip_axis=lip_axis, lip_norm=lip_norm, amp=amp)
         self.label_len, self.out_len, self.c_out = label_len, out_len, c_out
         self.moving_avg, self.output_attention, self.amp = moving_avg, output_attention, amp
-        time: dict[str, Any] = {"embed": embed, "freq": freq, "dropout": dropout}
-        time |= {"bias": False, "positions": False}
-        self.enc_embedding = DataEmbedding(
-            enc_in, d_model, lip_axis=lip_axis, lip_norm=lip_norm, **time
-        )
-        self.dec_embedding = DataEmbedding(dec_in, d_model, **time)
-        layer: dict[str, Any] = {"moving_avg": moving_avg, "d_ff": d_ff, "dropout": dropout}
-        layer["activation"] = activation
+        embedding = partial(DataEmbedding, d_model=d_model, embed=embed, freq=freq)
+        embedding = partial(embedding, dropout=dropout, bias=False, positions=False)
+        self.enc_embedding = embedding(enc_in, lip_axis=lip_axis, lip_norm=lip_norm)
+        self.dec_embedding = embedding(dec_in)
+        layer: dict[str, Any] = {"d_model": d_model, "d_ff": d_ff, "dropout": dropout}
+        layer |= {"activation": activation, "bias": False}
+        seasonal = partial(seasonal_part, window=moving_avg)
 
         def attention(maps: bool = False) -> AttentionLayer:
             return AttentionLayer(AutoCorrelation(factor, maps), d_model, n_heads)
 
-        self.encoder = Encoder(
-            [EncoderLayer(attention(output_attention), d_model, **layer) for _ in range(e_layers)],
-            SeasonalNorm(d_model),
-        )
-        self.decoder = Decoder(
-            [
-                DecoderLayer(attention(), attention(), d_model, c_out, **layer)
-                for _ in range(d_layers)
-            ],
-            d_model,
-            c_out,
-        )
+        def encoder_layer() -> EncoderLayer:
+            return EncoderLayer(attention(output_attention), seasonal, seasonal, **layer)
+
+        def decoder_layer() -> DecoderLayer:
+            return DecoderLayer(attention(), attention(), moving_avg, c_out, **layer)
+
+        encoder_layers = [encoder_layer() for _ in range(e_layers)]
+        self.encoder = Encoder(encoder_layers, SeasonalNorm(d_model))
+        self.decoder = Decoder([decoder_layer() for _ in range(d_layers)], d_model, c_out)
 
     def forward(
         self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor

@@ -1,10 +1,10 @@
 """Informer's decoder: one pass gives all forecast steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from models.attn import AttentionLayer
 from models.encoder import FeedForward
 from models.fast import LayerNorm
 
@@ -13,18 +13,11 @@ class DecoderLayer(FeedForward):
     """Masked self-attention, cross-attention and feed-forward, each added and normalised."""
 
     def __init__(
-        self,
-        self_attention: AttentionLayer,
-        cross_attention: AttentionLayer,
-        d_model: int,
-        **feed_forward: Any,
+        self, self_attention: nn.Module, cross_attention: nn.Module, d_model: int, **other: Any
     ) -> None:
-        super().__init__(d_model, **feed_forward)
-        self.self_attention = self_attention
-        self.cross_attention = cross_attention
-        self.norm1 = LayerNorm(d_model)
-        self.norm2 = LayerNorm(d_model)
-        self.norm3 = LayerNorm(d_model)
+        super().__init__(d_model, **other)
+        self.self_attention, self.cross_attention = self_attention, cross_attention
+        self.norm1, self.norm2, self.norm3 = (LayerNorm(d_model) for _ in range(3))
 
     def forward(self, x: Tensor, memory: Tensor, last: int) -> Tensor:
         """Map [B, L, d_model] to its last steps [B, last, d_model], given the encoder's output."""
@@ -38,7 +31,7 @@ class DecoderLayer(FeedForward):
 class Decoder(nn.Module):
     """Decoder layers and a final LayerNorm."""
 
-    def __init__(self, layers: list[DecoderLayer], d_model: int) -> None:
+    def __init__(self, layers: Sequence[DecoderLayer], d_model: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.norm = LayerNorm(d_model)

@@ -10,16 +10,12 @@ from models.fast import Dropout, Linear, TimeConv
 from models.lipreg import LipReg
 from utils.timefeatures import FEATURE_WIDTH, parse_freq
 
-MAX_LENGTH = 5000
+POSITIONS = 5000
 CALENDAR = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}  # column order
 
 
 def sinusoids(length: int, d_model: int) -> Tensor:
-    """Tabulate sine (even channels) and cosine (odd), wavelengths 2 pi to 10,000 * 2 pi.
-
-    Returns:
-        [length, d_model], fp32.
-    """
+    """Tabulate [length, d_model]: sine and cosine in turn, wavelengths 2 pi to 10,000 * 2 pi."""
     rates = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10000.0) / d_model))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -28,22 +24,6 @@ def sinusoids(length: int, d_model: int) -> Tensor:
 def named(**module: nn.Module) -> nn.Module:
     """Wrap a module under the name that it has in Informer2020's checkpoints."""
     return nn.Sequential(OrderedDict(module))
-
-
-class PositionalEmbedding(nn.Module):
-    """The fixed table of positions, part of the state as in Informer2020's checkpoints."""
-
-    pe: Tensor
-
-    def __init__(self, d_model: int) -> None:
-        super().__init__()
-        self.register_buffer("pe", sinusoids(MAX_LENGTH, d_model)[None])
-
-    def forward(self, length: int) -> Tensor:
-        """Give the first rows, [1, length, d_model]."""
-        if length > MAX_LENGTH:
-            raise ValueError(f"{length} steps: the position table ends at {MAX_LENGTH}")
-        return self.pe[:, :length]
 
 
 class CalendarEmbedding(nn.Module):
@@ -70,20 +50,10 @@ class DataEmbedding(nn.Module):
     """Value + position + time embedding with dropout, and the regularizer on the result.
 
     Args:
-        c_in: number of input series.
-        d_model: channels of the embedding, even.
-        embed: "timeF", "fixed" or "learned" time embedding.
-        freq: spacing of the time features, "h", "t", "15min", ...; fixed and learned know h and t.
-        dropout: probability, in [0, 1).
-        lip_axis: differences of LipReg along "time" (the definition) or "feature" (the released
-            experiment); None computes no regularizer.
-        lip_norm: normalisation of LipReg, "max", "range" or "none".
-        bias: the value convolution and the time features' layer add a bias.
+        embed: "timeF", or calendar tables, "fixed" or "learned", for a freq of "h" or "t".
+        lip_axis: "time" (the definition), "feature" (the released experiment), or None: no LipReg.
         positions: add the table of positions, which is part of the state either way.
-
-    Raises:
-        ValueError: an odd d_model, or a freq that the calendar tables do not know.
-        UserError: an unknown freq.
+        others: sizes, LipReg's normalisation, and a bias in convolution and linear layer.
     """
 
     def __init__(
@@ -91,24 +61,21 @@ class DataEmbedding(nn.Module):
         c_in: int,
         d_model: int,
         *,
-        embed: str = "fixed",
-        freq: str = "h",
-        dropout: float = 0.1,
+        embed: str,
+        freq: str,
+        dropout: float,
         lip_axis: str | None = None,
         lip_norm: str = "max",
         bias: bool = True,
         positions: bool = True,
     ) -> None:
         super().__init__()
-        freq = parse_freq(freq)
-        if embed != "timeF" and freq not in ("h", "t"):
-            raise ValueError(f"embed {embed} knows freq h and t, not {freq!r}: choose timeF")
-        if d_model % 2:
-            raise ValueError(f"d_model must be even for sine and cosine pairs, got {d_model}")
         convolution = TimeConv(c_in, d_model, 3, bias=bias)
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="leaky_relu")
         self.value_embedding = named(tokenConv=convolution)
-        self.position_embedding = PositionalEmbedding(d_model)
+        self.position_embedding = nn.Module()
+        self.position_embedding.register_buffer("pe", sinusoids(POSITIONS, d_model)[None])
+        freq = parse_freq(freq)
         self.temporal_embedding = (
             named(embed=Linear(FEATURE_WIDTH[freq], d_model, bias=bias))
             if embed == "timeF"
@@ -118,18 +85,13 @@ class DataEmbedding(nn.Module):
         self.lip_axis, self.lip_norm, self.positions = lip_axis, lip_norm, positions
 
     def forward(self, x: Tensor, x_mark: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed a batch of windows.
+        """Embed values [B, L, c_in] and time features [B, L, T].
 
-        Args:
-            x: scaled values [B, L, c_in].
-            x_mark: time features [B, L, T].
-
-        Returns:
-            h [B, L, d_model] after dropout, and LipReg(h), a scalar (None without lip_axis).
+        Gives h [B, L, d_model] after dropout, and LipReg(h), a scalar (None without lip_axis).
         """
         h = self.value_embedding(x) + self.temporal_embedding(x_mark)
         if self.positions:
-            h = h + self.position_embedding(x.shape[1])
+            h = h + self.get_buffer("position_embedding.pe")[:, : x.shape[1]]
         h = self.dropout(h)
         if self.lip_axis is None:
             return h, None

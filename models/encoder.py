@@ -1,26 +1,19 @@
-"""Informer's encoder: attention layers with distilling between them."""
+"""Encoders: attention layers, with distilling between them in Informer's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attn import AttentionLayer
-from models.fast import Dropout, LayerNorm, TimeConv, max_pool, piecewise
+from models.fast import Dropout, TimeConv, max_pool, piecewise
+
+Norm = Callable[[Tensor], Tensor]
 
 
 class FeedForward(nn.Module):
-    """What encoder and decoder layers share: two pointwise convolutions after the attention.
-
-    Args:
-        d_model: channels.
-        d_ff: channels between the two convolutions.
-        dropout: probability, in [0, 1).
-        activation: "gelu" (exact) or "relu".
-        bias: the convolutions add a bias.
-    """
+    """What encoder and decoder layers share: two pointwise convolutions after the attention."""
 
     def __init__(
         self, d_model: int, d_ff: int, dropout: float, activation: str, bias: bool = True
@@ -29,7 +22,7 @@ class FeedForward(nn.Module):
         self.conv1 = TimeConv(d_model, d_ff, 1, bias=bias)
         self.conv2 = TimeConv(d_ff, d_model, 1, bias=bias)
         self.dropout = Dropout(dropout)
-        self.activation = {"gelu": F.gelu, "relu": F.relu}[activation]
+        self.activation = {"gelu": F.gelu, "relu": F.relu}[activation]  # the exact gelu
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Map [B, L, d_model] through d_ff channels and back."""
@@ -40,13 +33,11 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(FeedForward):
-    """Self-attention and feed-forward (d_ff, dropout, activation), each added and normalised."""
+    """Self-attention and feed-forward, each added and normalised."""
 
-    def __init__(self, attention: AttentionLayer, d_model: int, **feed_forward: Any) -> None:
-        super().__init__(d_model, **feed_forward)
-        self.attention = attention
-        self.norm1 = LayerNorm(d_model)
-        self.norm2 = LayerNorm(d_model)
+    def __init__(self, attention: nn.Module, norm1: Norm, norm2: Norm, **feed_forward: Any) -> None:
+        super().__init__(**feed_forward)
+        self.attention, self.norm1, self.norm2 = attention, norm1, norm2
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Map [B, L, d_model] to the same shape, and attention maps or None."""
@@ -71,7 +62,7 @@ class ConvLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Attention layers, each but the last followed by its distilling layer, and a final norm."""
+    """Layers, the first of them each followed by its distilling layer, and a final norm."""
 
     def __init__(
         self, layers: Sequence[nn.Module], norm: nn.Module, distilling: Sequence[ConvLayer] = ()
@@ -95,17 +86,13 @@ class Encoder(nn.Module):
 class EncoderStack(nn.Module):
     """InformerStack's encoders: the i-th, from 0, reads the last L // 2^i steps."""
 
-    def __init__(self, encoders: list[Encoder]) -> None:
+    def __init__(self, encoders: Sequence[Encoder]) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Map [B, L, d_model] to the outputs joined along time, and the maps of all layers."""
-        if x.shape[1] >> (len(self.encoders) - 1) == 0:
-            raise ValueError(f"{x.shape[1]} steps are too few for {len(self.encoders)} encoders")
-        outputs, maps = [], []
-        for i, encoder in enumerate(self.encoders):
-            y, attentions = encoder(x[:, -(x.shape[1] // 2**i) :])
-            outputs.append(y)
-            maps.extend(attentions)
-        return torch.cat(outputs, dim=1), maps
+        length = x.shape[1]
+        outputs = [e(x[:, length - length // 2**i :]) for i, e in enumerate(self.encoders)]
+        maps = [one for _, of_encoder in outputs for one in of_encoder]
+        return torch.cat([y for y, _ in outputs], dim=1), maps

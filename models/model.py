@@ -1,6 +1,7 @@
-"""Informer and InformerStack, with the Lipschitz Regularizer on the encoder's embedding."""
+"""Informer and its relatives, with the Lipschitz Regularizer on the encoder's embedding."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,57 +25,26 @@ NAMES = {
 
 
 class Forecast(NamedTuple):
-    """What every model's forward pass gives.
+    """What every model's forward pass gives."""
 
-    Attributes:
-        pred: forecast of the scaled series [B, out_len, c_out], fp32.
-        lip: LipReg of the encoder's embedding, an fp32 scalar.
-        attns: maps [B, H, L, L] of each encoder layer, or None unless output_attention.
-        embedded: the encoder's embedded input [B, seq_len, d_model] after dropout.
-    """
-
-    pred: Tensor
-    lip: Tensor
-    attns: list[Tensor] | None
-    embedded: Tensor
+    pred: Tensor  # of the scaled series [B, out_len, c_out], fp32
+    lip: Tensor  # LipReg of the encoder's embedding, an fp32 scalar
+    attns: list[Tensor] | None  # maps [B, H, L, L] of each encoder layer, with output_attention
+    embedded: Tensor  # the encoder's embedded input [B, seq_len, d_model] after dropout
 
 
 def check_names(**chosen: str) -> None:
-    """Check settings that are one of a few names.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """Raise a ValueError if a setting is none of its NAMES."""
     for setting, name in chosen.items():
         if name not in NAMES[setting]:
-            known = ", ".join(NAMES[setting])
-            raise ValueError(f"unknown {setting} {name!r}: choose one of {known}")
+            raise ValueError(f"unknown {setting} {name!r}: choose one of {NAMES[setting]}")
 
 
 class Informer(nn.Module):
-    """Informer (Zhou et al., AAAI 2021). State keys and shapes are those of Informer2020.
+    """Informer (Zhou et al., AAAI 2021); arguments, state keys and shapes are Informer2020's.
 
-    Args:
-        enc_in, dec_in, c_out: number of series read by encoder and decoder, and forecast.
-        seq_len, label_len: input steps, and observed ones at the decoder's start; for the record.
-        out_len: forecast steps.
-        factor: ProbSparse sampling factor c.
-        d_model, d_ff, n_heads: channels, those inside the feed-forward part, and attention heads.
-        e_layers, d_layers: number of encoder and decoder layers.
-        dropout: probability, in [0, 1).
-        attn: self-attention, "prob" or "full".
-        embed, freq: time embedding ("timeF", "fixed", "learned"), and spacing of its features.
-        activation: "gelu" or "relu".
-        output_attention: return the encoder's attention maps.
-        distil: halve the length between encoder layers.
-        mix: the decoder's self-attention mixes heads and steps.
-        lip_axis, lip_norm: LipReg's axis ("time", "feature") and normalisation ("max", "range",
-            "none").
-        amp: "bf16" runs encoder and decoder in bfloat16 on fp32 weights; "off" all in fp32.
-        embed_bias: the embeddings' layers add a bias.
-
-    Raises:
-        ValueError: sizes that do not fit together, or an unknown name.
+    lip_axis and lip_norm are LipReg's. With amp "bf16" encoder and decoder compute in bfloat16 on
+    fp32 weights. The order in which layers are made decides which weights a seed gives.
     """
 
     def __init__(  # noqa: PLR0917 - Informer2020's order
@@ -106,29 +76,32 @@ class Informer(nn.Module):
         embed_bias: bool = True,
     ) -> None:
         super().__init__()
-        check_names(attn=attn, embed=embed, activation=activation, amp=amp)
-        check_names(lip_axis=lip_axis, lip_norm=lip_norm)
+        check_names(attn=attn, embed=embed, activation=activation)
+        check_names(lip_axis=lip_axis, lip_norm=lip_norm, amp=amp)
         self.out_len, self.output_attention, self.amp = out_len, output_attention, amp
-        time: dict[str, Any] = {"embed": embed, "freq": freq, "dropout": dropout}
-        time["bias"] = embed_bias
-        lip: dict[str, Any] = {"lip_axis": lip_axis, "lip_norm": lip_norm}
-        self.enc_embedding = DataEmbedding(enc_in, d_model, **time, **lip)
-        self.dec_embedding = DataEmbedding(dec_in, d_model, **time)
-        layer: dict[str, Any] = {"d_ff": d_ff, "dropout": dropout, "activation": activation}
+        embedding = partial(
+            DataEmbedding, d_model=d_model, embed=embed, freq=freq, dropout=dropout, bias=embed_bias
+        )
+        self.enc_embedding = embedding(enc_in, lip_axis=lip_axis, lip_norm=lip_norm)
+        self.dec_embedding = embedding(dec_in)
+        layer: dict[str, Any] = {"d_model": d_model, "d_ff": d_ff, "dropout": dropout}
+        layer["activation"] = activation
 
-        def self_attention(masked: bool, maps: bool, mix: bool) -> AttentionLayer:
+        def self_attention(masked: bool, maps: bool = False, mix: bool = False) -> AttentionLayer:
             prob, full = ProbAttention(masked, factor, maps), FullAttention(masked, dropout, maps)
             return AttentionLayer(prob if attn == "prob" else full, d_model, n_heads, mix)
 
         def encoder(depth: int) -> Encoder:
-            attentions = [self_attention(False, output_attention, False) for _ in range(depth)]
-            layers = [EncoderLayer(attention, d_model, **layer) for attention in attentions]
+            attentions = [self_attention(False, output_attention) for _ in range(depth)]
+            layers = [
+                EncoderLayer(a, LayerNorm(d_model), LayerNorm(d_model), **layer) for a in attentions
+            ]
             distilling = [ConvLayer(d_model) for _ in range(depth - 1 if distil else 0)]
             return Encoder(layers, LayerNorm(d_model), distilling)
 
         def decoder_layer() -> DecoderLayer:
             cross_attention = AttentionLayer(FullAttention(False, dropout), d_model, n_heads)
-            return DecoderLayer(self_attention(True, False, mix), cross_attention, d_model, **layer)
+            return DecoderLayer(self_attention(True, mix=mix), cross_attention, **layer)
 
         stack = not isinstance(e_layers, int)
         self.encoder = EncoderStack(list(map(encoder, e_layers))) if stack else encoder(e_layers)
@@ -138,16 +111,9 @@ class Informer(nn.Module):
     def forward(
         self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor
     ) -> Forecast:
-        """Forecast a batch of windows.
+        """Forecast from scaled values [B, L, C] and their time features [B, L, T].
 
-        Args:
-            x_enc: scaled input [B, seq_len, enc_in].
-            x_mark_enc: its time features [B, seq_len, T].
-            x_dec: last label_len observed steps, then padding [B, label_len + out_len, dec_in].
-            x_mark_dec: their time features [B, label_len + out_len, T].
-
-        Returns:
-            Forecast of out_len steps.
+        The encoder's L is seq_len; the decoder's are label_len observed steps and out_len padded.
         """
         h_enc, lip = self.enc_embedding(x_enc, x_mark_enc)
         h_dec, _ = self.dec_embedding(x_dec, x_mark_dec)
@@ -162,12 +128,24 @@ class Informer(nn.Module):
         return self.projection(h)
 
 
-class InformerStack(Informer):
-    """Informer with several encoders; takes Informer's arguments, e_layers by keyword.
+class Transformer(Informer):
+    """The Transformer that Autoformer's authors compare with, and its repository's state keys.
 
-    Args:
-        e_layers: depth of each encoder; the i-th, from 0, reads the last seq_len // 2^i steps.
+    Full attention everywhere, no distilling, no mix, and embeddings without bias.
     """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings, attn="full", distil=False, mix=False, embed_bias=False)
+        self.decoder.add_module("projection", self.projection)  # its place in that repository
+        del self.projection
+
+    def project(self, h: Tensor) -> Tensor:
+        """Do as Informer does."""
+        return self.decoder.get_submodule("projection")(h)
+
+
+class InformerStack(Informer):
+    """Informer with several encoders, of which the i-th, from 0, has depth e_layers[i]."""
 
     def __init__(self, *args: Any, e_layers: Sequence[int] = (3, 2, 1), **kwargs: Any) -> None:
         super().__init__(*args, e_layers=tuple(e_layers), **kwargs)

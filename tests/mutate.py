@@ -3,20 +3,18 @@
 mutmut makes the mutants. Its own runner leaves out decorated functions and the tables of a module,
 and four fifths of what it makes are changed texts and Nones. Here the libraries are imported once,
 and each mutant is a fork of that process, in which pytest runs the tests of its file up to the
-first failure. docs/testing.md has the results.
+first failure.
 """
 
 import collections
 import importlib
 import os
 import resource
-import shlex
 import sys
-import time
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import hypothesis
 import libcst as cst
@@ -25,38 +23,23 @@ from libcst.metadata import MetadataWrapper
 from mutmut.mutation import mutators
 
 PRELOAD = "torch numpy pandas scipy.stats matplotlib.pyplot tqdm filelock tabulate jinja2 pooch"
-MODELS = "tests/test_lipreg.py tests/test_attention.py tests/test_fast.py tests/test_models.py"
-MODELS += " tests/test_golden.py tests/test_autoformer.py"
-SIGNS = "tests/test_signs.py tests/test_tables.py"
-TRAINING = (
-    "tests/test_settings.py tests/test_experiment.py tests/test_sign.py tests/test_hostile.py"
-)
-TRAINING += " -k 'not script'"
-TESTS = {
-    **{f"models/{name}.py": MODELS for name in ("lipreg", "attn", "fast", "embed", "encoder")},
-    **{f"models/{name}.py": MODELS for name in ("decoder", "model", "transformer", "autoformer")},
-    "exp/exp_informer.py": TRAINING,
-    "exp/state.py": TRAINING,
-    "data/data_loader.py": "tests/test_data.py",
-    "data/scaler.py": "tests/test_data.py",
-    "utils/metrics.py": "tests/test_metrics.py",
-    "utils/stats.py": "tests/test_stats.py",
-    "paper/runs.py": SIGNS,
-    "paper/pairs.py": SIGNS,
-    "paper/signs.py": SIGNS,
+AREAS = {  # which tests/test_*.py run on the mutants of which files
+    "golden lipreg attention autoformer models fast": "models/*.py",
+    "settings experiment sign hostile": "exp/exp_informer.py exp/state.py",
+    "data": "data/data_loader.py data/scaler.py",
+    "metrics": "utils/metrics.py",
+    "stats": "utils/stats.py",
+    "signs tables": "paper/runs.py paper/pairs.py paper/signs.py",
 }
-UNSEEN = ("strict", "device", "non_blocking", "pin_memory")
-JOBS = len(os.sched_getaffinity(0))
-
-
-class Mutant(NamedTuple):
-    """One change of one file."""
-
-    path: str
-    line: int
-    before: str
-    after: str
-    code: str
+TESTS = {
+    str(path): [f"tests/test_{area}.py" for area in areas.split()]
+    for areas, files in AREAS.items()
+    for pattern in files.split()
+    for path in sorted(Path().glob(pattern))
+}
+UNSEEN = ("strict", "device", "non_blocking", "pin_memory")  # do nothing on a processor
+OPTIONS = ["-x", "-n0", "-pno:cacheprovider", "-otmp_path_retention_policy=none", "-knot script"]
+OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning"]  # of what is imported before
 
 
 def other_number(node: cst.BaseNumber) -> Iterator[cst.BaseNumber]:
@@ -68,7 +51,7 @@ def other_number(node: cst.BaseNumber) -> Iterator[cst.BaseNumber]:
 
 
 def without_keyword(node: cst.Call) -> Iterator[cst.Call]:
-    """Leave out each keyword argument of a call, but for those that do nothing on a processor."""
+    """Leave out each keyword argument of a call."""
     for i, argument in enumerate(node.args):
         if argument.keyword and argument.keyword.value not in UNSEEN:
             yield node.with_changes(args=[*node.args[:i], *node.args[i + 1 :]])
@@ -102,50 +85,37 @@ class Collector(cst.CSTVisitor):
         return True
 
 
-def mutants_of(path: str) -> Iterator[Mutant]:
-    """Make the mutants of a file."""
-    source = Path(path).read_text()
+def mutants_of(source: str) -> Iterator[tuple[str, str]]:
+    """Make the mutants of a file: the first line that differs, before and after, and all lines."""
     module = MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True).module
     collector = Collector()
     module.visit(collector)
     for node, other in collector.found:
         code = module.deep_replace(node, other).code  # type: ignore[attr-defined]
-        pairs = enumerate(zip(source.splitlines(), code.splitlines(), strict=False), 1)
-        line, (before, after) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-        yield Mutant(path, line, before.strip(), after.strip(), code)
+        lines = enumerate(zip(source.splitlines(), code.splitlines(), strict=False), 1)
+        i, (old, new) = next(line for line in lines if line[1][0] != line[1][1])
+        yield f"{i}: {old.strip()}  ->  {new.strip()}", code
 
 
-def start(mutant: Mutant, seconds: int) -> int:
-    """Fork a process that imports a file as it is mutated and runs its tests.
-
-    Args:
-        mutant: what to import in the place of the file.
-        seconds: processor time after which the process is ended.
-
-    Returns:
-        The process, whose exit code is pytest's.
-    """
+def start(path: str, code: str, seconds: int) -> int:
+    """Fork a process that runs a file's tests on other code, for some seconds of processor time."""
     if pid := os.fork():
         return pid
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
-    get_code, target = SourceFileLoader.get_code, str(Path(mutant.path).resolve())
+    get_code, target = SourceFileLoader.get_code, str(Path(path).resolve())
 
     def get_mutated(loader: SourceFileLoader, name: str) -> Any:
-        if loader.path == target:
-            return compile(mutant.code, target, "exec")
-        return get_code(loader, name)
+        return compile(code, target, "exec") if loader.path == target else get_code(loader, name)
 
     SourceFileLoader.get_code = get_mutated  # type: ignore[method-assign]
-    options = "-x -n 0 -p no:cacheprovider -o tmp_path_retention_policy=none"
-    options += " -W ignore::pytest.PytestAssertRewriteWarning"  # of what is imported before
-    code = 70
+    status = 70
     try:
-        code = int(pytest.main([*options.split(), *shlex.split(TESTS[mutant.path])]))
+        status = int(pytest.main([*OPTIONS, *TESTS[path]]))
     finally:
-        os._exit(code)
+        os._exit(status)
 
 
 def judge(status: int) -> str:
@@ -156,29 +126,26 @@ def judge(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "error")
 
 
-def run(path: str) -> collections.Counter[str]:
-    """Run all mutants of a file, print those that survive, and count the outcomes."""
-    begun = os.times().children_user
-    _, status = os.waitpid(start(Mutant(path, 0, "", "", Path(path).read_text()), 600), 0)
+def run(path: str) -> None:
+    """Run all mutants of a file; print those that survive, and how many ended how."""
+    begun, source = os.times().children_user, Path(path).read_text()
+    _, status = os.waitpid(start(path, source, 600), 0)
     if judge(status) != "survived":
         sys.exit(f"{path}: its tests fail as it is ({judge(status)})")
-    seconds = os.times().children_user - begun
+    seconds = round(3 * (os.times().children_user - begun) + 10)
     counts: collections.Counter[str] = collections.Counter()
-    waiting, running = list(mutants_of(path)), {}
+    waiting, running = list(mutants_of(source)), {}
     while waiting or running:
-        while waiting and len(running) < JOBS:
-            mutant = waiting.pop(0)
-            running[start(mutant, round(3 * seconds + 10))] = mutant
+        while waiting and len(running) < len(os.sched_getaffinity(0)):
+            change, code = waiting.pop(0)
+            running[start(path, code, seconds)] = change
         pid, status = os.wait()
-        mutant, outcome = running.pop(pid), judge(status)
+        change, outcome = running.pop(pid), judge(status)
         counts[outcome] += 1
         if outcome != "killed":
-            print(
-                f"  {outcome} {path}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True
-            )
-    total, killed = counts.total(), counts["killed"] + counts["timeout"]
-    print(f"{path}: {killed} of {total} killed ({killed / total:.0%}), {dict(counts)}", flush=True)
-    return counts
+            print(f"  {outcome} {path}:{change}", flush=True)
+    killed = counts["killed"] + counts["timeout"]
+    print(f"{path}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
 
 
 if __name__ == "__main__":
@@ -187,9 +154,5 @@ if __name__ == "__main__":
         importlib.import_module(library)
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
-    begun = time.monotonic()
-    everything: collections.Counter[str] = collections.Counter()
     for file in sys.argv[1:] or TESTS:
-        everything += run(file)
-    killed = everything["killed"] + everything["timeout"]
-    print(f"{killed} of {everything.total()} killed, {(time.monotonic() - begun) / 60:.0f} minutes")
+        run(file)

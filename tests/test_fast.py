@@ -15,34 +15,31 @@ from tests.runs import ROOT
 ULP = 2**-8  # half the spacing of bf16 numbers, relative
 
 
-def circular(kernel):
-    """Torch's own convolution, as a function of [B, L, C] like ours."""
-    theirs = nn.Conv1d(8, 6, kernel, padding=kernel // 2, padding_mode="circular")
-    return theirs, lambda x: theirs(x.transpose(1, 2)).transpose(1, 2)
+def torchs(kernel):
+    return nn.Conv1d(8, 6, kernel, padding=kernel // 2, padding_mode="circular")
 
 
-LINEAR, NORM = nn.Linear(8, 6), nn.LayerNorm(8)
 LAYERS = {
-    "linear": (Linear(8, 6), LINEAR, LINEAR),
-    "kernel 1": (TimeConv(8, 6, 1), *circular(1)),
-    "kernel 3": (TimeConv(8, 6, 3), *circular(3)),
-    "norm": (LayerNorm(8), NORM, NORM),
+    "linear": (Linear(8, 6), nn.Linear(8, 6)),
+    "kernel 1": (TimeConv(8, 6, 1), torchs(1)),
+    "kernel 3": (TimeConv(8, 6, 3), torchs(3)),
+    "norm": (LayerNorm(8), nn.LayerNorm(8)),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_torchs(name):
-    ours, theirs, call = LAYERS[name]
+    ours, theirs = LAYERS[name]
     theirs.load_state_dict({k: torch.randn_like(v) for k, v in theirs.state_dict().items()})
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(3, 9, 8, requires_grad=True)
     for length in (9, 1):
-        outcomes = [(ours(x[:, :length]), ours), (call(x[:, :length]), theirs)]
-        gradients = [
-            [y, *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])]
-            for y, module in outcomes
+        x = torch.randn(3, length, 8, requires_grad=True)
+        pairs = (ours, ours(x)), (theirs, theirs(x.mT).mT if "kernel" in name else theirs(x))
+        results = [
+            [y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
+            for layer, y in pairs
         ]
-        for one, other in zip(*gradients, strict=True):
+        for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
@@ -86,19 +83,16 @@ def test_freed_memory_is_kept():
     code = """if True:
         import resource, torch
         from models.fast import keep_freed_memory
-        def faults():
+        for prepare in (lambda: 0, keep_freed_memory, lambda: 0):
+            prepare()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(20):
                 torch.ones(2**24)  # 64 MB, 16,384 pages
-            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        print(faults())
-        keep_freed_memory()
-        faults()  # the heap grows once
-        print(faults())
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     """
     words = [sys.executable, "-c", code]
     answer = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    before, after = map(int, answer.split())
+    before, _, after = map(int, answer.split())  # in between the heap grows, once
     assert after < 0.1 * before
 
 
@@ -106,22 +100,23 @@ def test_the_mask_is_the_results_versions():
     torch.manual_seed(0)
     kept = Dropout(0.5)(torch.ones(2, 5)).flatten() != 0
     assert kept.int().tolist() == [1, 0, 0, 1, 0, 0, 0, 0, 1, 0]
-    torch.manual_seed(0)
-    assert torch.equal(Dropout(0.5)(torch.ones(10)) != 0, kept)
     assert not torch.equal(Dropout(0.5)(torch.ones(10)) != 0, kept)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
-def test_rate_and_scale(p, dtype):
+def test_rate_scale_and_gradient(p, dtype):
     torch.manual_seed(0)
-    y = Dropout(p)(torch.ones(1001, 999, dtype=dtype))  # an odd number of elements
+    x = torch.ones(1001, 999, dtype=dtype, requires_grad=True)  # an odd number of elements
+    y = Dropout(p)(x)
     assert y.dtype == dtype
-    deviation = (p * (1 - p) / y.numel()) ** 0.5
-    assert abs((y == 0).double().mean().item() - p) < 5 * deviation
+    rate = (y == 0).double().mean().item()
+    assert abs(rate - p) < 5 * (p * (1 - p) / y.numel()) ** 0.5
     (kept,) = y[y != 0].unique().tolist()
     expected = 2**16 / (2**16 - round(p * 2**16))
     assert kept == pytest.approx(expected, rel=2e-7 if dtype == torch.float32 else 2**-8)
+    y.sum().backward()
+    assert x.grad is not None and torch.equal(x.grad, y)
 
 
 def test_each_quarter_of_a_draw_is_fair():
@@ -129,31 +124,17 @@ def test_each_quarter_of_a_draw_is_fair():
     y = Dropout(0.3)(torch.ones(400_000)).view(-1, 4)
     dropped = (y == 0).double()
     assert dropped.mean(0).tolist() == pytest.approx([0.3] * 4, abs=0.01)
-    pairs = torch.corrcoef(dropped.T)
-    assert (pairs - torch.eye(4, dtype=torch.float64)).abs().max() < 0.01
+    assert (torch.corrcoef(dropped.T) - torch.eye(4)).abs().max() < 0.01
 
 
-def test_gradient_is_the_mask():
-    x = torch.randn(33, 7, requires_grad=True)
-    y = Dropout(0.4)(x)
-    y.sum().backward()
-    assert x.grad is not None
-    torch.testing.assert_close(x.grad * x.detach(), y.detach())
-
-
-@pytest.mark.parametrize("module", [Dropout(0.0), Dropout(0.5).eval()])
-def test_identity_draws_nothing(module):
-    before = torch.get_rng_state()
-    x = torch.ones(5)
-    assert module(x) is x
+def test_identity_draws_nothing():
+    before, x = torch.get_rng_state(), torch.ones(5)
+    assert Dropout(0.0)(x) is Dropout(0.5).eval()(x) is x
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("p", [-0.1, 1.0, float("nan")])
-def test_errors(p):
-    with pytest.raises(ValueError, match="dropout must lie in"):
-        Dropout(p)
-
-
-def test_almost_one_keeps_something_finite():
+def test_limits():
+    for p in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="dropout must lie in"):
+            Dropout(p)
     assert torch.isfinite(Dropout(0.9999999)(torch.ones(1000))).all()
