@@ -34,8 +34,8 @@ def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
     ended["mse"] = ended["mse"].where(ended["outcome"] == "ok", math.inf)
     ended = ended[["c", "mse", "run", "started", *UNLIKE]]
     one, other = (ended.loc[ended["c"] == c] for c in (first, second))
-    sides = ("_first", "_second")
-    pairs = one.merge(other, left_index=True, right_index=True, suffixes=sides).sort_index()
+    suffixes = ("_first", "_second")
+    pairs = one.merge(other, left_index=True, right_index=True, suffixes=suffixes).sort_index()
     ratio = pairs["mse_first"] / pairs["mse_second"]
     ratio = ratio.where(ratio.between(0, math.inf, inclusive="neither"))
     pairs["d"] = ratio.map(math.log, na_action="ignore")
@@ -147,11 +147,10 @@ def choices(scored: pd.DataFrame) -> pd.DataFrame:
         zero = cell.loc[cell["c"] == 0].set_index("seed")["mse"]
         for sign, side in (("c < 0", cell["c"] < -CONTROL), ("c > 0", cell["c"] > CONTROL)):
             wide = cell.loc[side].pivot(index="seed", columns="c", values=["val_mse", "mse"])
-            wide = wide.dropna()
-            if len(wide) < 2 or len(wide.columns) < 4:  # one seed, or one c: no choice
+            wide, tried = wide.dropna(), wide.columns.unique("c")
+            if len(wide) < 2 or len(tried) < 2:
                 continue
             chosen = stats.choose_by_others(wide["val_mse"])
-            tried = wide["mse"].columns
             counts = zip(*np.unique(tried[chosen], return_counts=True), strict=True)
             rows.append({
                 **cell.iloc[0].to_dict(), "sign": sign, "tried": joined(tried), "n": len(wide),
