@@ -4,54 +4,41 @@ d = ln(MSE of the first c / MSE of the second), over all test windows; shown in 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
 from paper.tables import SIDES, printed, regularizer, summarise
+from utils import stats
 from utils.errors import UserError
-from utils.stats import (
-    block_bootstrap_ratio,
-    choose_by_others,
-    mean_interval,
-    sign_flip_p,
-    sign_test_p,
-    smallest_p,
-)
 from utils.text import DIGITS, Column, Table, interval, joined, percent
 
 COMPARED = ["first", "second", "n", "change", "low", "high", "low90", "high90", "sd", "failed",
-            "favour", "p", "p_complete", "smallest_p", "unlike", "print"]  # fmt: skip
+            "favour", "p", "p_complete", "smallest_p", "unlike", "print", "print_at",
+            "control"]  # fmt: skip
 CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
 WEEK = {"ETTm1": 672, "ETTm2": 672, "weather": 1008, "custom": 0}  # windows a week; others 168
-UNLIKE = ("processor", "device", "torch", "git_commit")
+UNLIKE = ["processor", "device", "torch", "git_commit"]
 
 
 def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
-    """Pair the runs of two c in one cell by seed.
-
-    Args:
-        cell: rows of `by_cell`, scored over all windows.
-        first: c of one side.
-        second: c of the other.
+    """Pair the runs of two c by seed; cell: rows of `by_cell`, scored over all windows.
 
     Returns:
-        Index seed; first, second: test MSE, infinite where the run failed; d, NaN where one failed;
+        Index seed; mse_first, mse_second, infinite where the run failed; d, NaN where one failed;
         unlike: what the two runs differ in beside c; run_, started_ and UNLIKE of both sides.
     """
-    ended = cell.loc[cell["outcome"].isin(["ok", "failed"])]
-    ended = ended.assign(mse=ended["mse"].where(ended["outcome"] == "ok", math.inf))
-    columns = ["mse", "run", "started", *UNLIKE]
-    one, other = (
-        ended.loc[ended["c"] == c].set_index("seed")[columns].add_suffix(suffix)
-        for c, suffix in ((first, "_first"), (second, "_second"))
-    )
-    pairs = one.join(other, how="inner").sort_index()
-    pairs = pairs.rename(columns={"mse_first": "first", "mse_second": "second"})
-    finite = np.isfinite(pairs["first"]) & np.isfinite(pairs["second"])
-    pairs["d"] = (pairs["first"] / pairs["second"]).where(finite).map(math.log, na_action="ignore")
+    ended = cell.loc[cell["outcome"].isin(["ok", "failed"])].set_index("seed")
+    ended["mse"] = ended["mse"].where(ended["outcome"] == "ok", math.inf)
+    ended = ended[["c", "mse", "run", "started", *UNLIKE]]
+    one, other = (ended.loc[ended["c"] == c] for c in (first, second))
+    suffixes = ("_first", "_second")
+    pairs = one.merge(other, left_index=True, right_index=True, suffixes=suffixes).sort_index()
+    ratio = pairs["mse_first"] / pairs["mse_second"]
+    ratio = ratio.where(ratio.between(0, math.inf, inclusive="neither"))
+    pairs["d"] = ratio.map(math.log, na_action="ignore")
     pairs["unlike"] = [
         ", ".join(n for n in UNLIKE if str(row[f"{n}_first"]) != str(row[f"{n}_second"]))
         for row in pairs.to_dict("records")
@@ -71,84 +58,65 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
         unlike: pairs whose runs differ in more than c.
     """
     d = pairs["d"].dropna().to_numpy(dtype=float)
-    change, low, high = (100 * np.expm1(float(x)) for x in mean_interval(d))
-    _, low90, high90 = (100 * np.expm1(float(x)) for x in mean_interval(d, 0.9))
-    mse = pairs[["first", "second"]].to_numpy(dtype=float)  # [pairs, 2]
-    lost = [pairs.index[np.isinf(side)] for side in mse.T]
-    named = zip((first, second), lost, strict=True)
-    failed = "; ".join(f"c = {c:g}: seeds {joined(seeds)}" for c, seeds in named if len(seeds))
-    won, not_won = int(np.sum(mse[:, 0] < mse[:, 1])), int(np.sum(mse[:, 0] > mse[:, 1]))
-    p = float(sign_flip_p(d))
+    change, low, high = (100 * np.expm1(float(x)) for x in stats.mean_interval(d))
+    _, low90, high90 = (100 * np.expm1(float(x)) for x in stats.mean_interval(d, 0.9))
+    one, other = pairs[["mse_first", "mse_second"]].to_numpy(dtype=float).T
+    lost = [(c, pairs.index[np.isinf(mse)]) for c, mse in ((first, one), (second, other))]
+    p = float(stats.sign_flip_p(d))
     row = {
         "first": first, "second": second, "n": len(d), "change": change, "low": low, "high": high,
-        "low90": low90, "high90": high90, "sd": np.std(d, ddof=1) if len(d) > 1 else math.nan,
-        "failed": failed, "favour": change, "p": p, "p_complete": p,
-        "smallest_p": smallest_p(len(d)), "unlike": int(np.sum(pairs["unlike"].to_numpy() != "")),
+        "low90": low90, "high90": high90, "sd": d.std(ddof=1) if len(d) > 1 else math.nan,
+        "failed": "; ".join(f"c = {c:g}: seeds {joined(seeds)}" for c, seeds in lost if len(seeds)),
+        "favour": change, "p": p, "p_complete": p, "smallest_p": stats.smallest_p(len(d)),
+        "unlike": int(np.sum(pairs["unlike"].to_numpy() != "")),
     }  # fmt: skip
-    if failed:
-        row |= {"favour": not_won - won, "p": sign_test_p(won, not_won)}
-        row |= {"smallest_p": sign_test_p(won + not_won, 0)}
+    if row["failed"]:
+        won, not_won = int(np.sum(one < other)), int(np.sum(one > other))
+        row |= {"favour": not_won - won, "p": stats.sign_test_p(won, not_won)}
+        row |= {"smallest_p": stats.sign_test_p(won + not_won, 0)}
     return row
 
 
 def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
-    """Give the interval over weeks of the test rows, the models as trained, in a sentence.
-
-    Args:
-        pairs: as `pair` returns them.
-        data: the data set, which settles how many windows a week has.
-        runs: where the errors by window are.
-    """
+    """Give the interval over weeks of the test rows, the models as trained, in a sentence."""
     complete, block = pairs.dropna(subset="d"), WEEK.get(data, 168)
     if complete.empty or not block:
         return []
     try:
         first, second = (
-            np.mean([runs.window_errors(run) for run in complete[f"run_{side}"]], axis=0)
-            for side in ("first", "second")
+            np.mean([runs.window_errors(run) for run in complete[side]], axis=0)
+            for side in ("run_first", "run_second")
         )
     except UserError:
         return ["no errors by window, so no interval over weeks"]
-    low, high = (100 * math.expm1(x) for x in block_bootstrap_ratio(first, second, block))
+    low, high = (100 * math.expm1(x) for x in stats.block_bootstrap_ratio(first, second, block))
     row = {"change": 100 * (first.mean() / second.mean() - 1), "low": low, "high": high}
     return [f"over weeks of the test rows, models as trained (moving blocks): {interval(row)}"]
 
 
-class Print(NamedTuple):
-    """A printed change in percent, and where it is printed; NaN where it is not."""
-
-    change: float = math.nan
-    place: str = ""
-
-
-def print_of(row: dict[Any, Any]) -> Print:
-    """Return the printed change between two c, first and second, of a cell."""
+def print_of(row: dict[Any, Any]) -> dict[str, Any]:
+    """Return the printed change between two c of a cell in percent (NaN: none) and its place."""
     place = (row["model"], row["features"], row["data"], row["pred_len"])
+    first, second = row["first"], row["second"]
     mse, where = {}, ""
-    if row.get("differs"):
-        return Print()
-    if {row["first"], row["second"]} <= {*SIDES.values()} and place in printed().index:
+    if {first, second} <= {*SIDES.values()} and place in printed().index:
         cell = printed().loc[place]
         mse = {c: cell[f"mse_{side}"] for side, c in SIDES.items()}
         where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
     elif place[:3] == ("informer", "S", "ETTh2"):
         curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {place[3]}")
         mse, where = dict(zip(-curve["lam"], curve["mse"], strict=True)), "Figure 3"
-    if not {row["first"], row["second"]} <= mse.keys():
-        return Print()
-    return Print(100 * float(mse[row["first"]] / mse[row["second"]] - 1), where)
+    if row.get("differs") or not {first, second} <= mse.keys():
+        return {"print": math.nan, "print_at": ""}
+    return {"print": 100 * float(mse[first] / mse[second] - 1), "print_at": where}
 
 
 def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
-    """Compare every c with c = 0, and c with -c, in each cell.
-
-    Args:
-        scored: over all windows, as `paper.runs.score_windows` returns it.
-        alike: leave out pairs whose runs differ in more than c.
+    """Compare every c with c = 0, and c with -c, in each cell, over all windows.
 
     Returns:
-        One row a comparison: the cell's columns, what `compare` gives, print (a `Print`), and
-        control (a negative control).
+        One row a comparison: the cell's columns, what `compare` and `print_of` give, and control (a
+        negative control). With `alike` without pairs whose runs differ in more than c.
     """
     rows = []
     for _, cell in by_cell(scored).groupby(CELL, sort=False):
@@ -159,17 +127,14 @@ def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
             pairs = pairs.loc[pairs["unlike"] == ""] if alike else pairs
             if len(pairs):
                 row = {**cell.iloc[0].to_dict(), **compare(pairs, first, second)}
-                rows.append({**row, "print": print_of(row), "control": 0 < abs(first) <= CONTROL})
-    return pd.DataFrame(rows, columns=[*scored.columns, *COMPARED, "control"])
+                rows.append({**row, **print_of(row), "control": 0 < abs(first) <= CONTROL})
+    return pd.DataFrame(rows, columns=[*scored.columns, *COMPARED])
 
 
 def choices(scored: pd.DataFrame) -> pd.DataFrame:
     """Choose c within each sign on validation, for each seed by the other seeds.
 
     This describes; it tests nothing: what was chosen by common seeds depends on each other.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
 
     Returns:
         One row a cell and sign with several c: the cell's columns, sign (c < 0, c > 0), tried,
@@ -182,15 +147,14 @@ def choices(scored: pd.DataFrame) -> pd.DataFrame:
         zero = cell.loc[cell["c"] == 0].set_index("seed")["mse"]
         for sign, side in (("c < 0", cell["c"] < -CONTROL), ("c > 0", cell["c"] > CONTROL)):
             wide = cell.loc[side].pivot(index="seed", columns="c", values=["val_mse", "mse"])
-            wide = wide.dropna()
-            tried = wide["val_mse"].columns if len(wide) else []
-            if len(tried) < 2 or len(wide) < 2:
+            wide, tried = wide.dropna(), wide.columns.unique("c")
+            if len(wide) < 2 or len(tried) < 2:
                 continue
-            chosen = choose_by_others(wide["val_mse"])
-            counts = pd.Series(tried[chosen]).value_counts(sort=False).sort_index()
+            chosen = stats.choose_by_others(wide["val_mse"])
+            counts = zip(*np.unique(tried[chosen], return_counts=True), strict=True)
             rows.append({
                 **cell.iloc[0].to_dict(), "sign": sign, "tried": joined(tried), "n": len(wide),
-                "chosen": ", ".join(f"{c:g} ({count}x)" for c, count in counts.items()),
+                "chosen": ", ".join(f"{c:g} ({count}x)" for c, count in counts),
                 "mse": wide["mse"].to_numpy()[np.arange(len(wide)), chosen].mean(),
                 "mse_zero": zero.reindex(wide.index).mean(skipna=False),
             })  # fmt: skip
@@ -198,24 +162,19 @@ def choices(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def sentences(scored: pd.DataFrame, numbers: bool = True) -> list[str]:
-    """Say in plain words, one sentence a cell, what its runs show.
-
-    Args:
-        scored: over all windows.
-        numbers: whether to give the changes and their intervals.
-    """
+    """Say in plain words, one sentence a cell, what its runs show over all windows."""
     frame, lines = contrasts(scored), []
-    for key, cell in summarise(scored).groupby(CELL, sort=False):
+    frame = frame.loc[(frame["second"] == 0) & ~frame["control"].astype(bool)]
+    for _, cell in summarise(scored).groupby(CELL, sort=False):
         row = cell.iloc[0].to_dict()
-        same = (frame[CELL] == pd.Series(key, CELL)).all(axis=1)
-        rows = frame.loc[same & (frame["second"] == 0) & ~frame["control"].astype(bool)]
+        shown = _shown(frame.loc[(frame[CELL] == cell[CELL].iloc[0]).all(axis=1)], numbers)
         name = f"{row['label']}, {regularizer(row)}" if row["axis"] else row["label"]
         scores = {words: row[f"{b}_mse"] for b, words in BASELINES.items()}
         best = min(scores, key=lambda words: np.nan_to_num(scores[words], nan=math.inf))
         model, least = cell["mse"].min(), scores[best]
-        end = f"; {best} ({least:.4f}) is better than every c (at best {model:.4f})"
-        end = end if least < model else f"; at best {model:.4f}, below every baseline"
-        lines.append(f"{name}: {_shown(rows, numbers)}{end}.")
+        end = f"{best} ({least:.4f}) is better than every c (at best {model:.4f})"
+        end = end if least < model else f"at best {model:.4f}, below every baseline"
+        lines.append(f"{name}: {shown}; {end}.")
     return lines
 
 
@@ -225,24 +184,22 @@ def _shown(rows: pd.DataFrame, numbers: bool) -> str:
         return "nothing to compare, for want of a seed with both c = 0 and another c"
     if max(rows["n"]) < 2:
         return "one seed with c = 0 and another c, from which nothing can be said"
-
-    def named(part: pd.DataFrame) -> str:
-        if not numbers:
-            seeds = " to ".join(map(str, sorted({min(part["n"]), max(part["n"])})))
-            return f"c = {joined(part['first'])} ({seeds} seeds)"
-        return ", ".join(
-            f"c = {row['first']:g} ({interval(row)}, n = {row['n']})"
-            for row in part.to_dict("records")
-        )
-
+    below, above = rows["high"] < 0, rows["low"] > 0
     groups = {
-        "lower MSE than c = 0 with ": rows.loc[rows["high"] < 0],
-        "higher MSE than c = 0 with ": rows.loc[rows["low"] > 0],
-        "no difference from c = 0 shown for ": rows.loc[~((rows["high"] < 0) | (rows["low"] > 0))],
+        "lower MSE than c = 0 with": rows.loc[below],
+        "higher MSE than c = 0 with": rows.loc[above],
+        "no difference from c = 0 shown for": rows.loc[~below & ~above],
     }
-    shown = [words + named(part) for words, part in groups.items() if len(part)]
-    failed = [f"failed: {text}" for text in rows["failed"] if text]
-    return "; ".join([*shown, *failed])
+    said = []
+    for words, part in groups.items():
+        if len(part) and numbers:
+            each = part.to_dict("records")
+            named = [f"c = {row['first']:g} ({interval(row)}, n = {row['n']})" for row in each]
+            said.append(f"{words} {', '.join(named)}")
+        elif len(part):
+            seeds = " to ".join(map(str, sorted({part["n"].min(), part["n"].max()})))
+            said.append(f"{words} c = {joined(part['first'])} ({seeds} seeds)")
+    return "; ".join([*said, *(f"failed: {text}" for text in rows["failed"] if text)])
 
 
 def sides(row: dict[Any, Any]) -> str:
@@ -259,7 +216,7 @@ def contrast_table(frame: pd.DataFrame) -> Table:
         Column("n", "n"),
         Column("change, 95 % interval", "change", write=interval),
         Column("sd of ln", "sd", 3),
-        Column("print", "print", write=lambda row: percent(row["print"].change)),
+        Column("print", "print", write=lambda row: percent(row["print"])),
         Column("unlike", "unlike"),
         Column("", "failed", write=lambda row: row["failed"] or "control" * row["control"]),
     ]
@@ -293,5 +250,5 @@ def choice_table(frame: pd.DataFrame) -> Table:
 
 def pair_tables(scored: pd.DataFrame, alike: bool = False) -> list[Table]:
     """Lay out `contrasts` and `choices`, where there are any."""
-    frames = ((contrast_table, contrasts(scored, alike)), (choice_table, choices(scored)))
-    return [lay_out(frame) for lay_out, frame in frames if len(frame)]
+    tables = contrast_table(contrasts(scored, alike)), choice_table(choices(scored))
+    return [table for table in tables if len(table.frame)]

@@ -1,10 +1,9 @@
 """Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
 
 import argparse
-import contextlib
 import functools
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from utils.files import read_json
 from utils.text import FORMATS
 
 PRINTED = Path(__file__).with_name("printed")
-STUDY = "study"  # the committed study, under results/
 BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
 METRICS = ("mse", "mae")
 CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
@@ -36,37 +34,35 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "missing": "keep",
 }  # fmt: skip
 EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
+NEEDED = [  # columns that are there even where no run has them
+    "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
+    "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
+    "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
+    "device", "torch", "git_commit", "wall_seconds", "step_seconds", *LENGTHS, *PROTOCOL,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Runs:
     """All runs of a results folder, or of the committed study.
 
-    Attributes:
-        frame: one row a run, ended or not, in the paper's order. Beside the columns of
-            `exp.record.read_runs` (lists written as text with commas): c (signed coefficient),
-            axis and norm of the regularizer ("" at c = 0), dataset ("ETTh2"; for a custom file
-            "FILE TARGET"), cell ("ETTh2 S 24"), lengths ("seq_len/label_len"), printed (has a
-            place in the paper's tables), differs (settings unlike the paper's, "" if none),
-            label (cell and all that sets it apart, for sentences, titles and file names), place
-            (in the paper's order).
-        source: the folder of the runs, or of the study.
-        committed: the frame is the study's CSV: no folder of a run is there.
-        notes: sentences about what was read.
+    Beside the frame, what a run recorded is read when asked for: a UserError if it is not there.
     """
 
-    frame: pd.DataFrame
-    source: Path
-    committed: bool = False
-    notes: list[str] = field(default_factory=list)
+    frame: pd.DataFrame  # one row a run, ended or not, as `describe` returns it
+    source: Path  # the folder of the runs, or of the study
+    committed: bool = False  # the frame is the study's CSV: no folder of a run is there
+    notes: list[str] = field(default_factory=list)  # sentences about what was read
     _side: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def history(self, run: str) -> pd.DataFrame:
         """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
         if self.committed:
-            return self._rows("histories", run).drop(columns="run").dropna(axis=1, how="all")
-        with _named(self.source / run):
+            return self._rows("histories", run).dropna(axis=1, how="all")
+        try:
             return read_history(self.source / run)
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename}: not there; the run has not written it") from error
 
     def trace(self, run: str) -> pd.DataFrame:
         """Return epoch and L_f of a run's training steps (about 300 points from the study)."""
@@ -80,8 +76,11 @@ class Runs:
         """Return a run's test MSE by forecast step [pred_len]."""
         if self.committed:
             return self._packed("by_step", run)[2]
-        with _named(self.source / run):
-            return np.array(read_json(self.source / run / "metrics.json")["by_step"]["mse"])
+        path = self.source / run / "metrics.json"
+        try:
+            return np.array(read_json(path)["by_step"]["mse"])
+        except (FileNotFoundError, KeyError) as error:
+            raise UserError(f"{path}: has no errors by step") from error
 
     def window_errors(self, run: str) -> np.ndarray:
         """Return a run's MSE by test window [windows]."""
@@ -94,38 +93,27 @@ class Runs:
         return row["first"], row["step"], np.array(str(row["values"]).split(), dtype=float)
 
     def _rows(self, name: str, run: str) -> pd.DataFrame:
-        """Return one run's rows of one of the study's other CSV files; UserError if it has none."""
+        """Return one run's rows of one of the study's other CSV files."""
         path = self.source / f"{name}.csv"
         if name not in self._side:
             self._side[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
         rows = self._side[name].query("run == @run")
         if rows.empty:
             raise UserError(f"{path}: has nothing on {run}")
-        return rows.reset_index(drop=True)
-
-
-@contextlib.contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    """Name what a run has not written."""
-    try:
-        yield
-    except (FileNotFoundError, KeyError) as error:
-        missing = getattr(error, "filename", error)
-        raise UserError(f"{folder}: {missing} is not there; the run has not written it") from error
+        return rows.drop(columns="run").reset_index(drop=True)
 
 
 def load(results: Path) -> Runs:
     """Read the runs of a folder, or the committed study.
 
-    Args:
-        results: a folder of runs' folders; or of the study's CSV; or one with neither, in which
-            study/runs.csv is, as in a fresh clone's results.
+    The folder holds runs' folders; or the study's CSV; or, without any run, study/runs.csv, as a
+    fresh clone's results do.
 
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
     """
     frame = read_runs(results)
-    for folder in (results, results / STUDY) if frame.empty else ():
+    for folder in (results, results / "study") if frame.empty else ():
         if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
             try:
@@ -138,85 +126,78 @@ def load(results: Path) -> Runs:
 
 
 @functools.cache
-def paper_settings(model: str = "informer") -> dict[tuple[str, str, int], dict[str, Any]]:
+def paper_settings(model: str = "informer") -> dict[Any, dict[Any, Any]]:
     """Return a model's rows in the paper: (data, features, pred_len) -> lengths, layers, itr."""
-    path = PRINTED / f"{model}_settings.csv"
-    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
-    return {
-        (row["dataset"], row["features"], row["pred_len"]): {str(k): v for k, v in row.items()}
-        for row in rows
-    }
-
-
-NEEDED = [
-    "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
-    "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
-    "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
-    "device", "torch", "git_commit", "wall_seconds", "step_seconds", *LENGTHS, *PROTOCOL,
-]  # fmt: skip
+    key, path = ["dataset", "features", "pred_len"], PRINTED / f"{model}_settings.csv"
+    frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=key)
+    return frame.set_index(key).to_dict("index")
 
 
 def describe(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the columns that `Runs.frame` has beyond a record's, and sort as the paper does."""
+    """Say of each run which cell it belongs to, and sort the runs as the paper does.
+
+    Args:
+        frame: of `exp.record.read_runs`, lists written as text with commas.
+
+    Returns:
+        The frame with c (signed coefficient), axis and norm of the regularizer ("" at c = 0),
+        dataset ("ETTh2"; for a custom file "FILE TARGET"), cell ("ETTh2 S 24"), lengths
+        ("seq_len/label_len"), printed (has a place in the paper's tables), differs (settings
+        unlike the paper's, "" if none), label (cell and all that sets it apart, for sentences,
+        titles and file names), place (in the paper's order).
+    """
     frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
     added = [_described(row) for row in frame.to_dict("records")]
-    added = pd.DataFrame(added, index=frame.index, columns=DESCRIBED)
-    frame = pd.concat([frame, added], axis=1)
+    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=DESCRIBED))
     for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
-        count = frame[column].groupby(frame["label"]).transform("nunique")
-        apart = np.asarray(count) > 1  # labels that are equal would merge in a table
-        mark = frame.loc[apart, column].map(words.format)
-        frame.loc[apart, "label"] += mark
-        frame.loc[apart, "lengths"] += mark
+        several = frame.groupby("label")[column].transform("nunique").to_numpy() > 1
+        mark = frame.loc[several, column].map(words.format)  # else equal labels merge in a table
+        for name in ("label", "lengths"):
+            frame.loc[several, name] += mark
     return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 
-def _described(row: dict[Hashable, Any]) -> dict[str, Any]:
+def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Work out what a run's row says of its cell."""
-    c, horizon = row["lip_coef"], 0 if pd.isna(row["pred_len"]) else int(row["pred_len"])
-    dataset = text(row["data"]) or "?"
+    words = {name: text(value) for name, value in row.items()}
+    model, features, horizon = words["model"], words["features"], int(words["pred_len"] or 0)
+    dataset = words["data"] or "?"
     if dataset == "custom":
-        file = Path(text(row["data_file"])).name or f"custom {text(row['data_sha256'])[:8]}"
-        dataset = f"{file} {row['target']}"
-    key = (row["data"], row["features"], horizon)
-    paper = paper_settings(text(row["model"])).get(key)
-    expected = {**PROTOCOL, "train_epochs": EPOCHS.get(row["model"], 6)}
-    expected |= {name: paper[name] for name in LENGTHS} if paper else {}
-    values = {name: text(row[name]) for name in expected}
-    differs = [f"{n} {v}" for n, v in values.items() if v not in ("", text(expected[n]))]
-    cell = f"{dataset} {text(row['features'])} {horizon}"
-    lengths = f"{text(row['seq_len'])}/{text(row['label_len'])}"
+        file = words["data_file"] or f"custom {words['data_sha256'][:8]}"
+        dataset = f"{file} {words['target']}"
+    paper = paper_settings(model).get((words["data"], features, horizon), {})
+    expected = {**PROTOCOL, "train_epochs": EPOCHS.get(model, 6)}
+    expected |= {name: paper[name] for name in LENGTHS if paper}
+    differs = [f"{n} {words[n]}" for n, v in expected.items() if words[n] not in ("", text(v))]
+    cell, lengths = f"{dataset} {features} {horizon}", f"{words['seq_len']}/{words['label_len']}"
     label = [cell if paper else f"{cell} ({lengths})", *differs]
-    label += [v for v in (text(row["model"]), text(row["amp"])) if v not in ("informer", "off", "")]
+    label += [word for word in (model, words["amp"]) if word not in ("informer", "off", "")]
     order = [*dict.fromkeys(data for data, _, _ in paper_settings()), dataset]
     return {
-        "c": float(c) if c is not None else math.nan,
-        "axis": text(row["lip_axis"]) if c else "",
-        "norm": text(row["lip_norm"]) if c else "",
+        "c": float(row["lip_coef"]),
+        "axis": words["lip_axis"] if row["lip_coef"] else "",
+        "norm": words["lip_norm"] if row["lip_coef"] else "",
         "dataset": dataset,
         "cell": cell,
         "lengths": lengths,
-        "printed": paper is not None and not differs,
+        "printed": bool(paper) and not differs,
         "differs": ", ".join(differs),
         "label": ", ".join(label),
-        "place": ("SM".find(text(row["features"])) % 3, order.index(dataset), horizon),
+        "place": ("SM".find(features) % 3, order.index(dataset), horizon),
     }
 
 
 def text(value: Any) -> str:
     """Write a setting so that equal ones read equal, whatever pandas made of their type."""
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    words = f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if pd.isna(value) else words
 
 
 def score_windows(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
     """Settle over which test windows the scores are taken, and what came of each run.
 
-    Args:
-        frame: as in `Runs`.
-        score: all; truncated, as the released code and so the paper score; None: truncated where
-            a print is beside the cell, all elsewhere.
+    The windows are all, or truncated, as the released code and so the paper score; by default
+    truncated where a print is beside the cell, all elsewhere.
 
     Returns:
         The frame with windows (all, truncated), mse, mae and the baselines' (last_mse, ...) over
@@ -251,18 +232,13 @@ def left_out(scored: pd.DataFrame) -> list[str]:
 def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     """Repeat the runs with c = 0 for each regularizer of their setting, so that CELL groups cells.
 
-    An arm is a cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`.
-
-    Args:
-        scored: as `score_windows` returns it; rows without settings are dropped.
-
-    Returns:
-        The rows with axis and norm filled, both "" in a setting without any run with c != 0.
+    An arm is a cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`. Rows without settings
+    are dropped; axis and norm stay "" in a setting without any run with c != 0.
     """
     regularized = scored.loc[scored["c"].notna() & (scored["c"] != 0)]
-    kinds = regularized[CELL].drop_duplicates()
     zero = scored.loc[scored["c"] == 0].drop(columns=["axis", "norm"])
-    zero = zero.merge(kinds, how="left").fillna({"axis": "", "norm": ""})
+    zero = zero.merge(regularized[CELL].drop_duplicates(), how="left")
+    zero = zero.fillna({"axis": "", "norm": ""})
     whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
     whole = whole.drop_duplicates([*CELL, "c", "seed"])
     return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)
@@ -282,10 +258,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the runs that the flags ask for; c = 0 belongs to every axis.
-
-    Returns:
-        The runs, and a sentence where there is none.
+    """Keep the runs that the flags ask for, c = 0 for every axis, or say that there are none.
 
     Raises:
         UserError: no such data set, here or in the paper.

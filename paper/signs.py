@@ -1,11 +1,10 @@
 """python -m paper.signs: does the regularizer help, with which sign, and is it real?"""
 
 import argparse
-import hashlib
 import math
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from paper.pairs import compare, over_weeks, pair, pair_tables, print_of, sentences, sides
 from paper.runs import Runs, add_flags, by_cell, left_out, load, score_windows, select
 from utils.errors import UserError
+from utils.files import sha256_of
 from utils.git import committed
 from utils.output import run_command
 from utils.stats import holm
@@ -48,25 +48,15 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Named:
-    """A hypothesis file, and when it was settled.
+    """A hypothesis file, and when it was settled."""
 
-    Attributes:
-        family: the hypotheses, over which Holm's correction is made.
-        margin: relative difference that counts as none, e.g. 0.02.
-        extend_above: standard deviation of d above which a hypothesis is extended once.
-        seeds: of each kind of device: cpu, cuda.
-        sha256: of the file.
-        when: the commit that made the file what it is, or that it is named now.
-        since: that commit's time; None where there is none.
-    """
-
-    family: list[Hypothesis]
-    margin: float
-    extend_above: float
-    seeds: dict[str, list[int]]
-    sha256: str
-    when: str
-    since: datetime | None
+    family: list[Hypothesis]  # over which Holm's correction is made
+    margin: float  # relative difference that counts as none, e.g. 0.02
+    extend_above: float  # standard deviation of d above which a hypothesis is extended once
+    seeds: dict[str, list[int]]  # of each kind of device: cpu, cuda
+    sha256: str  # of the file
+    when: str  # the commit that made the file what it is, or that it is named now
+    since: datetime | None  # that commit's time
 
 
 def read_hypotheses(path: Path = HYPOTHESES) -> Named:
@@ -85,11 +75,9 @@ def read_hypotheses(path: Path = HYPOTHESES) -> Named:
             if math.isnan(one.first) != bool(one.choose_from and one.pilot_seeds):
                 raise ValueError(f"{one.name}: needs first, or choose_from and pilot_seeds")
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        lacks = "lacks " if isinstance(error, KeyError) else ""
-        form = "see paper/hypotheses.toml for the form"
-        raise UserError(f"{path}: {lacks}{error}; {form}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    return Named(family, margin, extend_above, seeds, digest, *committed(path))
+        words = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: {words}; see paper/hypotheses.toml for the form") from error
+    return Named(family, margin, extend_above, seeds, sha256_of(content), *committed(path))
 
 
 def seed_list(text: str) -> list[int]:
@@ -101,17 +89,13 @@ def seed_list(text: str) -> list[int]:
 def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
     """Test what was named beforehand, Holm-corrected over all that was named.
 
-    A hypothesis whose seeds are not complete stays in the family with p = 1.
-
-    Args:
-        runs: all runs.
-        named: the family.
-        alike: leave out pairs whose runs differ in processor, device, torch or commit.
+    A hypothesis whose seeds are not complete stays in the family with p = 1. With `alike` pairs
+    whose runs differ in processor, device, torch or commit are left out.
 
     Returns:
-        One row a hypothesis: its fields, what `paper.pairs.compare` gives (NaN before its seeds are
-        complete), label (the cell), seeds (tested, as text), state ("" when they are complete),
-        print (a Print), p_holm, verdict, sentence, and notes (a list).
+        One row a hypothesis: its fields, what `compare` (NaN before its seeds are complete) and
+        `print_of` give, label (the cell), seeds (tested, as text), state ("" when they are
+        complete), p_holm, threshold (Holm's for p), verdict, sentence, and notes (a list).
     """
     frame = by_cell(score_windows(runs.frame, "all"))
     rows = [_test(one, named, frame, runs, alike) for one in named.family]
@@ -126,12 +110,7 @@ def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
 
 
 def classify(row: dict[str, Any], margin: float) -> str:
-    """Give the verdict on a complete comparison, as paper/hypotheses.toml defines it.
-
-    Args:
-        row: what `paper.pairs.compare` gives; p_holm; threshold, which Holm sets at its place.
-        margin: relative difference that counts as none.
-    """
+    """Give the verdict on a complete row of `verdicts`, as paper/hypotheses.toml defines it."""
     limit = 100 * margin
     if row["smallest_p"] > row["threshold"]:
         return UNDECIDED
@@ -150,44 +129,44 @@ def _test(
 ) -> dict[str, Any]:
     """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
     cell, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
-    kinds = [*dict.fromkeys(cell.sort_values("started")["kind"])] or ["cpu"]
+    kinds = [*cell.sort_values("started")["kind"].unique()] or ["cpu"]
     first = _chosen(one, cell, pilots) if one.choose_from else one.first
-    by_kind = {k: pair(cell.loc[cell["kind"] == k], first, one.second) for k in kinds}
-    pairs = by_kind[kinds[0]].drop(index=pilots, errors="ignore")
+    pairs, *again = (pair(cell.loc[cell["kind"] == kind], first, one.second) for kind in kinds)
+    pairs = pairs.drop(index=pilots, errors="ignore")
     seeds = [seed for seed in named.seeds[kinds[0]] if seed not in pilots]
     seeds, state = _progress(pairs, seeds, named.extend_above)
     if math.isnan(first):
         state = "in progress: the pilot seeds are not complete"
     if len({*cell["setting_id"]}) > 1:
-        state = f"undecided: several settings fit ({'; '.join({*cell['label']})})"
+        state = f"undecided: several settings fit ({'; '.join(cell['label'].unique())})"
     tested = pairs.loc[pairs.index.isin(seeds)]
     kept = tested.loc[tested["unlike"] == ""] if alike else tested
     row = {**asdict(one), **compare(kept, first, one.second), "state": state}
     row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
-    row |= {"seeds": joined(kept.index), "print": print_of(row)}
+    row |= {"seeds": joined(kept.index), **print_of(row)}
     notes = []
     if len(pairs) > len(tested):
         other = joined(pairs.index.difference(tested.index))
         notes.append(f"seeds not named, left out: {other}")
     if row["failed"]:
-        notes.append(
-            f"failed, ranked worst in a sign test: {row['failed']}; on complete pairs: "
-            f"{interval(row)}, p = {row['p_complete']:.4f}"
-        )
-    if (unlike := tested["unlike"].loc[tested["unlike"] != ""]).any():
-        kinds_ = ", ".join(sorted({name for text in unlike for name in text.split(", ")}))
-        what = "left out" if alike else "kept"
-        notes.append(f"{len(unlike)} of {len(tested)} pairs differ in {kinds_}: {what}")
-    started = tested[["started_first", "started_second"]].to_numpy().ravel()
-    early = sum(datetime.fromisoformat(text) < named.since for text in started if named.since)
-    if early:
-        notes.append(f"{early} of {len(started)} runs began before the hypotheses were committed")
-    if not state:
-        notes += over_weeks(kept, one.data, runs)
-    for kind in kinds[1:]:
-        again = compare(by_kind[kind], first, one.second)
-        notes.append(f"replication on {kind}: {interval(again)}, n = {again['n']}")
+        complete = f"on complete pairs: {interval(row)}, p = {row['p_complete']:.4f}"
+        notes.append(f"failed, ranked worst in a sign test: {row['failed']}; {complete}")
+    notes += _marks(tested, "left out" if alike else "kept", named.since)
+    notes += [] if state else over_weeks(kept, one.data, runs)
+    for kind, other in zip(kinds[1:], again, strict=True):
+        found = compare(other, first, one.second)
+        notes.append(f"replication on {kind}: {interval(found)}, n = {found['n']}")
     return row | {"notes": notes}
+
+
+def _marks(tested: pd.DataFrame, fate: str, since: datetime | None) -> Iterator[str]:
+    """Say which pairs are unlike, and what became of them, and which runs began too early."""
+    if unlike := [names for names in tested["unlike"] if names]:
+        names = ", ".join(sorted({*", ".join(unlike).split(", ")}))
+        yield f"{len(unlike)} of {len(tested)} pairs differ in {names}: {fate}"
+    started = [*tested["started_first"], *tested["started_second"]]
+    if early := sum(datetime.fromisoformat(text) < since for text in started if since):
+        yield f"{early} of {len(started)} runs began before the hypotheses were committed"
 
 
 def cell_runs(one: Hypothesis, frame: pd.DataFrame) -> pd.DataFrame:
@@ -238,10 +217,10 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     if row["verdict"] == UNDECIDED and row["n"] > 1:
         enough = max((1.96 * row["sd"] / margin) ** 2, 1 - math.log2(row["threshold"]))
         words += f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
-    change, place = row["print"]
-    if place:
-        inside = "inside" if row["low"] <= change <= row["high"] else "outside"
-        words += f"; the printed {percent(change)} ({place}) lies {inside} the interval"
+    if row["print_at"]:
+        inside = "inside" if row["low"] <= row["print"] <= row["high"] else "outside"
+        place = f"{percent(row['print'])} ({row['print_at']})"
+        words += f"; the printed {place} lies {inside} the interval"
     return f"{words}."
 
 
@@ -273,10 +252,10 @@ def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
     add_flags(parser)
-    about = "hypotheses to test (%(default)s)"
-    parser.add_argument("--hypotheses", type=Path, default=HYPOTHESES, help=about)
+    add = parser.add_argument
+    add("--hypotheses", type=Path, default=HYPOTHESES, help="hypotheses to test (%(default)s)")
     about = "leave out pairs made on different processors, devices, torch versions or commits"
-    parser.add_argument("--alike", action="store_true", help=about)
+    add("--alike", action="store_true", help=about)
     args = parser.parse_args(words)
     named, runs = read_hypotheses(args.hypotheses), load(args.results)
     scored, notes = select(score_windows(runs.frame, "all"), args)

@@ -15,63 +15,34 @@ from utils.files import read_json, write_json, write_npz
 SHA256 = "a" * 64
 EPOCHS, STEPS = 6, 60  # and so 360 points of L_f a run
 ENVIRONMENT = {
-    "started": "2099-01-01T00:00:00+00:00",
-    "host": "node-1",
-    "processor": "Test & <Co> CPU",
-    "cores": 2,
-    "threads": 1,
-    "device": "cpu",
-    "python": "3.11.2",
-    "torch": "2.13.0",
-    "numpy": "2.4.6",
-    "pandas": "3.1.1",
-    "system": "Linux",
-    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    "started": "2099-01-01T00:00:00+00:00", "host": "node-1", "processor": "Test & <Co> CPU",
+    "cores": 2, "threads": 1, "device": "cpu", "system": "Linux", "python": "3.11.2",
+    "torch": "2.13.0", "numpy": "2.4.6", "pandas": "3.1.1", "git_commit": "0123456789" * 4,
     "git_dirty": False,
-}
+}  # fmt: skip
 BASELINES = {"last": 0.4, "day": 0.3, "ridge": 0.2}  # their MSE; their MAE is twice that
-
-
-def make_config(
-    data: str = "ETTh2", features: str = "S", pred_len: int = 24, **settings: Any
-) -> Config:
-    """Settings of one of the paper's cells, or the defaults elsewhere; c is `lip_coef`."""
-    row = paper_settings(settings.get("model", "informer")).get((data, features, pred_len), {})
-    lengths = {name: row[name] for name in LENGTHS if row}
-    fixed = {"model": "informer", "data": data, "features": features, "pred_len": pred_len}
-    return Config(**{**fixed, "lip_axis": "feature", **lengths, **settings})
 
 
 def write_run(
     results: Path,
-    mse: float | None = 0.1,
+    mse: float | None = 0.1,  # over all and over the truncated windows; the MAE is twice that
     c: float = 0.0,
     seed: int = 0,
     *,
-    status: str = "finished",
-    metrics: dict[str, Any] | None = None,
-    environment: dict[str, Any] | None = None,
-    arrays: bool = False,
-    windows: Sequence[float] | None = None,
+    status: str = "finished",  # or failed, unfinished
+    metrics: dict[str, Any] | None = None,  # entries of metrics.json to add or overwrite
+    environment: dict[str, Any] | None = None,  # to add or overwrite
+    arrays: bool = False,  # with history, trace and samples; L_f rises with -c
+    windows: Sequence[float] | None = None,  # MSE by test window
     sha256: str = SHA256,
-    **settings: Any,
+    **settings: Any,  # fields of Config; lengths and layers are the paper's, where it has the cell
 ) -> Path:
-    """Write the folder of one run.
-
-    Args:
-        results: where to.
-        mse: over all and over the truncated windows; the MAE is twice that.
-        c: the signed coefficient.
-        seed: the repetition.
-        status: finished, failed or unfinished.
-        metrics: entries of metrics.json to add or overwrite.
-        environment: entries of the environment to add or overwrite.
-        arrays: write the history, the trace and the samples, too; L_f rises with -c.
-        windows: MSE by test window (window_errors.npz).
-        sha256: checksum of the data.
-        settings: data, features, pred_len, and other fields of Config.
-    """
-    config = make_config(**settings, lip_coef=c, seed=seed)
+    """Write the folder of one run."""
+    settings = {"model": "informer", "data": "ETTh2", "features": "S", "pred_len": 24, **settings}
+    key = (settings["data"], settings["features"], settings["pred_len"])
+    row = paper_settings(settings["model"]).get(key, {})
+    settings = {"lip_axis": "feature", **{name: row[name] for name in LENGTHS if row}, **settings}
+    config = Config(**settings, lip_coef=c, seed=seed)
     record = Record(results / config.run_name(sha256), config.identity(sha256))
     record.folder.mkdir(parents=True)
     with mock.patch("os.fsync"):  # real files, without waiting for the disk
@@ -92,8 +63,8 @@ def write_run(
 
 def scores(mse: float | None) -> dict[str, Any]:
     """Scores over all windows and over the truncated set, alike."""
-    one = {"mse": mse, "mae": None if mse is None else mse * 2}
-    one |= {"rmse": None if mse is None else mse**0.5, "mape": 1.0, "mspe": 2.0}
+    mae, rmse = (None, None) if mse is None else (mse * 2, mse**0.5)
+    one = {"mse": mse, "mae": mae, "rmse": rmse, "mape": 1.0, "mspe": 2.0}
     return {"all": one, "truncated": one}
 
 
@@ -103,12 +74,8 @@ def _body(config: Config, mse: float | None) -> dict[str, Any]:
         **scores(mse),
         "by_step": {"mse": by_step, "mae": by_step},
         "baselines": {name: scores(value) for name, value in BASELINES.items()},
-        "best_epoch": 4,
-        "epochs": EPOCHS,
-        "val_mse": (mse or 0) + 0.1,
-        "wall_seconds": 3661.0,
-        "step_seconds": 0.25,
-        "peak_memory_mb": 321.0,
+        **{"best_epoch": 4, "epochs": EPOCHS, "val_mse": (mse or 0) + 0.1},
+        **{"wall_seconds": 3661.0, "step_seconds": 0.25, "peak_memory_mb": 321.0},
     }
 
 
@@ -165,12 +132,7 @@ def _write_samples(folder: Path, config: Config) -> None:
 
 
 def damage(folder: Path, kind: str) -> None:
-    """Spoil a run's folder.
-
-    Args:
-        folder: a finished run's.
-        kind: damaged, other schema, a folder for a file, newer version, or "no FILE".
-    """
+    """Spoil a finished run's folder in one of the ways below."""
     metrics, config = folder / "metrics.json", folder / "config.json"
     with mock.patch("os.fsync"):
         if kind == "damaged":

@@ -8,71 +8,50 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95
+LEVEL = 0.95  # coverage of an interval
 FLIPS = 2**16  # sign flips at most: exact up to 16 differences, that many random ones beyond
 
 
 def mean_interval(
     values: ArrayLike, level: float = LEVEL
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a mean and its t interval; on differences by seed this is the paired-t interval.
-
-    Args:
-        values: repetitions along the last axis, [..., n].
-        level: coverage.
+    """Return the mean of values [..., n] and its t interval; of differences, the paired-t interval.
 
     Returns:
         Mean, lower and upper bound [...]; NaN where there are no values, the bounds also for n = 1.
     """
     values = np.asarray(values, dtype=float)
     n = values.shape[-1]
-    mean = values.mean(axis=-1) if n else np.full(values.shape[:-1], math.nan)
-    sd = values.std(axis=-1, ddof=1) if n > 1 else np.full(values.shape[:-1], math.nan)
+    none = np.full(values.shape[:-1], math.nan)
+    mean = values.mean(axis=-1) if n else none
+    sd = values.std(axis=-1, ddof=1) if n > 1 else none
     half = stats.t.ppf((1 + level) / 2, max(n - 1, 1)) * sd / math.sqrt(max(n, 1))
     return mean, mean - half, mean + half
 
 
 def prediction_interval(
-    mean: ArrayLike, sd: ArrayLike, n: ArrayLike, k: ArrayLike, level: float = LEVEL
+    mean: ArrayLike, sd: ArrayLike, n: ArrayLike, k: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the mean of k further repetitions would lie: mean ± t * sd * sqrt(1/n + 1/k).
+    """Return where the mean of k more repetitions would lie: mean ± t * sd * sqrt(1/n + 1/k).
 
-    Args:
-        mean: of our repetitions.
-        sd: their standard deviation, NaN for n = 1, and so are the bounds then.
-        n: our repetitions.
-        k: repetitions behind the mean that is looked at.
-        level: coverage.
+    Mean and standard deviation are those of n repetitions; NaN where sd is, as for n = 1.
     """
     mean, sd, n, k = (np.asarray(value, dtype=float) for value in (mean, sd, n, k))
-    half = stats.t.ppf((1 + level) / 2, np.maximum(n - 1, 1)) * sd * np.sqrt(1 / n + 1 / k)
+    half = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1)) * sd * np.sqrt(1 / n + 1 / k)
     return mean - half, mean + half
 
 
 def sign_flip_p(differences: ArrayLike) -> np.ndarray:
-    """Return the two-sided p value of the sign-flip permutation test on the mean.
+    """Return the two-sided p of the sign-flip permutation test on the mean of differences [..., n].
 
     Under the null hypothesis each paired difference is as likely to have the other sign. All 2^n
-    flips are enumerated up to n = 16.
-
-    Args:
-        differences: paired differences along the last axis, [..., n].
-
-    Returns:
-        p values [...]; 1 for n < 2, where no flip is more extreme than another.
+    flips are enumerated up to n = 16. For n < 2, where no flip is more extreme, p is 1.
     """
-    differences = np.asarray(differences, dtype=float)
-    if differences.shape[-1] < 2:
-        return np.ones(differences.shape[:-1])
+    d = np.asarray(differences, dtype=float)
+    if d.shape[-1] < 2:
+        return np.ones(d.shape[:-1])
     result = stats.permutation_test(
-        (differences,),
-        lambda sample, axis: sample.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=FLIPS,
-        batch=256,
-        axis=-1,
-        rng=0,
+        (d,), np.mean, permutation_type="samples", n_resamples=FLIPS, batch=256, axis=-1, rng=0
     )
     return np.asarray(result.pvalue)
 
@@ -95,11 +74,10 @@ def holm(p_values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p, kind="stable")
-    steps = np.arange(len(p), 0, -1)
-    adjusted, factors = np.empty_like(p), np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * steps), 1.0)
-    factors[order] = steps
-    return adjusted, factors
+    place = np.argsort(order)
+    factors = np.arange(len(p), 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    return adjusted[place], factors[place]
 
 
 def choose_by_others(validation: ArrayLike) -> np.ndarray:
@@ -110,9 +88,6 @@ def choose_by_others(validation: ArrayLike) -> np.ndarray:
 
     Args:
         validation: errors [seeds, candidates], at least two seeds.
-
-    Returns:
-        The candidate's place [seeds].
     """
     values = np.asarray(validation, dtype=float)
     others = [np.delete(values, seed, axis=0).mean(axis=0) for seed in range(len(values))]
@@ -120,7 +95,7 @@ def choose_by_others(validation: ArrayLike) -> np.ndarray:
 
 
 def block_bootstrap_ratio(
-    first: ArrayLike, second: ArrayLike, block: int, draws: int = 2000, level: float = LEVEL
+    first: ArrayLike, second: ArrayLike, block: int, draws: int = 2000
 ) -> tuple[float, float]:
     """Return an interval of ln(mean first / mean second) over other stretches of the same time.
 
@@ -129,12 +104,8 @@ def block_bootstrap_ratio(
     Args:
         first: errors by window, in order of time [windows].
         second: those of the other side, same windows.
-        block: windows a block.
+        block: windows a block; with fewer than two blocks the bounds are NaN.
         draws: resamples.
-        level: coverage.
-
-    Returns:
-        Lower and upper bound; NaN where there are fewer than two blocks.
     """
     both = np.stack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
     n = both.shape[1]
@@ -144,5 +115,5 @@ def block_bootstrap_ratio(
     blocks = sums[:, block:] - sums[:, :-block]  # [2, starts]
     starts = np.random.default_rng(0).integers(blocks.shape[1], size=(draws, n // block))
     totals = blocks[:, starts].sum(axis=-1)  # [2, draws]
-    low, high = np.quantile(np.log(totals[0] / totals[1]), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.log(totals[0] / totals[1]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
