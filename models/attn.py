@@ -47,12 +47,18 @@ class ProbAttention(nn.Module):
     def _count(self, length: int) -> int:
         return max(1, min(self.factor * math.ceil(math.log(length)), length))
 
+    def draw(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """Draw the keys [queries, U] that each query is scored against, from the CPU's generator.
+
+        They are the same on every device. The copy from pinned memory keeps no host waiting.
+        """
+        shape, pin = (queries, self._count(keys)), device.type == "cuda"
+        return torch.randint(keys, shape, pin_memory=pin).to(device, non_blocking=True)
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Attend; draws one sample of keys from torch's default CPU generator."""
+        """Attend, with one sample of keys."""
         queries, keys = q.shape[2], k.shape[2]
-        # Drawn on the CPU: the same keys on every device. Pinned: the copy keeps no host waiting.
-        samples = torch.randint(keys, (queries, self._count(keys)), pin_memory=q.is_cuda)
-        samples = samples.to(q.device, non_blocking=True)
+        samples = self.draw(queries, keys, q.device)
         active = sparsity(q, k, samples).topk(self._count(queries), sorted=False).indices
         rows = active[..., None].expand(-1, -1, -1, q.shape[3])  # [B, H, u, E]
         visible = None
