@@ -19,6 +19,7 @@ from data.scaler import Scaler
 from utils.errors import UserError
 from utils.timefeatures import natural_unit, time_features
 
+MISSING = -9999.0  # how weather, and many loggers, mark a missing value
 ABSURD, HOPELESS = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
 
 
@@ -121,6 +122,7 @@ def load_data(
     seq_len: int,
     label_len: int,
     pred_len: int,
+    missing: str = "keep",
     scaler_from: Path | None = None,
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts; lengths are in steps.
@@ -137,6 +139,7 @@ def load_data(
         seq_len: input length.
         label_len: known steps at the decoder's start, at most seq_len.
         pred_len: forecast length.
+        missing: what is done with cells of -9999: keep or interpolate, see `treat_missing`.
         scaler_from: another file, whose training rows set the scale.
 
     Raises:
@@ -144,9 +147,12 @@ def load_data(
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, seq_len, pred_len)
-    frame = table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
+    chosen = table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
+    frame = treat_missing(chosen, table.path, missing)
     _, train_end, val_end, _ = _borders(name, len(frame))
-    training = _training_rows(scaler_from, frame) if scaler_from else frame.head(train_end)
+    training = frame.head(train_end)
+    if scaler_from:
+        training = _training_rows(scaler_from, list(frame.columns), missing)
     starts = (0, train_end - seq_len, val_end - seq_len)
     return scaled_rows(
         *(replace(table, values=frame), Scaler.fit(training.to_numpy())),
@@ -156,6 +162,30 @@ def load_data(
         lengths=(seq_len, label_len, pred_len),
         parts=tuple(zip(starts, counts, strict=True)),
     )
+
+
+def treat_missing(rows: pd.DataFrame, path: Path, missing: str) -> pd.DataFrame:
+    """Keep a file's cells of -9999, or fill them linearly in time (ends: the nearest value).
+
+    A note counts them.
+
+    Raises:
+        UserError: nothing else is in a column to be filled.
+    """
+    marked = rows.eq(MISSING)
+    found, names = int(marked.sum().sum()), ", ".join(rows.columns[marked.any()])
+    if found and missing == "keep":
+        what = f"{found} cells of {names} are -9999, a missing value's mark"
+        print(f"note: {path.stem}: {what}: --missing interpolate fills them")
+    if not found or missing == "keep":
+        return rows
+    if marked.all().any():
+        name = rows.columns[marked.all()][0]
+        raise UserError(
+            f"{path}: column {name!r}: all is -9999; one reading at least must be there"
+        )
+    print(f"note: {path.stem}: {found} cells of {names} were -9999: filled, linearly in time")
+    return rows.mask(marked).interpolate("time", limit_direction="both")
 
 
 def scaled_rows(
@@ -257,12 +287,12 @@ def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
 
 
-def _training_rows(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def _training_rows(path: Path, columns: list[str], missing: str) -> pd.DataFrame:
     """Return the training rows of another file's columns of the same names."""
     size = path.stat().st_size if path.is_file() else 0
     name = next((known.name for known in DATASETS.values() if known.size == size), "custom")
-    rows = read_table(path, DATASETS.get(name)).pick(frame.columns[-1], list(frame.columns))
-    return rows.head(_borders(name, len(rows))[1])
+    chosen = read_table(path, DATASETS.get(name)).pick(columns[-1], columns)
+    return treat_missing(chosen, path, missing).head(_borders(name, len(chosen))[1])
 
 
 def _borders(name: str, rows: int) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ class Config:
     features: str = setting("M", "data", "M: all; S: target; MS: all to target", choices=FEATURES)
     target: str = setting("OT", "data", "target column of a custom file")
     cols: tuple[str, ...] | None = setting(None, "data", "columns (all)", kind=str, many=True)
+    missing: str = setting("keep", "data", "cells of -9999", choices=("keep", "interpolate"))
     freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
     seq_len: int = setting(96, "data", "encoder input length in steps", low=2, high=5001)
     label_len: int = setting(48, "data", "known steps at the decoder's start", low=0, high=5001)
@@ -117,6 +118,8 @@ class Config:
             settings["factor"] = None
         if self.model != "autoformer":
             del settings["moving_avg"]  # runs recorded before it joined keep their identity
+        if self.missing == "keep":
+            del settings["missing"]  # likewise
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
         return {**settings, "data_sha256": data_sha256}

@@ -87,11 +87,12 @@ def pick_device(options: Options) -> torch.device:
 
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
-    same = ("features", "target", "cols", "freq", "embed", "seq_len", "label_len", "pred_len")
+    what = "features target cols missing freq embed seq_len label_len pred_len".split()
+    where = ("root_path", "data_path", "scaler_from")
     data = load_data(
         config.data,
-        **{name: getattr(options, name) for name in ("root_path", "data_path", "scaler_from")},
-        **{name: getattr(config, name) for name in same},
+        **{name: getattr(options, name) for name in where},
+        **{name: getattr(config, name) for name in what},
     )
     if (count := len(data.train)) < (size := config.batch_size):
         file = data.path.name

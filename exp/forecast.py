@@ -11,7 +11,7 @@ from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset
 
 from data.csv_reader import Table, parse_table, read_table
-from data.data_loader import scaled_rows
+from data.data_loader import scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
 from exp.config import Config, settings_of
@@ -122,6 +122,9 @@ class TrainedRun:
                 f"{path}: {now} rows before the first date to forecast; the run reads "
                 f"{config.seq_len} (seq_len)"
             )
+        if config.missing == "interpolate":
+            before = treat_missing(rows.head(now), path, "interpolate")  # later rows unseen
+            rows = treat_missing(pd.concat([before, rows.iloc[now:]]), path, "interpolate")
         data = scaled_rows(
             *(dataclasses.replace(table, values=rows[:now], offset=offset), self.scaler),
             features=config.features,

@@ -33,6 +33,7 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
     "output_attention": False, "moving_avg": 25, "batch_size": 32, "patience": 3,
     "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
+    "missing": "keep",
 }  # fmt: skip
 EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
 

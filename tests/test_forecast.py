@@ -96,6 +96,18 @@ def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
     )
 
 
+def test_missing_readings_are_filled_as_the_run_was_trained(run, tmp_path):
+    filling = train(tmp_path, "--missing", "interpolate")
+    rows: Any = ROWS.set_index("date").filter(["temp"]).tail(20)
+    rows.iloc[[12, 18, 19]], rows.iloc[[11, 13, 17]] = -9999, [[30.0], [34.0], [36.0]]
+    filled = rows.copy()
+    filled.iloc[[12, 18, 19]] = [[32.0], [36.0], [36.0]]
+    pd.testing.assert_frame_equal(forecast(filling, rows), forecast(filling, filled))
+    first = str(rows.index[13])  # what is read ends in a gap, and must not see its other end
+    pd.testing.assert_frame_equal(forecast(filling, rows, first), forecast(filling, rows[:13]))
+    assert (forecast(run, rows) - forecast(run, filled)).abs().to_numpy().min() > 1
+
+
 def test_the_readme_example_runs(run, tmp_path, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n([^`]*import forecast\n[^`]*)```", readme)

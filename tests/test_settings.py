@@ -165,13 +165,21 @@ class Moves:
     def target(self):
         data, raw = build("--target humid").data, pd.read_csv(ROOT / "tests/part.csv")["humid"]
         assert data.columns == ["humid"]
-        assert data.scaler.inverse(data.train.values.numpy())[:, 0] == pytest.approx(
-            raw.to_numpy(), rel=1e-5
-        )
+        own = data.scaler.inverse(data.train.values.numpy())[:, 0]
+        assert own.tolist() == pytest.approx(raw.tolist(), rel=1e-5)
 
     def cols(self):
         exp = build("--features M --cols humid dewp temp")
         assert exp.data.columns == ["humid", "dewp", "temp"] and given(0)(exp) == [12, 3]
+
+    def missing(self):
+        lines = (ROOT / "tests/part.csv").read_text().splitlines()
+        lines[4] = lines[4].rpartition(",")[0] + ",-9999"
+        (self.folder / "part.csv").write_text("\n".join(lines))
+        for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
+            data = build(f"--root_path {self.folder} {words}").data
+            rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
+            assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
 
     def mix(self):
         assert not torch.allclose(pred(), pred("--mix"))
