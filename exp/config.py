@@ -157,7 +157,9 @@ def check_values(settings: Any) -> None:
     """Check every field of Config or Options by its rules; a UserError says what is allowed."""
     for field in dataclasses.fields(settings):
         value, rules = getattr(settings, field.name), field.metadata
-        for item in value if isinstance(value, tuple) else () if value is None else (value,):
+        if value is None:
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
             shown = f"--{field.name} {item}"
             if "choices" in rules:
                 check_choice(field.name, item, rules["choices"])

@@ -62,8 +62,7 @@ class Exp_Basic:
 def batch_order(windows: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return an epoch's shuffled windows, the incomplete last batch dropped: [steps, batch_size].
 
-    A function of seed and epoch alone: it needs no state to be resumed, and runs that differ in
-    nothing but the regularizer see the same batches.
+    A function of seed and epoch alone: runs need no state for it, and share it whatever c is.
     """
     words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint32)
     generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
@@ -87,13 +86,11 @@ def pick_device(options: Options) -> torch.device:
 
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
-    what = "features target cols missing freq embed seq_len label_len pred_len".split()
-    where = ("root_path", "data_path", "scaler_from")
-    data = load_data(
-        config.data,
-        **{name: getattr(options, name) for name in where},
-        **{name: getattr(config, name) for name in what},
-    )
+    where, lengths = ("root_path", "data_path", "scaler_from"), ("seq_len", "label_len", "pred_len")
+    what = ("features", "target", "cols", "missing", "freq", "embed", *lengths)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in where}
+    settings |= {name: getattr(config, name) for name in what}
+    data = load_data(config.data, **settings)
     if (count := len(data.train)) < (size := config.batch_size):
         file = data.path.name
         raise UserError(f"--batch_size {size}: {file} has {count} training windows; lower it")

@@ -6,7 +6,7 @@ import math
 from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from data.data_loader import natural_freq
 from data.registry import DATASETS
@@ -59,15 +59,11 @@ class Options:
     dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing")
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training")
     load: Path | None = setting(None, RUNNING, "weights, ours or Informer2020's", kind=Path)
-    scaler_from: Path | None = setting(
-        None, RUNNING, "file whose training rows scale the tested file", kind=Path
-    )
+    scaler_from: Path | None = setting(None, RUNNING, "CSV whose rows set the scale", kind=Path)
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too")
     save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)")
-    plot_windows: str = setting(
-        "best,median,worst", OUTPUT, "test windows to plot, also 1/4, 1/2, 3/4, numbers from 0"
-    )
+    plot_windows: str = setting("best,median,worst", OUTPUT, "test windows; also 1/4, 1/2, 3/4, 7")
     weights: str = setting("keep", OUTPUT, "best weights of a run", choices=("keep", "drop"))
     tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too")
     des: str = setting("test", OUTPUT, "a label, recorded")
@@ -123,16 +119,18 @@ def build_parser() -> Parser:
 
 
 def _add_flag(group: Any, field: dataclasses.Field[Any]) -> None:
-    rules, default, flag = field.metadata, field.default, f"--{field.name}"
+    rules, flag, default = field.metadata, f"--{field.name}", cast(Any, field.default)
     if isinstance(default, bool):
         action = "store_false" if default else "store_true"
         group.add_argument(flag, action=action, help=rules["text"])
         return
     kind = rules.get("kind", type(default))
+    if kind is tuple:
+        kind, default = depths, ",".join(map(str, default))
     shown = "" if default in (None, "") else " (default: %(default)s)"
     group.add_argument(
         flag,
-        type=depths if kind is tuple else kind,
+        type=kind,
         nargs="+" if "many" in rules else None,
         default=default,
         required="required" in rules,
@@ -147,12 +145,7 @@ def signed_coefficient(lam: float, sign: str) -> float:
 
 
 def parse(words: list[str]) -> tuple[Config, Options]:
-    """Turn a command line, without the program's name, into checked settings.
-
-    Raises:
-        UserError: the first mistake found, in one line.
-        SystemExit: after --help.
-    """
+    """Turn a command line into checked settings; a UserError names the first mistake."""
     parser = build_parser()
     asked, unknown = parser.parse_known_args(words)
     if unknown:

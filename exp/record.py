@@ -42,11 +42,7 @@ class Record:
     def hold(self, wait: Stop | None = None) -> Iterator[None]:
         """Own the folder for as long as the context lasts, by a lock that goes with its holder.
 
-        With `wait`, wait until another process no longer has the run, or a signal comes.
-
-        Raises:
-            UserError: another process has the run, or the folder cannot be written.
-            Interrupted: the signal.
+        A UserError if another process has it; with `wait`, wait for that one, or for a signal.
         """
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
         make_folder(self.folder)

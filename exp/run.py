@@ -1,7 +1,7 @@
 """One run from flags to record: lock, resume or skip, train, test, write."""
 
 import dataclasses
-import importlib
+import importlib.util
 import time
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     RunFailed if the loss stopped being finite, now or when the run was last tried.
     """
     exp = Exp_Informer(config, options, stop)
-    writer = _tensorboard() if options.tensorboard else None
+    if options.tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise UserError("--tensorboard: not installed; pip install -r requirements-tensorboard.txt")
     record = find_record(options.results, config, exp.data.sha256, options.data_path)
     name = record.folder.name
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
@@ -56,7 +57,9 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
                 set_aside(folder)
         metrics = record.metrics()
         if metrics is None:
-            exp.writer = writer and writer(str(record.folder / "tensorboard"))
+            if options.tensorboard:
+                tensorboard = importlib.import_module("torch.utils.tensorboard")
+                exp.writer = tensorboard.SummaryWriter(str(record.folder / "tensorboard"))
             metrics = _train_and_test(exp, record, checkpoints)
         elif metrics["status"] == "failed":
             raise RunFailed(f"{name}: failed before: {metrics['error']}; --force tries again")
@@ -178,12 +181,3 @@ def dry_run(config: Config, options: Options) -> None:
         f"time: about {duration(seconds * steps * config.train_epochs)} a seed, from one step of "
         f"{seconds:.2f} s\nfolder: {record.folder}\ndry run: nothing was written"
     )
-
-
-def _tensorboard() -> Any:
-    """Return TensorBoard's writer class; a UserError if the package is not installed."""
-    try:
-        return importlib.import_module("torch.utils.tensorboard").SummaryWriter
-    except ImportError as error:
-        advice = "pip install -r requirements-tensorboard.txt"
-        raise UserError(f"--tensorboard: not installed; {advice}") from error

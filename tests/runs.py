@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from main_informer import main
 from utils.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,11 @@ TINY = [
 ]
 STEPS = 615 // 64  # of an epoch
 CLOCKS = {"wall_seconds", "step_seconds", "test_seconds", "peak_memory_mb", "seconds"}
+
+
+def tiny(results: Path, *words: str) -> int:
+    """Run the tiny setting in this process; return the exit code."""
+    return main([*TINY, "--results", str(results), *words])
 
 
 def start(

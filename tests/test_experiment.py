@@ -20,7 +20,7 @@ from exp.flags import parse
 from exp.record import read_arrays, read_history, read_runs
 from exp.state import TrainState
 from main_informer import main
-from tests.runs import ROOT, STEPS, TINY, numbers, only_run, run
+from tests.runs import ROOT, STEPS, TINY, numbers, only_run, run, tiny
 from utils.files import read_json
 
 
@@ -29,17 +29,17 @@ def build(*words: str) -> Exp_Informer:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def complete(tmp_path_factory):
     """Return the folder of a finished run and what it printed."""
     words = ["--do_predict", "--save_forecasts", "--inverse", "--plot_windows", "best,7"]
-    results, output = tmp_path_factory.mktemp("finished"), io.StringIO()
+    results, output = tmp_path_factory.mktemp("complete"), io.StringIO()
     with contextlib.redirect_stdout(output):
-        assert main([*TINY, *words, "--results", str(results)]) == 0
+        assert tiny(results, *words) == 0
     return only_run(results), output.getvalue()
 
 
-def test_a_run_leaves_what_the_readme_promises(finished):
-    folder, output = finished
+def test_a_run_leaves_what_the_readme_promises(complete):
+    folder, output = complete
     assert "loss = MSE - 2.0 * LipReg (feature axis, max-normalised)" in output
     for word in ("LipReg time", "L_f", "last", "day", "ridge", "truncated", "original units"):
         assert word in output
@@ -70,8 +70,8 @@ def test_a_run_leaves_what_the_readme_promises(finished):
     assert float(history["train_mse"].iloc[1]) == pytest.approx(second, rel=1e-6)
 
 
-def test_forecasts_and_samples_are_dated_and_in_original_units(finished):
-    folder, data = finished[0], build().data
+def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
+    folder, data = complete[0], build().data
     windows = read_json(folder / "metrics.json")["all"]["windows"]
     forecasts = pd.read_csv(folder / "forecasts.csv.gz", parse_dates=["date"])
     assert list(forecasts) == ["window", "date", "column", "forecast", "truth"]
@@ -94,62 +94,61 @@ def test_forecasts_and_samples_are_dated_and_in_original_units(finished):
     assert data.scaler.mean[-1] == pytest.approx(past[: int(0.7 * len(past))].mean(), rel=1e-4)
 
 
-def test_a_finished_run_is_skipped_and_force_keeps_the_old_record(finished, tmp_path, capsys):
-    folder = shutil.copytree(finished[0], tmp_path / finished[0].name)
+def test_a_finished_run_is_skipped_and_force_keeps_the_old_record(complete, tmp_path, capsys):
+    folder = shutil.copytree(complete[0], tmp_path / complete[0].name)
     stamp = (folder / "metrics.json").stat().st_mtime_ns
-    assert main([*TINY, "--results", str(tmp_path)]) == 0
+    assert tiny(tmp_path) == 0
     assert "done before, skipped" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
-    assert main([*TINY, "--results", str(tmp_path), "--force"]) == 0
+    assert tiny(tmp_path, "--force") == 0
     old, new = folder.with_name(f"{folder.name}.replaced-1"), folder
     # the same identity, machine and threads: the same numbers
-    assert numbers(old) == numbers(new) == numbers(finished[0])
+    assert numbers(old) == numbers(new) == numbers(complete[0])
 
 
-def test_a_skipped_run_still_predicts_and_its_weights_load(finished, tmp_path, capsys):
-    folder = shutil.copytree(finished[0], tmp_path / finished[0].name)
+def test_a_skipped_run_still_predicts_and_its_weights_load(complete, tmp_path, capsys):
+    folder = shutil.copytree(complete[0], tmp_path / complete[0].name)
     expected = (folder / "prediction.csv").read_bytes()
     for name in ("prediction.csv", "prediction.png"):
         (folder / name).unlink()
-    assert main([*TINY, "--results", str(tmp_path), "--do_predict"]) == 0
+    assert tiny(tmp_path, "--do_predict") == 0
     assert (folder / "prediction.csv").read_bytes() == expected
     mse = f"{read_json(folder / 'metrics.json')['all']['mse']:.4f}"
-    words = ["--results", str(tmp_path / "none"), "--test_only", "--load"]
-    words += [str(folder / "weights.pt")]
-    capsys.readouterr()
+    none, load = tmp_path / "none", ["--test_only", "--load", str(folder / "weights.pt")]
     short = TINY[: TINY.index("--seq_len")]  # the record says the lengths and the model's sizes
-    assert main([*short, *words, "--itr", "3"]) == 0
+    capsys.readouterr()
+    assert main([*short, *load, "--results", str(none), "--itr", "3"]) == 0
     assert capsys.readouterr().out.count(mse) == 1  # tested once
-    assert not (tmp_path / "none").exists()
-    assert main([*TINY, *words, "--d_model", "32"]) == 2
+    assert tiny(none, *load, "--d_model", "32") == 2
     assert "--d_model 32: the record beside" in capsys.readouterr().err
     (folder / "config.json").unlink()
-    assert main([*TINY, *words]) == 0
-    assert main([*TINY, *words, "--d_model", "32"]) == 2
+    assert tiny(none, *load) == 0
+    assert tiny(none, *load, "--d_model", "32") == 2
+    assert not none.exists()
     assert "give the flags that the weights were trained with" in capsys.readouterr().err
 
 
 def test_repetitions_checkpoints_elsewhere_and_weights_that_are_dropped(tmp_path, capsys):
     for where, more in (("c", ["--itr", "2"]), ("d", ["--weights", "drop", "--seed", "9"])):
         words = [*more, "--checkpoints", str(tmp_path / where), "--train_epochs", "1"]
-        assert main([*TINY, *words, "--results", str(tmp_path / "r")]) == 0
+        assert tiny(tmp_path / "r", *words) == 0
     assert "2 repetitions: MSE" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "c").glob("*/*")) == ["weights.pt"] * 2
     assert not [*(tmp_path / "r").glob("*/*.pt"), *(tmp_path / "d").glob("*/*")]
     assert sorted(read_runs(tmp_path / "r")["seed"]) == [0, 1, 9]
-    assert main([*TINY, *words, "--results", str(tmp_path / "r"), "--do_predict"]) == 2
+    assert tiny(tmp_path / "r", *words, "--do_predict") == 2
     assert "weights.pt: was not kept, or is gone" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
-    words = ["--results", str(tmp_path), "--learning_rate", "1e30", "--batch_size", "16"]
-    assert main([*TINY, *words]) == 1
+    words = ["--learning_rate", "1e30", "--batch_size", "16"]
+    assert tiny(tmp_path, *words) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert "the loss stopped being finite at step" in error and "--learning_rate" in error
     folder = only_run(tmp_path)
     assert read_json(folder / "metrics.json")["status"] == "failed"
     assert not list(folder.glob("*.pt"))
-    assert main([*TINY, *words]) == 1
+    assert tiny(tmp_path, *words) == 1
     assert "failed before" in capsys.readouterr().err
 
 
@@ -219,8 +218,8 @@ def test_the_trace_holds_the_embedding_of_the_training_pass(tmp_path):
     ],
 )
 def test_the_matrix_of_settings_trains_and_predicts(features, extra, tmp_path):
-    words = [*TINY, *extra.split(), "--features", features, "--train_epochs", "1", "--do_predict"]
-    assert main([*words, "--results", str(tmp_path)]) == 0
+    words = [*extra.split(), "--features", features, "--train_epochs", "1", "--do_predict"]
+    assert tiny(tmp_path, *words) == 0
     folder = only_run(tmp_path)
     columns = pd.read_csv(folder / "prediction.csv").columns
     assert len(columns) - 1 == (3 if features == "M" else 1)
@@ -285,7 +284,7 @@ def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
 
 def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("exp.exp_basic.has_bf16_kernels", lambda: False)
-    assert main([*TINY, "--amp", "bf16", "--results", str(tmp_path / "r")]) == 2
+    assert tiny(tmp_path / "r", "--amp", "bf16") == 2
     error = "error: --amp bf16: this processor has no bf16 kernels; use --amp off\n"
     assert capsys.readouterr().err == error and not list(tmp_path.iterdir())
 

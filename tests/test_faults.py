@@ -11,23 +11,11 @@ import torch
 
 from exp.record import read_arrays, read_runs
 from exp.state import TrainState, load_state, state_files
-from main_informer import main
-from tests.runs import TINY, numbers, only_run
+from tests.runs import numbers, only_run, tiny
 from utils.errors import UserError
 from utils.files import read_json, write_json
 
 KINDS = ["config", "state-", "history", "trace", "samples", "forecasts.png", "weights", "metrics"]
-
-
-def tiny(results: Path, *words: str) -> int:
-    return main([*TINY, "--train_epochs", "1", "--results", str(results), *words])
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    results = tmp_path_factory.mktemp("finished")
-    assert tiny(results) == 0
-    return only_run(results)
 
 
 @pytest.mark.parametrize("kind", KINDS)

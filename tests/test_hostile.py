@@ -12,12 +12,10 @@ import pytest
 import torch
 
 from exp.forecast import forecast
-from main_informer import main
-from tests.runs import ROOT, STEPS, TINY, only_run
+from tests.runs import ROOT, STEPS, tiny
 from utils.errors import UserError
 from utils.files import read_json, write_json
 
-ONE_EPOCH = [*TINY, "--train_epochs", "1"]
 FORMATS: dict[str, Callable[[Any, Path], object]] = {
     "zip": torch.save,
     "legacy": lambda body, path: torch.save(body, path, _use_new_zipfile_serialization=False),
@@ -33,13 +31,6 @@ class Bait:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    results = tmp_path_factory.mktemp("finished")
-    assert main([*ONE_EPOCH, "--results", str(results)]) == 0
-    return only_run(results)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -61,9 +52,8 @@ def test_what_would_run_code_is_refused(kind, finished, tmp_path, capsys):
         (line,) = errors.splitlines()
         assert line.startswith(f"error: {weights}: not a plain weights file") and not ran.exists()
 
-    words = [*ONE_EPOCH, "--results", str(folder.parent)]
-    for more in (["--do_predict"], ["--test_only", "--load", str(weights)]):
-        assert main([*words, *more]) == 2
+    for words in (["--do_predict"], ["--test_only", "--load", str(weights)]):
+        assert tiny(folder.parent, *words) == 2
         refused_in_one_line(capsys.readouterr().err)
     with pytest.raises(UserError) as error:
         forecast(folder, pd.read_csv(ROOT / "tests" / "part.csv"))
@@ -71,7 +61,7 @@ def test_what_would_run_code_is_refused(kind, finished, tmp_path, capsys):
 
     (folder / "metrics.json").unlink()  # as if the run had been cut off: a checkpoint is read
     planted = weights.rename(folder / f"state-{STEPS:09d}-{sha256[:16]}.pt")
-    assert main(words) == 0  # the run begins anew
+    assert tiny(folder.parent) == 0  # the run begins anew
     assert f"warning: {planted.name}" in capsys.readouterr().out
     assert not ran.exists() and not planted.exists()
     assert read_json(folder / "metrics.json")["all"] == metrics["all"]

@@ -5,8 +5,7 @@ import signal
 
 import pytest
 
-from main_informer import main
-from tests.runs import STEPS, TINY, numbers, only_run, run, start
+from tests.runs import STEPS, numbers, only_run, run, start, tiny
 
 SEEDED = random.Random(20230501)
 POINTS = [
@@ -19,16 +18,8 @@ POINTS = [
 POLITE = [f"step:{STEPS + 3}:{number:d}" for number in (signal.SIGTERM, signal.SIGINT)]
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """Give the numbers of a run that nothing happened to."""
-    results = tmp_path_factory.mktemp("untouched")
-    assert main([*TINY, "--results", str(results)]) == 0
-    return numbers(only_run(results))
-
-
 @pytest.mark.parametrize("fault", POINTS + POLITE)
-def test_killed_or_stopped_and_continued_is_bit_identical(fault, untouched, tmp_path, capsys):
+def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_path, capsys):
     code, _, errors = run(results=tmp_path, script="tests/fault.py", FAULT=fault)
     point, count, *number = fault.split(":")
     if number:
@@ -39,8 +30,8 @@ def test_killed_or_stopped_and_continued_is_bit_identical(fault, untouched, tmp_
         assert code == -signal.SIGKILL, errors
     folder = only_run(tmp_path)
     assert not (folder / "metrics.json").exists()
-    assert main([*TINY, "--results", str(tmp_path)]) == 0
-    assert numbers(folder) == untouched
+    assert tiny(tmp_path) == 0
+    assert numbers(folder) == numbers(finished)
     assert not [path.name for path in folder.iterdir() if "tmp" in path.name]
     where = "continuing at epoch 2, step 3" if number else "continuing"
     assert (where in capsys.readouterr().out) == (point != "step" or int(count) > STEPS)

@@ -14,12 +14,11 @@ from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import Record, read_arrays
-from main_informer import main
-from tests.runs import ROOT, TINY, only_run
+from tests.runs import ROOT, TINY, only_run, tiny
 from utils.errors import UserError
 from utils.files import read_json
 
-CALM = [*TINY, "--lam", "0", "--batch_size", "512"]
+CALM = ["--lam", "0", "--batch_size", "512"]
 MAPS = "--output_attention"
 
 
@@ -35,7 +34,7 @@ class Case(NamedTuple):
 
 
 def build(words: str = "") -> Exp_Informer:
-    return Exp_Informer(*parse([*CALM, *words.split()]))
+    return Exp_Informer(*parse([*TINY, *CALM, *words.split()]))
 
 
 def call(exp: Exp_Informer, part: nn.Module | None = None, training: bool = False) -> Any:
@@ -142,7 +141,7 @@ class Moves:
     def history(self, words: str) -> list[dict[str, float]]:
         """Train, and return the rows of the epochs."""
         results = self.folder / str(len(list(self.folder.iterdir())))
-        assert main([*CALM, *words.split(), "--results", str(results)]) == 0
+        assert tiny(results, *CALM, *words.split()) == 0
         return read_json(only_run(results) / "history.json")["epochs"]
 
     def column(self, name: str, words: str) -> list[float]:

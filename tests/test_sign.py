@@ -12,9 +12,8 @@ from torch import Tensor
 from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.record import read_runs
-from main_informer import main
 from paper import tables
-from tests.runs import ROOT, TINY, only_run
+from tests.runs import ROOT, TINY, only_run, tiny
 from utils.files import read_json
 
 STEP = ["--batch_size", "615", "--train_epochs", "2", "--attn", "full", "--dropout", "0"]
@@ -78,15 +77,14 @@ def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[
 def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_path):
     lam = 2 if axis == "feature" else 200  # as much in gradients: in time h hardly moves
     words = ["--lam", str(lam), "--lip_sign", sign, "--lip_axis", axis, "--lip_norm", norm]
-    assert main([*TINY, *STEP, *words, "--results", str(tmp_path)]) == 0
+    assert tiny(tmp_path, *STEP, *words) == 0
     folder = only_run(tmp_path)
     assert read_json(folder / "metrics.json")["best_epoch"] == 2  # the weights after two steps
     weights = torch.load(folder / "weights.pt", weights_only=True)
     assert farthest(weights, steps_by_hand(lam * SIGNS[sign], axis, norm)) < 2e-5
     assert farthest(weights, steps_by_hand(-lam * SIGNS[sign], axis, norm)) > 2e-4
     other = {"minus": "plus", "plus": "minus"}[sign]
-    negative = [*TINY, *STEP, *words, "--lam", str(-lam), "--lip_sign", other]
-    assert main([*negative, "--results", str(tmp_path)]) == 0
+    assert tiny(tmp_path, *STEP, *words, "--lam", str(-lam), "--lip_sign", other) == 0
     assert only_run(tmp_path) == folder  # a negative lambda is the other sign: the same run
 
 
@@ -94,9 +92,9 @@ def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_pa
 def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path):
     found = {}
     for c, sign in ((lam, "minus"), ("0", "minus"), (lam, "plus")):
-        words = [*TINY, "--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST]
-        assert main([*words, "--results", str(tmp_path / sign / c)]) == 0
-        exp = Exp_Informer(*parse(words))
+        words = ["--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST]
+        assert tiny(tmp_path / sign / c, *words) == 0
+        exp = Exp_Informer(*parse([*TINY, *words]))
         weights = only_run(tmp_path / sign / c) / "weights.pt"
         exp.model.load_state_dict(torch.load(weights, weights_only=True))
         batch = exp.data.val.batch(torch.arange(len(exp.data.val)))
