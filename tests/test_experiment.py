@@ -208,22 +208,20 @@ def test_the_trace_holds_the_embedding_of_the_training_pass(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("features", "extra"),
+    "words",
     [
-        ("S", "--padding 1 --amp bf16"),
-        ("M", ""),
-        ("M", "--model informerstack --attn full"),
-        ("MS", "--model informerstack"),
-        ("MS", "--embed learned --distil --mix"),
+        "--features S --padding 1 --amp bf16",
+        "--features M",
+        "--features M --model informerstack --attn full",
+        "--features MS --model informerstack",
+        "--features MS --embed learned --distil --mix",
     ],
 )
-def test_the_matrix_of_settings_trains_and_predicts(features, extra, tmp_path):
-    words = [*extra.split(), "--features", features, "--train_epochs", "1", "--do_predict"]
-    assert tiny(tmp_path, *words) == 0
-    folder = only_run(tmp_path)
-    columns = pd.read_csv(folder / "prediction.csv").columns
-    assert len(columns) - 1 == (3 if features == "M" else 1)
-    assert math.isfinite(read_json(folder / "metrics.json")["all"]["mse"])
+def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
+    assert tiny(tmp_path, *words.split(), "--train_epochs", "1", "--do_predict") == 0
+    columns = pd.read_csv(only_run(tmp_path) / "prediction.csv").columns
+    assert len(columns) - 1 == (3 if words.split()[1] == "M" else 1)
+    assert math.isfinite(read_json(only_run(tmp_path) / "metrics.json")["all"]["mse"])
 
 
 ETT = "--root_path . --seq_len 48 --label_len 48 --pred_len 24"
@@ -246,10 +244,10 @@ def test_baselines_on_the_benchmark_files(benchmark, words, expected):
     assert found == pytest.approx(expected, abs=0.001)
 
 
-@pytest.mark.parametrize(
-    ("training", "expected"),
-    [(True, (0.0026, 0.042, 0.145)), (False, (0.0005, 0.045, 0.055))],
-)
+SIZES = {True: (0.0026, 0.042, 0.145), False: (0.0005, 0.045, 0.055)}
+
+
+@pytest.mark.parametrize(("training", "expected"), SIZES.items())
 def test_sizes_at_the_start(training, expected, benchmark):
     """LipReg along time and features and L_f of fresh embeddings of ETTh2: mean of four seeds.
 

@@ -110,7 +110,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Config)])
+REGULARIZER = ("lip_coef", "lip_axis", "lip_norm")  # tests/test_sign.py has them
+FIELDS = [f.name for f in dataclasses.fields(Config) if f.name not in REGULARIZER]
+
+
+@pytest.mark.parametrize("field", FIELDS)
 def test_another_value_moves_what_it_says(field, tmp_path):
     if field not in CASES:
         getattr(Moves(tmp_path), field)()
@@ -192,9 +196,6 @@ class Moves:
             h = call(exp, exp.model.enc_embedding, training=True)[1][0]
             assert float((h == 0).float().mean()) == pytest.approx(share, abs=0.03)
 
-    def train_epochs(self):
-        assert [len(self.history(f"--train_epochs {n}")) for n in (1, 2)] == [1, 2]
-
     def batch_size(self):
         self.history("--train_epochs 1 --batch_size 200")
         assert len(read_arrays(only_run(self.folder / "0"), "trace")["mse"]) == 615 // 200
@@ -206,30 +207,16 @@ class Moves:
         assert stop < 7  # or the case shows nothing
         assert self.column("val_mse", f"{words} 1") == errors[:stop]
 
-    def learning_rate(self):
-        assert self.column("lr", "--train_epochs 1 --learning_rate 0.003") == [0.003]
-
     def lradj(self):
-        one, two = (self.column("lr", f"--train_epochs 4 --lradj type{n}") for n in (1, 2))
-        assert (one, two) == ([1e-3, 1e-3, 5e-4, 2.5e-4], [1e-3, 1e-3, 5e-5, 5e-5])
+        words = "--train_epochs 4 --learning_rate 0.002 --lradj"
+        one, two = (self.column("lr", f"{words} type{n}") for n in (1, 2))
+        assert (one, two) == ([2e-3, 2e-3, 1e-3, 5e-4], [2e-3, 2e-3, 5e-5, 5e-5])
+
+    train_epochs = learning_rate = lradj
 
     def loss(self):
         with pytest.raises(UserError, match="--loss mae: unknown"):  # MSE: features
             build("--loss mae")
-
-    def lip_coef(self):
-        batch = build().data.train.batch(torch.arange(32))
-        cases = ("time", "max", 30), ("feature", "max", -30), ("feature", "range", 3)
-        for axis, norm, c in (*cases, ("feature", "none", -30), ("time", "max", 0)):
-            exp = build(f"--lam {c} --lip_sign plus --lip_axis {axis} --lip_norm {norm}")
-            h = call(exp, exp.model.enc_embedding)[1][0]
-            torch.manual_seed(1)
-            loss, mse, _ = exp.loss(batch)
-            divisor = {"max": h.max(), "range": h.max() - h.min(), "none": 1.0}[norm]
-            by_hand = (h.diff(dim=1 if axis == "time" else 2) / divisor).square().mean()
-            assert (loss - mse).item() == pytest.approx(c * by_hand.item(), rel=1e-2)
-
-    lip_axis = lip_norm = lip_coef
 
     def start(self, name: str, seed: int) -> tuple[Tensor, Tensor]:
         """Return the initial weights of the projection, and the first batch trained on."""
