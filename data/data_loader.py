@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,26 @@ MISSING = -9999.0  # how weather, and many loggers, mark a missing value
 ABSURD, HOPELESS = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
 
 
+@dataclass(frozen=True)
+class DataSettings:
+    """What is taken from a file, and how windows are cut from it; lengths are in steps."""
+
+    features: str  # M (all columns), S (the target alone) or MS (all in, the target out)
+    target: str  # column to forecast; it becomes the last
+    cols: Sequence[str] | None  # other columns to use; None for all
+    missing: str  # cells of -9999: keep or interpolate
+    freq: str  # unit of the time features
+    embed: str  # timeF, fixed or learned
+    seq_len: int
+    label_len: int  # known steps at the decoder's start, at most seq_len
+    pred_len: int
+
+    @classmethod
+    def of(cls, settings: Any) -> "DataSettings":
+        """Take them from a run's settings."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+
 class Batch(NamedTuple):
     """B windows; marks are float32 for timeF and int64 for fixed and learned."""
 
@@ -38,11 +58,9 @@ class Windows:
 
     values: Tensor  # [N, C] all rows of the file, scaled, shared by the parts
     marks: Tensor  # [N + pred_len, T] their time features, and those beyond the end
+    how: DataSettings
     start: int
     count: int
-    seq_len: int
-    label_len: int
-    pred_len: int
 
     def __len__(self) -> int:
         return self.count
@@ -50,9 +68,9 @@ class Windows:
     def batch(self, index: Tensor) -> Batch:
         """Cut the windows of the given numbers [B], int64, on the tensors' device."""
         first = self.start + index[:, None]
-        steps = torch.arange(self.seq_len + self.pred_len, device=index.device)
-        x = first + steps[: self.seq_len]  # [B, seq_len]
-        y = first + steps[self.seq_len - self.label_len :]  # [B, label_len + pred_len]
+        steps = torch.arange(self.how.seq_len + self.how.pred_len, device=index.device)
+        x = first + steps[: self.how.seq_len]  # [B, seq_len]
+        y = first + steps[self.how.seq_len - self.how.label_len :]  # [B, label_len + pred_len]
         gathered = (
             table.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # [B, L, C | T]
             for rows in (x, y)
@@ -67,8 +85,8 @@ class ForecastData:
 
     path: Path
     sha256: str
-    columns: list[str]  # in tensor order, the target last
-    target: str
+    columns: list[str]  # in tensor order
+    target: str  # the last of them
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
     step: pd.Timedelta  # the commonest one where steps are the calendar's (months)
@@ -81,14 +99,13 @@ class ForecastData:
     test: Windows
 
     def future(self) -> tuple[Batch, pd.DatetimeIndex]:
-        """Cut the window that ends with the file.
+        """Cut the window that ends with the file: one in a batch, with y zero beyond the end.
 
-        Returns:
-            A batch of one, whose y is zero beyond the end, and the dates there [pred_len].
+        Returned with the dates there [pred_len].
         """
         last = self.test
-        values = torch.cat([last.values, last.values.new_zeros(last.pred_len, self.x_width)])
-        ending = replace(last, values=values, start=len(self.dates) - last.seq_len)
+        values = torch.cat([last.values, last.values.new_zeros(last.how.pred_len, self.x_width)])
+        ending = replace(last, values=values, start=len(self.dates) - last.how.seq_len)
         return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device)), self.beyond
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
@@ -104,114 +121,72 @@ class ForecastData:
     def to(self, device: torch.device | str) -> "ForecastData":
         """Give the same data with its tensors, shared by the parts, on a device."""
         values, marks = self.train.values.to(device), self.train.marks.to(device)
-        parts = {name: getattr(self, name) for name in ("train", "val", "test")}
-        moved = {name: replace(part, values=values, marks=marks) for name, part in parts.items()}
-        return replace(self, **moved)
+        parts = (self.train, self.val, self.test)
+        train, val, test = (replace(part, values=values, marks=marks) for part in parts)
+        return replace(self, train=train, val=val, test=test)
 
 
 def load_data(
     name: str,
-    *,
     root_path: Path | str,
     data_path: str,
-    features: str,
-    target: str,
-    cols: Sequence[str] | None,
-    freq: str,
-    embed: str,
-    seq_len: int,
-    label_len: int,
-    pred_len: int,
-    missing: str = "keep",
+    how: DataSettings,
     scaler_from: Path | None = None,
 ) -> ForecastData:
-    """Read a data set, check it, scale it and cut it into parts; lengths are in steps.
+    """Read a data set, check it, scale it and cut it into parts.
 
-    Args:
-        name: a registered data set, or custom: any regular CSV with a column `date`.
-        root_path: folder searched first.
-        data_path: file name of a custom data set.
-        features: M (all columns), S (the target alone) or MS (all in, the target out).
-        target: column to forecast; it becomes the last.
-        cols: other columns to use; None for all.
-        freq: unit of the time features.
-        embed: timeF, fixed or learned.
-        seq_len: input length.
-        label_len: known steps at the decoder's start, at most seq_len.
-        pred_len: forecast length.
-        missing: what is done with cells of -9999: keep or interpolate, see `treat_missing`.
-        scaler_from: another file, whose training rows set the scale.
-
-    Raises:
-        UserError: the file, or what it holds, does not do.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. The
+    training rows of `scaler_from`, another file, set the scale if it is given. Raises UserError
+    where a file, or what it holds, does not do.
     """
     table = _table(name, root_path, data_path)
-    counts = window_counts(name, root_path, data_path, seq_len, pred_len)
-    chosen = table.pick(target, cols).iloc[:, -1 if features == "S" else 0 :]
-    frame = treat_missing(chosen, table.path, missing)
-    _, train_end, val_end, _ = _borders(name, len(frame))
-    training = frame.head(train_end)
+    counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)
+    rows = table.pick(how.target, how.cols).iloc[:, -1 if how.features == "S" else 0 :]
+    rows = treat_missing(rows, table.path, how.missing)
+    _, train_end, val_end, _ = _borders(name, len(rows))
+    training = rows.head(train_end)
     if scaler_from:
-        training = _training_rows(scaler_from, list(frame.columns), missing)
-    starts = (0, train_end - seq_len, val_end - seq_len)
-    return scaled_rows(
-        *(replace(table, values=frame), Scaler.fit(training.to_numpy())),
-        features=features,
-        freq=freq,
-        embed=embed,
-        lengths=(seq_len, label_len, pred_len),
-        parts=tuple(zip(starts, counts, strict=True)),
-    )
+        training = _training_rows(scaler_from, list(rows.columns), how.missing)
+    starts = (0, train_end - how.seq_len, val_end - how.seq_len)
+    parts = tuple(zip(starts, counts, strict=True))
+    return scaled_rows(replace(table, values=rows), Scaler.fit(training.to_numpy()), how, parts)
 
 
 def treat_missing(rows: pd.DataFrame, path: Path, missing: str) -> pd.DataFrame:
     """Keep a file's cells of -9999, or fill them linearly in time (ends: the nearest value).
 
-    A note counts them.
-
-    Raises:
-        UserError: nothing else is in a column to be filled.
+    A note counts them. Raises UserError where nothing else is in a column to be filled.
     """
     marked = rows.eq(MISSING)
-    found, names = int(marked.sum().sum()), ", ".join(rows.columns[marked.any()])
-    if found and missing == "keep":
-        what = f"{found} cells of {names} are -9999, a missing value's mark"
-        print(f"note: {path.stem}: {what}: --missing interpolate fills them")
-    if not found or missing == "keep":
+    if not (count := int(marked.to_numpy().sum())):
+        return rows
+    cells = f"note: {path.stem}: {count} cells of {', '.join(rows.columns[marked.any()])}"
+    if missing == "keep":
+        print(f"{cells} are -9999, a missing value's mark: --missing interpolate fills them")
         return rows
     if marked.all().any():
         name = rows.columns[marked.all()][0]
-        raise UserError(
-            f"{path}: column {name!r}: all is -9999; one reading at least must be there"
-        )
-    print(f"note: {path.stem}: {found} cells of {names} were -9999: filled, linearly in time")
+        raise UserError(f"{path}: column {name!r}: all is -9999; one cell must have a value")
+    print(f"{cells} were -9999: filled, linearly in time")
     return rows.mask(marked).interpolate("time", limit_direction="both")
 
 
 def scaled_rows(
     table: Table,
     scaler: Scaler,
-    *,
-    features: str,
-    freq: str,
-    embed: str,
-    lengths: tuple[int, int, int],
+    how: DataSettings,
     parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
     """Scale a table's values [N, C], the target last, and give them their time features.
 
-    Args, where they are not as for `load_data`:
-        lengths: seq_len, label_len, pred_len.
-        parts: first row and number of windows of training, validation and test.
-
-    Raises:
-        UserError: a value is so far from the scaler's mean that float32 cannot hold its square.
+    The values are those that `how` chooses; `parts` are the first row and the number of windows of
+    training, validation and test. Raises UserError where float32 could not hold a scaled square.
     """
     columns, dates = list(table.values.columns), pd.DatetimeIndex(table.values.index)
     scaled = scaler.transform(table.values.to_numpy())
     far = np.abs(scaled)
-    if not (far <= ABSURD).all():
-        row, column = np.unravel_index(far.argmax(), far.shape)
+    row, column = np.unravel_index(far.argmax(), far.shape)
+    if not far.max() <= ABSURD:
         what = (
             f"{table.path}: row {row + FIRST_ROW}, column {columns[column]!r}: "
             f"{table.values.iat[row, column]:g} is {far.max():.1g} standard deviations from the "
@@ -221,13 +196,14 @@ def scaled_rows(
             raise UserError(f"{what}; mend it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    beyond = pd.date_range(dates[-1], periods=lengths[2] + 1, freq=table.offset)[1:]
-    marks = torch.from_numpy(time_features(pd.DatetimeIndex(dates.append(beyond)), freq, embed))
-    marks = marks.to(torch.float32 if embed == "timeF" else torch.int64)
-    train, val, test = (Windows(values, marks, *part, *lengths) for part in parts)
+    beyond = pd.date_range(dates[-1], periods=how.pred_len + 1, freq=table.offset)[1:]
+    stamps = pd.DatetimeIndex(dates.append(beyond))
+    marks = torch.from_numpy(time_features(stamps, how.freq, how.embed))
+    marks = marks.to(torch.float32 if how.embed == "timeF" else torch.int64)
+    train, val, test = (Windows(values, marks, how, *part) for part in parts)
     return ForecastData(
         *(table.path, table.sha256, columns, columns[-1], dates, beyond, table.step, table.offset),
-        *(scaler, len(columns), len(columns) if features == "M" else 1, train, val, test),
+        *(scaler, len(columns), len(columns) if how.features == "M" else 1, train, val, test),
     )
 
 
@@ -239,11 +215,7 @@ def data_sha256(name: str, root_path: Path | str, data_path: str) -> str:
 def window_counts(
     name: str, root_path: Path | str, data_path: str, seq_len: int, pred_len: int
 ) -> tuple[int, int, int]:
-    """Count the windows of training, validation and test.
-
-    Raises:
-        UserError: a part has none.
-    """
+    """Count the windows of training, validation and test; a UserError if a part has none."""
     _, rows, _ = _facts(name, root_path, data_path)
     counts = _counts(name, rows, seq_len, pred_len)
     if min(counts) < 1:

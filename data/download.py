@@ -15,11 +15,8 @@ from utils.files import sha256_of
 def fetch(dataset: DataSet, folder: Path) -> str:
     """Put a data set's file below a data folder, whole and with the right checksum or not at all.
 
-    Returns:
-        What was done, in one line.
-
-    Raises:
-        UserError: the file is to be placed by hand, or what was fetched is not it.
+    Returns what was done, in one line. Raises UserError where the file is to be placed by hand, or
+    what was fetched is not it.
     """
     path = dataset.below(folder)
     if path.is_file() and sha256_of(path.read_bytes()) == dataset.sha256:
@@ -30,8 +27,8 @@ def fetch(dataset: DataSet, folder: Path) -> str:
             f"{dataset.name}: {path} {state}; it is placed there by hand: {dataset.file}, "
             f"{dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
         )
+    known_hash = f"sha256:{dataset.sha256}"
     try:
-        known_hash = f"sha256:{dataset.sha256}"
         pooch.retrieve(dataset.url, known_hash, path.name, path.parent, progressbar=True)
     except (OSError, ValueError) as error:  # network or disk; another checksum
         reason = " ".join(str(error).split())
@@ -43,14 +40,10 @@ def fetch(dataset: DataSet, folder: Path) -> str:
     return f"{dataset.name}: fetched, checksum right: {path}"
 
 
-def _listing(folder: Path) -> str:
-    lines = []
-    for dataset in DATASETS.values():
-        absent = "not here" if dataset.url else "not here, placed by hand"
-        paths = (path for path in [dataset.below(folder), *dataset.paths()] if path.is_file())
-        size = f"{dataset.size / 1e6:.1f} MB"
-        lines.append(f"{dataset.name:8} {size:>8}  {dataset.licence:13} {next(paths, absent)}")
-    return "\n".join(lines)
+def _listed(dataset: DataSet, folder: Path) -> str:
+    absent = "not here" if dataset.url else "not here, placed by hand"
+    place = next(filter(Path.is_file, [dataset.below(folder), *dataset.paths()]), absent)
+    return f"{dataset.name:8} {dataset.size / 1e6:5.1f} MB  {dataset.licence:13} {place}"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -62,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(words)
     if not asked.names:
-        print(_listing(asked.to))
+        print(*(_listed(dataset, asked.to) for dataset in DATASETS.values()), sep="\n")
     code = 0
     for name in asked.names:
         try:

@@ -42,22 +42,13 @@ class DataSet:
         bases = [Path(named), DOWNLOADS] if named else [DOWNLOADS]
         return list(dict.fromkeys(self.below(base) for base in bases))
 
-    def verify(self, sha256: str, path: Path) -> None:
-        """Raise UserError where the checksum of a file's content is not the data set's."""
-        if sha256 != self.sha256:
-            raise UserError(
-                f"{path}: sha256 is {sha256}, but {self.name} has {self.sha256}; delete the file "
-                f"and run `python -m data.download {self.name}`, or use it as --data custom"
-            )
-
 
 def _read_row(row: dict[str, str]) -> DataSet:
-    known: dict[str, Any] = {
-        **row,
+    known: dict[str, Any] = row | {
         **{name: int(row[name]) for name in ("rows", "columns", "size")},
         "folder": str(HERE / "demo") if row["name"] == "demo" else row["folder"],
         "step": pd.to_timedelta(row["step"]),
-        "split": tuple(int(end) for end in row["split"].split()),
+        "split": tuple(map(int, row["split"].split())),
     }
     return DataSet(**known)
 
@@ -69,22 +60,17 @@ with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
 def locate(name: str, root_path: Path, data_path: str) -> Path:
     """Find a data set's file: in root_path, the folder INFORMER_DATA names, or the downloads.
 
-    A custom data set's file data_path is in root_path or nowhere.
-
-    Raises:
-        UserError: a registered file is in none of these folders.
+    A custom one, data_path, is in root_path or nowhere. Raises UserError if a registered file is
+    in none of these folders.
     """
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
     paths = [root_path / dataset.file, *dataset.paths()]
-    try:
-        found = next((path for path in paths if path.is_file()), None)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; check --root_path") from error
-    if found is None:
-        raise UserError(
-            f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "
-            f"data.download {name}`, or name its folder with --root_path or in INFORMER_DATA"
-        )
-    return found
+    for path in paths:
+        if os.path.isfile(path):  # noqa: PTH113 - false where a folder cannot be read
+            return path
+    raise UserError(
+        f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "
+        f"data.download {name}`, or name its folder with --root_path or in INFORMER_DATA"
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.data_loader import ForecastData, load_data
+from data.data_loader import DataSettings, ForecastData, load_data
 from exp.config import Config
 from exp.flags import Options
 from exp.samples import parse_windows
@@ -86,11 +86,8 @@ def pick_device(options: Options) -> torch.device:
 
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
-    where, lengths = ("root_path", "data_path", "scaler_from"), ("seq_len", "label_len", "pred_len")
-    what = ("features", "target", "cols", "missing", "freq", "embed", *lengths)
-    settings: dict[str, Any] = {name: getattr(options, name) for name in where}
-    settings |= {name: getattr(config, name) for name in what}
-    data = load_data(config.data, **settings)
+    place = (config.data, options.root_path, options.data_path)
+    data = load_data(*place, DataSettings.of(config), options.scaler_from)
     if (count := len(data.train)) < (size := config.batch_size):
         file = data.path.name
         raise UserError(f"--batch_size {size}: {file} has {count} training windows; lower it")

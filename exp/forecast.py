@@ -11,7 +11,7 @@ from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset
 
 from data.csv_reader import Table, parse_table, read_table
-from data.data_loader import scaled_rows, treat_missing
+from data.data_loader import DataSettings, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
 from exp.config import Config, settings_of
@@ -125,13 +125,8 @@ class TrainedRun:
         if config.missing == "interpolate":
             before = treat_missing(rows.head(now), path, "interpolate")  # later rows unseen
             rows = treat_missing(pd.concat([before, rows.iloc[now:]]), path, "interpolate")
-        data = scaled_rows(
-            *(dataclasses.replace(table, values=rows[:now], offset=offset), self.scaler),
-            features=config.features,
-            freq=config.freq,
-            embed=config.embed,
-            lengths=(config.seq_len, config.label_len, config.pred_len),
-        )
+        read = dataclasses.replace(table, values=rows[:now], offset=offset)
+        data = scaled_rows(read, self.scaler, DataSettings.of(config))
         exp = Exp_Informer(config, self.options, data=data)
         fit_weights(exp.model, self.weights, self.folder)
         truth = rows.iloc[now : now + config.pred_len, -data.out_width :].to_numpy()

@@ -1,8 +1,6 @@
 import dataclasses
 import gc
 import hashlib
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,20 +15,18 @@ from utils.errors import UserError
 # pooch leaves the connection of a failed answer to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 GOOD = b"date,OT\n2020-01-01,1.0\n" * 5000
+HALF = len(GOOD) // 2
 
 
 class Server(BaseHTTPRequestHandler):
     """Answers with the file, a corrupt one, half of it, or 404."""
 
     def do_GET(self):
-        if self.path == "/absent.csv":
-            self.send_error(404)
-            return
-        self.send_response(200)
+        answers = {"/good.csv": GOOD, "/corrupt.csv": GOOD[::-1], "/cut.csv": GOOD[:HALF]}
+        self.send_response(200 if self.path in answers else 404)
         self.send_header("Content-Length", str(len(GOOD)))
         self.end_headers()
-        answers = {"/corrupt.csv": GOOD[::-1], "/cut.csv": GOOD[: len(GOOD) // 2]}
-        self.wfile.write(answers.get(self.path, GOOD))
+        self.wfile.write(answers.get(self.path, b""))
 
     def log_message(self, format, *args):
         """Keep the tests' output to themselves."""
@@ -81,30 +77,26 @@ def test_a_good_file_is_fetched_once(tmp_path, address, older, capfd):
     [
         ("corrupt.csv", "SHA256 hash of downloaded file (ETTh1.csv) does not match"),
         ("absent.csv", "404 Client Error: Not Found"),
-        ("cut.csv", f"{len(GOOD) // 2} bytes read, {len(GOOD) // 2} more expected"),
+        ("cut.csv", f"{HALF} bytes read, {HALF} more expected"),
         ("no server", "Connection refused"),
     ],
 )
 def test_a_failed_download_leaves_the_folder_as_it_was(tmp_path, address, page, reason):
     place = tmp_path / "ETT" / "ETTh1.csv"
-    if page == "corrupt.csv":
-        place.parent.mkdir()
-        place.write_bytes(b"an older file")
-    before = files(tmp_path)
+    place.parent.mkdir()
+    place.write_bytes(b"an older file")
     url = "http://127.0.0.1:9/x.csv" if page == "no server" else f"{address}/{page}"
     with pytest.raises(UserError) as caught:
         fetch(row(url), tmp_path)
     message = str(caught.value)
     assert message.startswith(f"ETTh1: not fetched from {url}, nothing kept (")
-    assert reason in message
     assert message.endswith(f"); try again, or place the file by hand at {place}")
-    assert "\n" not in message
-    assert files(tmp_path) == before
+    assert reason in message and "\n" not in message
+    assert files(tmp_path) == {place: b"an older file"}
 
 
 def test_files_placed_by_hand_say_where_from_and_where_to(tmp_path):
-    dataset = DATASETS["weather"]
-    path = tmp_path / "weather" / "weather.csv"
+    dataset, path = DATASETS["weather"], tmp_path / "weather" / "weather.csv"
     known = f"weather.csv, 7,235,425 bytes, sha256 {dataset.sha256}, from {dataset.source}"
     for state in ("is not there", "has another checksum"):
         with pytest.raises(UserError) as caught:
@@ -130,11 +122,8 @@ def test_the_command_goes_on_past_an_error_and_lists_what_is_there(tmp_path, ben
     assert first.startswith("error: ETTh9: unknown (did you mean ETTh")
     assert second.startswith(f"error: ECL: {tmp_path}/ECL/ECL.csv is not there")
     assert shown.out == f"demo: already there, checksum right: {HERE}/demo/demo.csv\n"
-    command = [sys.executable, "-m", "data.download", "--to", str(tmp_path)]
-    output = subprocess.check_output(command, cwd=HERE.parent, text=True)
-    listed = {line.split()[0]: line for line in output.splitlines()}
+    assert main(["--to", str(tmp_path)]) == 0
+    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert list(listed) == list(DATASETS)
-    assert listed["ETTh1"].split(maxsplit=4) == [
-        *("ETTh1", "2.6", "MB", "CC", f"BY-ND 4.0  {benchmark}/ETT/ETTh1.csv")
-    ]
+    assert listed["ETTh1"] == f"ETTh1      2.6 MB  CC BY-ND 4.0  {benchmark}/ETT/ETTh1.csv"
     assert listed["ECL"].endswith("UCI           not here, placed by hand")

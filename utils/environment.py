@@ -2,9 +2,9 @@
 
 import os
 import platform
+import re
 import resource
 import socket
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,14 @@ import numpy
 import pandas
 import torch
 
+from utils import git
+
+HERE = Path(__file__).resolve().parent
+
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Return processor, threads, device, versions and the state of the code."""
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = git.ask(HERE, "status", "--porcelain", "--untracked-files=no")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -30,7 +34,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "pandas": pandas.__version__,
         "system": platform.platform(),
-        "git_commit": _git("rev-parse", "HEAD"),
+        "git_commit": git.ask(HERE, "rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
         "folder": str(Path.cwd()),
         "command": sys.argv,
@@ -43,8 +47,8 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage starts from the peak of the parent process
-        lines = status.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+        (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status.read_text())
+        return int(kilobytes) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
@@ -55,13 +59,3 @@ def _processor() -> str:
     bf16 = ", bf16" if any(there for name, there in able.items() if "bf16" in name) else ""
     name = able.get("cpu_name") or platform.processor()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}{bf16})"
-
-
-def _git(*words: str) -> str | None:
-    """Ask git about the code's own folder; None where the code is not in a repository."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -14,14 +14,16 @@ import numpy as np
 from utils.errors import UserError
 
 TEMPORARY = ".tmp-"
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space and give the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and give the same command again",
+    errno.EACCES: "permission denied: choose a folder of your own",
+    errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
+}
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
+    """Write a file so that a reader sees the old content or the new; a UserError if it cannot."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
@@ -29,11 +31,6 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, is to survive a power cut
-        finally:
-            os.close(folder)
     except OSError as error:
         raise UserError(f"{path}: cannot be written, {advice(error)}") from error
     finally:
@@ -44,8 +41,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 def discard_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written; the folder must be this process's own."""
     for rest in folder.glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(OSError):
-            rest.unlink()
+        rest.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:
@@ -58,15 +54,7 @@ def make_folder(path: Path) -> None:
 
 def advice(error: OSError) -> str:
     """Say in a few words what an operating system's refusal means, and what to do."""
-    known = {
-        errno.ENOSPC: "the disk is full: free some space and give the same command again",
-        errno.EDQUOT: "the disk quota is used up: free some space and give the same command again",
-        errno.EACCES: "permission denied: choose a folder of your own",
-        errno.EROFS: "the file system is read-only: choose another folder",
-        errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
-        errno.ENOENT: "its folder has vanished: give the same command again",
-    }
-    return known.get(error.errno or 0, f"{error.strerror}: check the disk and try again")
+    return ADVICE.get(error.errno or 0, f"{error.strerror}: check the folder and try again")
 
 
 def sha256_of(content: bytes) -> str:
@@ -85,25 +73,18 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file is damaged, or cannot be read.
-    """
+    """Read a JSON object; FileNotFoundError if it is not there, UserError if it is damaged."""
     try:
         body = json.loads(path.read_bytes())
-    except ValueError:
-        body = None
     except FileNotFoundError:
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read, {advice(error)}") from error
+    except ValueError:
+        body = None
     if not isinstance(body, dict):
-        raise UserError(
-            f"{path}: damaged (not a JSON object); run the experiment with --force, which keeps "
-            "the old folder aside"
-        )
+        advised = "run the experiment with --force, which keeps the old folder aside"
+        raise UserError(f"{path}: damaged (not a JSON object); {advised}")
     return body
 
 

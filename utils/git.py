@@ -1,30 +1,29 @@
-"""What git knows of a file."""
+"""What git knows of a folder and of a file."""
 
 import subprocess
 from datetime import datetime
 from pathlib import Path
 
 
-def committed(path: Path) -> tuple[str, datetime | None]:
-    """Find the commit that made a file what it is now: in words, and its time.
-
-    Returns:
-        The commit's short hash and date; or that the file is named now, when its content is in no
-        commit; or that this is not known, outside a repository and in one without its history.
-    """
-
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
-        command = ["git", "-C", str(path.resolve().parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
+def ask(folder: Path, *words: str) -> str | None:
+    """Ask git about a folder; None where it has no answer, or is not there."""
+    command = ["git", "-C", str(folder), *words]
     try:
-        whole = git("rev-parse", "--is-shallow-repository").stdout.strip() == "false"
-    except FileNotFoundError:
-        whole = False
-    if not whole:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+
+
+def committed(path: Path) -> tuple[str, datetime | None]:
+    """Say in words which commit made a file what it is now, and when.
+
+    None for the time where no commit has its content, or git does not know its whole history.
+    """
+    folder = path.resolve().parent
+    if ask(folder, "rev-parse", "--is-shallow-repository") != "false":
         return "commit not known here, without git's full history", None
-    changed = git("diff", "--quiet", "HEAD", "--", path.name).returncode
-    log = git("log", "-1", "--format=%h %cI", "--", path.name).stdout.split()
-    if changed or not log:
+    log = ask(folder, "log", "-1", "--format=%h %cI", "--", path.name)
+    if not log or ask(folder, "status", "--porcelain", "--", path.name):
         return "named now, not committed", None
-    return f"commit {log[0]} of {log[1]}", datetime.fromisoformat(log[1])
+    commit, time = log.split()
+    return f"commit {commit} of {time}", datetime.fromisoformat(time)

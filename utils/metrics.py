@@ -16,12 +16,8 @@ class ErrorSums:
     """Running sums from which MAE, MSE, RMSE, MAPE and MSPE follow at any time.
 
     Percentage errors leave out the elements whose true value is zero, where they are undefined.
-    Sums are in double, on the device. So are original units, computed from scaled errors: near
-    1e9 ± 3, single precision would lose them.
-
-    Args:
-        mean: of each column in original units [C] float64, or 0 for errors as they are.
-        std: the unit of the scaled columns [C] float64, or 1.
+    Sums are in double, on the device. So are original units, computed from scaled errors and each
+    column's mean and std [C] float64: near 1e9 ± 3, single precision would lose them.
     """
 
     def __init__(self, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> None:
@@ -39,7 +35,7 @@ class ErrorSums:
         ratio = torch.where(zero, 0.0, error / torch.where(zero, 1.0, truth))
         self.windows += len(pred)
         self.elements += pred.numel()
-        self.zeros = self.zeros + zero.sum()
+        self.zeros = self.zeros + zero.sum()  # new tensors: a copy of the sums keeps the old
         self.square_by_step = self.square_by_step + error.square().sum((0, 2))  # [pred_len]
         self.absolute_by_step = self.absolute_by_step + error.abs().sum((0, 2))
         self.percentage = self.percentage + ratio.abs().sum()
@@ -51,14 +47,13 @@ class ErrorSums:
         return float(self.square_by_step.sum()) / self.elements
 
     def result(self) -> dict[str, Any] | None:
-        """Return the five metrics, the number of windows and of zero truths; None when empty.
+        """Return the metrics and the numbers of windows and of zero truths; None when empty.
 
         A metric that is not finite, or undefined, is None.
         """
         if not self.elements:
             return None
-        zeros = int(self.zeros)
-        counted = (self.elements - zeros) or float("nan")
+        counted = (self.elements - int(self.zeros)) or math.nan
         scores = {
             "mae": float(self.absolute_by_step.sum()) / self.elements,
             "mse": self.mse,
@@ -67,7 +62,7 @@ class ErrorSums:
             "mspe": float(self.square_percentage) / counted,
         }
         finite = {name: v if math.isfinite(v) else None for name, v in scores.items()}
-        return {**finite, "windows": self.windows, "zeros": zeros}
+        return {**finite, "windows": self.windows, "zeros": int(self.zeros)}
 
     def by_step(self) -> dict[str, list[float]]:
         """Return MSE and MAE of each forecast step."""
@@ -101,5 +96,5 @@ def score(forecasts: Iterable[tuple[Tensor, Tensor]], windows: int) -> Scores:
             if len(pred[part]):
                 full.add(pred[part], true[part])
             if full.windows == kept:
-                truncated = copy.copy(full)  # sums are replaced, not changed, by later batches
+                truncated = copy.copy(full)
     return Scores(full, truncated)

@@ -1,6 +1,5 @@
 """Progress on a terminal as a bar, elsewhere as plain lines."""
 
-import sys
 import time
 
 from tqdm import tqdm
@@ -13,20 +12,17 @@ class Meter:
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
         self.label, self.total, self.done, self.first = label, total, done, done
-        self.terminal = sys.stderr.isatty()
-        self.bar = tqdm(
-            total=total, initial=done, desc=label, leave=False, disable=not self.terminal
-        )
+        self.bar = tqdm(total=total, initial=done, desc=label, leave=False, disable=None)
         self.begun = self.shown = time.monotonic()
 
     def step(self, note: str = "") -> None:
         """Count one step; a note is what the numbers now are."""
         self.done += 1
         self.bar.update()
-        if note and self.terminal:
+        if note:
             self.bar.set_postfix_str(note)
         now = time.monotonic()
-        if not self.terminal and now - self.shown >= LINE_SECONDS:
+        if self.bar.disable and now - self.shown >= LINE_SECONDS:
             self.shown = now
             left = (now - self.begun) / (self.done - self.first) * (self.total - self.done)
             step = f"{self.label}, step {self.done}/{self.total}"
@@ -41,6 +37,4 @@ def duration(seconds: float) -> str:
     """Return a time as a person says it: 42 s, 3.5 min, 2.1 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

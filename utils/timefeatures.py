@@ -29,11 +29,7 @@ FEATURE_WIDTH: dict[str, int] = {letter: len(fields) for letter, fields in _FIEL
 
 
 def parse_freq(freq: str) -> str:
-    """Reduce a frequency such as `15min`, `H` or `d` to its letter, a key of FEATURE_WIDTH.
-
-    Raises:
-        UserError: the frequency is unknown.
-    """
+    """Reduce a frequency such as `15min`, `H` or `d` to its letter; a UserError if unknown."""
     match = re.fullmatch(r"\d*([a-z]+)", freq.strip().lower())
     if match is None or match[1] not in _LETTERS:
         known = ", ".join(FEATURE_WIDTH)
@@ -53,14 +49,9 @@ def natural_unit(offset: pd.offsets.BaseOffset) -> str:
 def time_features(dates: pd.DatetimeIndex, freq: str, embed: str) -> np.ndarray:
     """Turn dates [L] into inputs of the time embedding [L, T] (Informer's global time stamps).
 
-    Args:
-        dates: of L rows.
-        freq: a frequency that `parse_freq` knows.
-        embed: timeF for fields scaled to [-0.5, 0.5], finest first; fixed or learned for month,
-            day, weekday (Monday is 0), hour and minute // 15, as far as the frequency reaches.
-
-    Raises:
-        UserError: the frequency is unknown, or too fine for fixed and learned.
+    `embed` timeF gives fields scaled to [-0.5, 0.5], finest first; fixed and learned give month,
+    day, weekday (Monday is 0), hour and minute // 15, as far as the frequency reaches; seconds
+    are too fine for them (UserError).
     """
     letter = parse_freq(freq)
     if embed == "timeF":
