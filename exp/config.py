@@ -77,13 +77,14 @@ class Config:
     def __post_init__(self) -> None:
         check_values(self)
         row, decoded = MODELS[self.model], self.label_len + self.pred_len
+        longer = self.label_len > self.seq_len
         depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)
         read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
         left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True)]
         alone = self.distil and "distil" not in row.unused and self.batch_size * min(left) < 2
         unknown = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
         for broken, message in (
-            (self.label_len > self.seq_len, "--label_len {label_len}: exceeds --seq_len {seq_len}"),
+            (longer, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
             (decoded > 5000, "--label_len + --pred_len: exceed the position table's 5000 steps"),
             (self.d_model % 2, "--d_model {d_model}: must be even, sines and cosines share it"),
             (self.d_model % self.n_heads, "--n_heads {n_heads}: must divide --d_model {d_model}"),

@@ -143,10 +143,7 @@ class Exp_Informer(Exp_Basic):
         meter.close()
 
     def vali(self) -> dict[str, float]:
-        """Return the MSE over all validation windows, without the regularizer.
-
-        Beside it LipReg on both axes and L_f of the first batch, which is without dropout here.
-        """
+        """Return the MSE over all validation windows; LipReg and L_f of the first, fixed batch."""
         sums, measures = ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
             if not measures:
@@ -158,8 +155,7 @@ class Exp_Informer(Exp_Basic):
     def test(self, folder: Path | None = None) -> dict[str, Any]:
         """Forecast all test windows and score them beside the baselines, for metrics.json.
 
-        With a folder, errors by window, samples with their plot, and the forecasts that
-        --save_forecasts asks for are written there.
+        A folder gets the errors by window, samples with their plot, and --save_forecasts.
         """
         begun, options, data = time.monotonic(), self.options, self.data
         original = ErrorSums(*data.scaler.last(data.out_width, self.device))
@@ -216,10 +212,7 @@ class Exp_Informer(Exp_Basic):
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:
-    """Return the rate of an epoch, counted from 1.
-
-    Schedule type1 halves the initial rate each epoch from the third on; type2 is a table.
-    """
+    """Return an epoch's rate: type1 halves it each epoch from the third on; type2 is a table."""
     if schedule == "type1":
         return initial * 0.5 ** max(0, epoch - 2)
     table = {2: 5e-5, 4: 1e-5, 6: 5e-6, 8: 1e-6, 10: 5e-7, 15: 1e-7, 20: 5e-8}

@@ -119,7 +119,7 @@ def test_help_names_every_flag_with_its_default(capsys):
 
 NO_GPU = "this machine has 0 CUDA devices; use --device cpu"
 MISTAKES = {
-    "--label_len 30 --seq_len 24": "--label_len 30: exceeds --seq_len 24",
+    "--label_len 30 --seq_len 24": "--label_len 30: must not exceed --seq_len 24",
     "--d_model 15 --n_heads 1": "--d_model 15: must be even, sines and cosines share it",
     "--d_model 16 --n_heads 3": "--n_heads 3: must divide --d_model 16",
     "--seq_len -4": "--seq_len -4: must be at least 2",
