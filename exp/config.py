@@ -80,6 +80,7 @@ class Config:
         longer = self.label_len > self.seq_len
         depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)
         read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
+        # by the last distilling layer, whose batch normalisation needs two values
         left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True)]
         alone = self.distil and "distil" not in row.unused and self.batch_size * min(left) < 2
         unknown = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
@@ -90,10 +91,7 @@ class Config:
             (self.d_model % self.n_heads, "--n_heads {n_heads}: must divide --d_model {d_model}"),
             (self.moving_avg % 2 == 0, "--moving_avg {moving_avg}: must be odd"),
             (not read[-1], "--s_layers {s_layers}: the last encoder would read none of --seq_len"),
-            (
-                alone,
-                "--batch_size {batch_size}: too small for distilling; raise it or add --distil",
-            ),
+            (alone, "--batch_size {batch_size}: too small to distil; raise it or add --distil"),
             (unknown, "--freq {freq}: --embed {embed} knows hours (h) and minutes (t)"),
         ):
             if broken:

@@ -130,7 +130,7 @@ MISTAKES = {
     "--s_layers 3,0": "--s_layers 0: must be at least 1",
     "--s_layers a": "--s_layers: invalid depths value: 'a'",
     "--model informerstack --s_layers 1,1,1,1,1": "--s_layers (1, 1, 1, 1, 1): the last encoder",
-    "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small for dist",
+    "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small to distil",
     "--seed 2147483647 --itr 2": "--seed 2147483648: must be below 2147483648",
     "--lam nan": "--lam: nan: must be a finite number",
     "--lam two": "--lam: invalid number value: 'two'",
