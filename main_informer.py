@@ -11,17 +11,20 @@ from utils.output import run_command
 
 
 def main(words: list[str]) -> int:
-    """Run one command line and return the exit code.
+    """Run one command line, without the program's name, and return the exit code.
 
-    Args:
-        words: the command line without the program's name.
-
-    Returns:
-        0 when all is done, 1 when a run failed, 2 after a mistake in flags or data, 130 or 143
-        after SIGINT or SIGTERM.
+    0: all is done; 1: a run failed; 2: a mistake in flags or data; 130, 143: SIGINT, SIGTERM.
     """
     try:
-        return run(words)
+        config, options = parse(words)
+        if options.use_multi_gpu:
+            print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep uses all of them")
+        if options.dry_run:
+            dry_run(config, options)
+            return 0
+        with signals_noted() as stop:
+            run_all(config, options, stop)
+        return 0
     except UserError as error:
         code, message = 2, f"error: {error}"
     except RunFailed as error:
@@ -32,19 +35,6 @@ def main(words: list[str]) -> int:
         code, message = 130, "stopped by SIGINT; nothing was under way"
     print(message, file=sys.stderr)
     return code
-
-
-def run(words: list[str]) -> int:
-    """Do what a command line asks for and return the exit code."""
-    config, options = parse(words)
-    if options.use_multi_gpu:
-        print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep runs seeds on all of them")
-    if options.dry_run:
-        dry_run(config, options)
-        return 0
-    with signals_noted() as stop:
-        run_all(config, options, stop)
-    return 0
 
 
 if __name__ == "__main__":

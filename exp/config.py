@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models import MODELS, Model
+from models import MODELS
 from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 from utils.timefeatures import parse_freq
@@ -21,8 +21,8 @@ AXES, NORMS = ("time", "feature"), ("max", "range", "none")
 def setting(default: Any, group: str, text: str, **rules: Any) -> Any:
     """Declare a field that is also a flag, under a heading of --help.
 
-    Rules: choices; low (inclusive), above and high (exclusive); off and on, for flags without a
-    word; many, for flags with several; required; derived, for fields that are no flag.
+    Rules: choices; low (inclusive) and high (exclusive); kind, what a word becomes where the
+    default does not tell; many, for flags with several words; required.
     """
     return dataclasses.field(default=default, metadata={"group": group, "text": text, **rules})
 
@@ -35,16 +35,12 @@ class Config:
     loss = MSE + c * LipReg.
     """
 
-    model: str = setting("", "model", f"one of {', '.join(MODELS)}", required=True)
+    model: str = setting("", "model", "what is trained", choices=tuple(MODELS), required=True)
     data: str = setting("", "data", "name of the data set, or custom", required=True)
-    features: str = setting(
-        "M", "data", "M: all columns; S: target alone; MS: all in, target out", choices=FEATURES
-    )
+    features: str = setting("M", "data", "M: all; S: target; MS: all to target", choices=FEATURES)
     target: str = setting("OT", "data", "target column of a custom file")
-    cols: tuple[str, ...] | None = setting(None, "data", "columns to use (all)", many=True)
-    missing: str = setting(
-        "keep", "data", "cells of -9999: kept, or filled in time", choices=("keep", "interpolate")
-    )
+    cols: tuple[str, ...] | None = setting(None, "data", "columns (all)", kind=str, many=True)
+    missing: str = setting("keep", "data", "cells of -9999", choices=("keep", "interpolate"))
     freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
     seq_len: int = setting(96, "data", "encoder input length in steps", low=2, high=5001)
     label_len: int = setting(48, "data", "known steps at the decoder's start", low=0, high=5001)
@@ -53,89 +49,53 @@ class Config:
     n_heads: int = setting(8, "model", "attention heads", low=1, high=2**16)
     e_layers: int = setting(2, "model", "encoder layers (informer)", low=1, high=65)
     d_layers: int = setting(1, "model", "decoder layers", low=1, high=65)
-    s_layers: tuple[int, ...] = setting(
-        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1, high=65
-    )
+    s_layers: tuple[int, ...] = setting((3, 2, 1), "model", "informerstack: depths", low=1, high=65)
     d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
     factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
     moving_avg: int = setting(25, "model", "window of autoformer's moving average, odd", low=1)
     padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
-    distil: bool = setting(True, "model", "turns distilling off", off=True)
-    mix: bool = setting(True, "model", "turns mixed decoder attention off", off=True)
+    distil: bool = setting(True, "model", "turns distilling off")
+    mix: bool = setting(True, "model", "turns mixed decoder attention off")
     dropout: float = setting(0.05, "model", "dropout probability", low=0.0, high=1.0)
     attn: str = setting("prob", "model", "encoder attention", choices=("prob", "full"))
     embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
     activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
-    output_attention: bool = setting(False, "model", "--do_predict keeps attention maps", on=True)
+    output_attention: bool = setting(False, "model", "--do_predict keeps attention maps")
     train_epochs: int = setting(6, "training", "epochs at most", low=1, high=10_001)
     batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
-    learning_rate: float = setting(1e-4, "training", "Adam's initial rate", above=0.0)
-    lradj: str = setting(
-        "type1", "training", "type1: halved from epoch 3 on; type2: a fixed table", choices=TYPES
-    )
+    learning_rate: float = setting(1e-4, "training", "Adam's initial rate", low=1e-12)
+    lradj: str = setting("type1", "training", "halved from epoch 3, or a table", choices=TYPES)
     loss: str = setting("mse", "training", "forecast loss", choices=("mse",))
-    lip_coef: float = setting(0.0, "regularizer", "c, the signed weight", derived=True)
-    lip_axis: str = setting(
-        "time", "regularizer", "differences along time (paper) or feature (its code)", choices=AXES
-    )
-    lip_norm: str = setting(
-        "max", "regularizer", "embedding over its max (paper), max - min, or as is", choices=NORMS
-    )
+    lip_coef: float = 0.0  # c, from --lam and --lip_sign
+    lip_axis: str = setting("time", "regularizer", "paper: time; its code: feature", choices=AXES)
+    lip_norm: str = setting("max", "regularizer", "h / max (paper), max - min, or 1", choices=NORMS)
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
-    eval_batch_size: int = setting(
-        32,
-        "training",
-        "windows an evaluation batch (ProbSparse draws per batch)",
-        low=1,
-        high=2**20,
-    )
+    eval_batch_size: int = setting(32, "training", "windows an evaluation batch", low=1, high=2**20)
     amp: str = setting("off", "training", "bf16: mixed precision", choices=("off", "bf16"))
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_value(field, getattr(self, field.name))
-        longest = max(self.seq_len, self.label_len + self.pred_len)
-        stack = self._model.depth == "s_layers"
-        depths = self.s_layers if stack else (self.e_layers,)
-        parts = [2**i for i in range(len(depths))]  # encoder i reads the last seq_len // 2**i steps
-        distilled = min(  # steps that the last distilling layer reads
-            -(-(self.seq_len // part) // 2 ** max(0, depth - 2))
-            for part, depth in zip(parts, depths, strict=True)
-        )
-        if self.label_len > self.seq_len:
-            raise UserError(
-                f"--label_len {self.label_len}: must not exceed --seq_len {self.seq_len}"
-            )
-        if self.d_model % 2:
-            raise UserError(f"--d_model {self.d_model}: must be even, sines and cosines share it")
-        if self.d_model % self.n_heads:
-            raise UserError(
-                f"--d_model {self.d_model}: must be divisible by --n_heads {self.n_heads}"
-            )
-        if self.moving_avg % 2 == 0:
-            raise UserError(f"--moving_avg {self.moving_avg}: must be odd")
-        if longest > 5000:
-            raise UserError(
-                f"a length of {longest} steps: the position table has 5000; shorten --seq_len, "
-                "--label_len or --pred_len"
-            )
-        if self.seq_len < parts[-1]:
-            raise UserError(
-                f"--s_layers: encoder {len(parts)} would read the last seq_len // {parts[-1]} "
-                "steps; lengthen --seq_len or name fewer"
-            )
-        distils = self.distil and "distil" not in self._model.unused
-        if distils and self.batch_size * distilled < 2:
-            raise UserError(
-                f"--batch_size {self.batch_size}: distilling leaves one step, and batch "
-                "normalisation needs two values; raise it, or turn distilling off with --distil"
-            )
-
-    @property
-    def _model(self) -> Model:
-        """The model's row; Informer's where a Config is made without one."""
-        return MODELS.get(self.model, MODELS["informer"])
+        check_values(self)
+        row, decoded = MODELS[self.model], self.label_len + self.pred_len
+        longer = self.label_len > self.seq_len
+        depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)
+        read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
+        # by the last distilling layer, whose batch normalisation needs two values
+        left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True)]
+        alone = self.distil and "distil" not in row.unused and self.batch_size * min(left) < 2
+        unknown = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
+        for broken, message in (
+            (longer, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
+            (decoded > 5000, "--label_len + --pred_len: exceed the position table's 5000 steps"),
+            (self.d_model % 2, "--d_model {d_model}: must be even, sines and cosines share it"),
+            (self.d_model % self.n_heads, "--n_heads {n_heads}: must divide --d_model {d_model}"),
+            (self.moving_avg % 2 == 0, "--moving_avg {moving_avg}: must be odd"),
+            (not read[-1], "--s_layers {s_layers}: the last encoder would read none of --seq_len"),
+            (alone, "--batch_size {batch_size}: too small to distil; raise it or add --distil"),
+            (unknown, "--freq {freq}: --embed {embed} knows hours (h) and minutes (t)"),
+        ):
+            if broken:
+                raise UserError(message.format(**vars(self)))
 
     @property
     def loss_text(self) -> str:
@@ -149,21 +109,18 @@ class Config:
 
     def identity(self, data_sha256: str) -> dict[str, Any]:
         """Return what defines the run's numbers, with settings that do not apply set to None."""
-        settings = dataclasses.asdict(self)
+        row = MODELS[self.model]
+        settings = dataclasses.asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
+        settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
         if self.attn == "full":
             settings["factor"] = None
-        settings["e_layers" if self._model.depth == "s_layers" else "s_layers"] = None
-        settings |= dict.fromkeys(self._model.unused)
         if self.model != "autoformer":
             del settings["moving_avg"]  # runs recorded before it joined keep their identity
         if self.missing == "keep":
             del settings["missing"]  # likewise
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
-        for name, value in settings.items():
-            if isinstance(value, tuple):
-                settings[name] = list(value)
         return {**settings, "data_sha256": data_sha256}
 
     def run_name(self, data_sha256: str, data_path: str = "") -> str:
@@ -188,26 +145,34 @@ def setting_hash(identity: dict[str, Any]) -> str:
     return identity_hash({k: v for k, v in identity.items() if k not in apart})
 
 
-def check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Check one value against its field's rules; a UserError says what is allowed."""
-    rules = field.metadata
-    for item in value if isinstance(value, tuple) else (value,):
-        shown = f"--{field.name} {item}"
-        if "choices" in rules:
-            check_choice(field.name, item, rules["choices"])
-        if isinstance(item, float) and not math.isfinite(item):
-            raise UserError(f"{shown}: must be a finite number")
-        if "low" in rules and item is not None and item < rules["low"]:
-            raise UserError(f"{shown}: must be at least {rules['low']}")
-        if "high" in rules and item is not None and item >= rules["high"]:
-            raise UserError(f"{shown}: must be below {rules['high']}")
-        if "above" in rules and item <= rules["above"]:
-            raise UserError(f"{shown}: must be above {rules['above']}")
+def settings_of(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords of Config in a recorded identity, without what has no effect."""
+    names = {field.name for field in dataclasses.fields(Config)}
+    known = {k: v for k, v in identity.items() if k in names and v is not None}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
 
 
-def check_choice(flag: str, word: Any, choices: Sequence[Any]) -> None:
+def check_values(settings: Any) -> None:
+    """Check every field of Config or Options by its rules; a UserError says what is allowed."""
+    for field in dataclasses.fields(settings):
+        value, rules = getattr(settings, field.name), field.metadata
+        if value is None:
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            shown = f"--{field.name} {item}"
+            if "choices" in rules:
+                check_choice(field.name, item, rules["choices"])
+            if isinstance(item, float) and not math.isfinite(item):
+                raise UserError(f"{shown}: must be a finite number")
+            if "low" in rules and item < rules["low"]:
+                raise UserError(f"{shown}: must be at least {rules['low']}")
+            if "high" in rules and item >= rules["high"]:
+                raise UserError(f"{shown}: must be below {rules['high']}")
+
+
+def check_choice(flag: str, word: Any, choices: Iterable[Any]) -> None:
     """Refuse a word that is none of a flag's choices; the nearest and all others are named."""
-    if word not in choices:
-        names = [str(choice) for choice in choices]
+    names = [str(choice) for choice in choices]
+    if str(word) not in names:
         hint = nearest(str(word), names)
         raise UserError(f"--{flag} {word}: unknown{hint}; one of {', '.join(names)}")

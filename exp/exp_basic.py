@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,23 +13,29 @@ from torch import Tensor
 from data.data_loader import DataSettings, ForecastData, load_data
 from exp.config import Config
 from exp.flags import Options
+from exp.samples import parse_windows
 from models import MODELS
 from models.fast import has_bf16_kernels, keep_freed_memory
 from utils.errors import UserError
+from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
 
 
 class Exp_Basic:
     """One run's device, data and freshly seeded model.
 
-    `data` is the run's, where it is not what the settings name.
-
-    Raises:
-        UserError: the device, the file or the settings do not do.
+    `data` is the run's, where it is not what the settings name. A UserError if the device, the
+    file or the settings do not do.
     """
 
-    def __init__(self, config: Config, options: Options, data: ForecastData | None = None) -> None:
-        self.config, self.options = config, options
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        stop: Stop | None = None,
+        data: ForecastData | None = None,
+    ) -> None:
+        self.config, self.options, self.stop = config, options, stop or Stop()
         self.device = pick_device(options)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -55,8 +62,7 @@ class Exp_Basic:
 def batch_order(windows: int, batch_size: int, seed: int, epoch: int) -> Tensor:
     """Return an epoch's shuffled windows, the incomplete last batch dropped: [steps, batch_size].
 
-    A function of seed and epoch alone: it needs no state to be resumed, and runs that differ in
-    nothing but the regularizer see the same batches.
+    A function of seed and epoch alone: runs need no state for it, and share it whatever c is.
     """
     words = np.random.SeedSequence([seed, epoch]).generate_state(2, np.uint32)
     generator = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
@@ -66,24 +72,15 @@ def batch_order(windows: int, batch_size: int, seed: int, epoch: int) -> Tensor:
 
 def pick_device(options: Options) -> torch.device:
     """Return the device asked for; a UserError if it is explicitly asked for and not there."""
-    if options.device != "auto":
-        name, asked = options.device, f"--device {options.device}"
-    elif options.use_gpu is False:
-        return torch.device("cpu")
-    elif options.gpu is not None or options.use_gpu:
-        name = f"cuda:{options.gpu or 0}"
-        asked = "--use_gpu True" if options.gpu is None else f"--gpu {options.gpu}"
-    else:
-        name = asked = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"{asked}: not a device; use auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda") or name.startswith("cpu:"):
-        raise UserError(f"{asked}: not supported; use auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
+    name, gpu, count = options.device, options.gpu, torch.cuda.device_count()
+    if name == "auto":
+        wanted = options.use_gpu if options.use_gpu is not None else gpu is not None or count
+        name = f"cuda:{gpu or 0}" if wanted else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"--device {name}: not supported; use auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise UserError(f"{asked}: this machine has {count} CUDA devices; use --device cpu")
+        raise UserError(f"{name}: this machine has {count} CUDA devices; use --device cpu")
     return device
 
 
@@ -91,30 +88,26 @@ def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings do not do."""
     place = (config.data, options.root_path, options.data_path)
     data = load_data(*place, DataSettings.of(config), options.scaler_from)
-    if len(data.train) < config.batch_size:
-        raise UserError(
-            f"--batch_size {config.batch_size}: {data.path.name} has {len(data.train)} training "
-            "windows; lower it or shorten the lengths"
-        )
+    if (count := len(data.train)) < (size := config.batch_size):
+        file = data.path.name
+        raise UserError(f"--batch_size {size}: {file} has {count} training windows; lower it")
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
-    for flag, width in widths.items() if config.data == "custom" else ():
-        if (asked := getattr(options, flag)) not in (None, width):
+    for flag, width in widths.items():
+        asked = getattr(options, flag)
+        if config.data == "custom" and asked not in (None, width):
             raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
+    parse_windows(options.plot_windows, len(data.test))
     return data
 
 
 def _build_model(config: Config, data: ForecastData) -> Any:
-    same = (
-        *("seq_len", "label_len", "factor", "d_model", "n_heads", "d_layers", "d_ff", "dropout"),
-        *("attn", "embed", "activation", "output_attention", "distil", "moving_avg", "mix"),
-        *("lip_axis", "lip_norm", "amp"),
-    )
-    return MODELS[config.model](
-        enc_in=data.x_width,
-        dec_in=data.x_width,
-        c_out=data.out_width,
+    same = "seq_len label_len factor d_model n_heads d_layers d_ff dropout attn embed activation "
+    same += "output_attention distil moving_avg mix lip_axis lip_norm amp"
+    row = MODELS[config.model]
+    return row(
+        **{"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width},
         out_len=config.pred_len,
-        e_layers=getattr(config, MODELS[config.model].depth),
+        e_layers=getattr(config, row.depth),
         freq=parse_freq(config.freq),
-        **{name: getattr(config, name) for name in same},
+        **{name: getattr(config, name) for name in same.split()},
     )

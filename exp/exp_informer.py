@@ -1,55 +1,37 @@
 """Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
+import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.data_loader import Batch, ForecastData, Windows
+from data.data_loader import Batch, Windows
 from exp.baselines import baseline_scores, baselines
-from exp.config import Config
 from exp.exp_basic import Exp_Basic, batch_order
-from exp.flags import Options
 from exp.record import Record, RunFailed
 from exp.samples import Prediction, Samples, long_frame
 from exp.state import TRACE, TrainState
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
-from utils.interrupt import Interrupted, Stop
+from utils.files import write_atomic, write_npz
+from utils.interrupt import Interrupted
 from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
 
 CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
-
-
-class Tested(NamedTuple):
-    """What a test gives."""
-
-    scores: dict[str, Any]  # as metrics.json holds them
-    samples: Samples
-    window_mse: np.ndarray  # on scaled data [windows]
-    forecasts: pd.DataFrame | None  # where --save_forecasts asks for them
+MEASURES = "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}"
 
 
 class Exp_Informer(Exp_Basic):
     """One run of a forecasting model with loss = MSE + c * LipReg(embedded encoder input)."""
 
-    def __init__(
-        self,
-        config: Config,
-        options: Options,
-        stop: Stop | None = None,
-        data: ForecastData | None = None,
-    ) -> None:
-        super().__init__(config, options, data)
-        self.stop = stop or Stop()
-        self.writer: Any = None  # of TensorBoard, where it is asked for
+    writer: Any = None  # of TensorBoard, where it is asked for
 
     def _process_one_batch(self, batch: Batch) -> tuple[Forecast, Tensor]:
         """Forecast one batch, and give the truth [B, pred_len, c_out] beside it."""
@@ -85,30 +67,27 @@ class Exp_Informer(Exp_Basic):
         """
         config, windows = self.config, self.data.train
         steps = len(windows) // config.batch_size
-        state = TrainState(
-            self.model, config.learning_rate, steps, config.train_epochs, checkpoints
-        )
+        initial, epochs = config.learning_rate, config.train_epochs
+        state = TrainState(self.model, initial, steps, epochs, checkpoints)
         if state.history:  # the end may have come between checkpoint and record
             record.write_history(state.history, state.curves())
         try:
             while not state.trained:
-                rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
                 for group in state.optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = learning_rate(initial, config.lradj, state.epoch + 1)
                 order = batch_order(len(windows), config.batch_size, config.seed, state.epoch)
                 self.model.train()
-                meter = Meter(f"epoch {state.epoch + 1}/{config.train_epochs}", steps, state.step)
+                meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)
                 for index in order.to(self.device)[state.step :]:
                     self.stop.check()
                     self.train_step(windows.batch(index), state)
-                    looks = state.step % CHECK_EVERY == 0
-                    meter.step(self._check_finite(state) if looks else "")
+                    look = state.step % CHECK_EVERY == 0
+                    meter.step(self._check_finite(state) if look else "")
                 meter.close()
                 self._check_finite(state)
-                val_mse = self.vali()
-                if not np.isfinite(val_mse):
+                measures = self.vali()
+                if not np.isfinite(val_mse := measures["val_mse"]):
                     raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
-                measures = {**self.eval_continuity(), "val_mse": val_mse}
                 row = state.end_epoch(measures, config.patience)
                 record.write_history(state.history, state.curves())
                 self._report_epoch(row, state)
@@ -120,42 +99,38 @@ class Exp_Informer(Exp_Basic):
         return state
 
     def _check_finite(self, state: TrainState) -> str:
-        """Write the trace's last row out; RunFailed if a row since the last look is not finite."""
-        first, rows, config = state.checked, state.unchecked(), self.config
-        lip = rows[:, TRACE.index(f"lip_{config.lip_axis}")]
-        loss = rows[:, 0] + (config.lip_coef * lip if config.lip_coef else 0.0)
-        bad = (~(torch.isfinite(rows).all(1) & torch.isfinite(loss))).nonzero()
-        if len(bad):
-            step = int(bad[0])
+        """Write the last step's measures out; RunFailed if one of this epoch is not finite."""
+        rows, config = state.under_way(), self.config
+        bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
+        step = bad[0] if bad else len(rows) - 1
+        text = MEASURES.format(*rows[step].tolist()) if len(rows) else ""
+        if bad:
             raise RunFailed(
-                f"the loss stopped being finite at step {first + step + 1} "
-                f"({_numbers(rows[step].tolist())}), c = {config.lip_coef:g}; "
-                f"try a lower --learning_rate (now {config.learning_rate:g}) or a smaller --lam"
+                f"the loss stopped being finite at step {state.epoch * state.steps + step + 1} "
+                f"({text}), c = {config.lip_coef:g}; try a lower --learning_rate "
+                f"(now {config.learning_rate:g}) or a smaller --lam"
             )
-        return _numbers(rows[-1].tolist()) if len(rows) else ""
+        return text
 
     def _report_epoch(self, row: dict[str, Any], state: TrainState) -> None:
         """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
-        axis, left = self.config.lip_axis, state.epochs - state.epoch
+        means = MEASURES.format(*(row[f"train_{name}"] for name in TRACE))
+        left = (state.epochs - state.epoch) * state.seconds / state.epoch
         print(
-            f"epoch {row['epoch']}/{state.epochs}: train MSE {row['train_mse']:.4f}, "
-            f"LipReg ({axis}) {row[f'train_lip_{axis}']:.4g}, L_f {row['train_l_f']:.4g}, "
-            f"val MSE {row['val_mse']:.4f}{' *' if state.waited == 0 else ''}, "
-            f"lr {row['lr']:.3g}, {duration(row['seconds'])}, "
-            f"run: at most {duration(left * state.seconds / state.epoch)} left",
+            f"epoch {state.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
+            f"{' *' if state.waited == 0 else ''}, lr {row['lr']:.3g}, {duration(row['seconds'])}, "
+            f"run: at most {duration(left)} left",
             flush=True,
         )
-        if self.writer is None:
-            return
-        first = (row["epoch"] - 1) * state.steps
-        for name, curve in state.curves().items():
-            for step, value in enumerate(curve[first:] if name in TRACE else (), first + 1):
-                self.writer.add_scalar(f"step/{name}", value, step)
-        for name, value in row.items():
-            self.writer.add_scalar(f"epoch/{name}", value, row["epoch"])
-        self.writer.flush()
+        if self.writer:
+            for step in range(state.position - state.steps, state.position):
+                for name, value in zip(TRACE, state.trace[step], strict=True):
+                    self.writer.add_scalar(f"step/{name}", value, step + 1)
+            for name, value in row.items():
+                self.writer.add_scalar(f"epoch/{name}", value, state.epoch)
+            self.writer.flush()
 
-    def _forecasts(self, windows: Windows, label: str) -> Iterator[tuple[Tensor, Tensor]]:
+    def _forecasts(self, windows: Windows, label: str) -> Iterator[tuple[Forecast, Tensor]]:
         """Forecast all windows in order, in evaluation mode, with draws of this pass's own."""
         self.model.eval()
         batches = torch.arange(len(windows), device=self.device).split(self.config.eval_batch_size)
@@ -163,37 +138,32 @@ class Exp_Informer(Exp_Basic):
         with torch.inference_mode(), self.own_draws():
             for index in batches:
                 self.stop.check()
-                forecast, true = self._process_one_batch(windows.batch(index))
-                yield forecast.pred, true
+                yield self._process_one_batch(windows.batch(index))
                 meter.step()
         meter.close()
 
-    def vali(self) -> float:
-        """Return the MSE over all validation windows, without the regularizer."""
-        sums = ErrorSums()
-        for pred, true in self._forecasts(self.data.val, "validation"):
-            sums.add(pred, true)
-        return sums.mse
+    def vali(self) -> dict[str, float]:
+        """Return the MSE over all validation windows; LipReg and L_f of the first, fixed batch."""
+        sums, measures = ErrorSums(), {}
+        for forecast, true in self._forecasts(self.data.val, "validation"):
+            if not measures:
+                values = continuity(forecast.embedded, self.config.lip_norm).tolist()
+                measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
+            sums.add(forecast.pred, true)
+        return {**measures, "val_mse": sums.mse}
 
-    def eval_continuity(self) -> dict[str, float]:
-        """Return LipReg on both axes and L_f of the first validation batch, without dropout."""
-        self.model.eval()
-        count = min(self.config.eval_batch_size, len(self.data.val))
-        batch = self.data.val.batch(torch.arange(count, device=self.device))
-        with torch.inference_mode():
-            h, _ = self.model.enc_embedding(batch.x, batch.x_mark)
-            values = continuity(h, self.config.lip_norm).tolist()
-        return {f"eval_{name}": value for name, value in zip(TRACE[1:], values, strict=True)}
+    def test(self, folder: Path | None = None) -> dict[str, Any]:
+        """Forecast all test windows and score them beside the baselines, for metrics.json.
 
-    def test(self) -> Tested:
-        """Forecast all test windows and score them beside the baselines."""
-        begun, options = time.monotonic(), self.options
-        original = ErrorSums(*self.data.scaler.last(self.data.out_width, self.device))
+        A folder gets the errors by window, samples with their plot, and --save_forecasts.
+        """
+        begun, options, data = time.monotonic(), self.options, self.data
+        original = ErrorSums(*data.scaler.last(data.out_width, self.device))
         kept = 0 if options.save_forecasts else -1  # the target alone is plotted
         preds, trues, errors = [], [], []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
-            for pred, true in self._forecasts(self.data.test, "test"):
+            for (pred, *_), true in self._forecasts(data.test, "test"):
                 original.add(pred, true)
                 squared = (pred.double() - true.double()).square()
                 errors.append(squared.mean((1, 2)).float().cpu())
@@ -201,27 +171,27 @@ class Exp_Informer(Exp_Basic):
                 trues.append(true[..., -1].cpu())
                 yield pred, true
 
-        scores = score(stream(), len(self.data.test))
+        scores = score(stream(), len(data.test))
         if not np.isfinite(scores.full.mse):
             raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
-        pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [windows, T]
-        methods = baselines(self.data, self.config)
-        body = {
+        methods, seconds = baselines(data, self.config), time.monotonic() - begun
+        if folder:
+            pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [.., T]
+            windows, ridge = options.plot_windows, methods["ridge"]
+            assert ridge, "it always applies"
+            write_npz(folder / "window_errors.npz", {"mse": torch.cat(errors).numpy()})
+            samples = Samples.choose(data, self.config, windows, pred[..., -1], true, ridge=ridge)
+            samples.write(folder, windows)
+            if options.save_forecasts:
+                text = long_frame(data, self.config, pred).to_csv(index=False).encode()
+                write_atomic(folder / "forecasts.csv.gz", gzip.compress(text, mtime=0))
+        return {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
             "original_units": original.result(),
-            "test_seconds": time.monotonic() - begun,
-            "baselines": baseline_scores(self.data, self.config, methods),
+            "test_seconds": seconds,
+            "baselines": baseline_scores(data, self.config, methods),
         }
-        ridge = methods["ridge"]
-        assert ridge, "it always applies"
-        wanted = options.plot_windows
-        return Tested(
-            body,
-            Samples.choose(self.data, self.config, wanted, pred[..., -1], true, ridge=ridge),
-            torch.cat(errors).numpy(),
-            long_frame(self.data, self.config, pred) if options.save_forecasts else None,
-        )
 
     def predict(self) -> Prediction:
         """Forecast the pred_len steps beyond the end of the file, in original units."""
@@ -242,10 +212,7 @@ class Exp_Informer(Exp_Basic):
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:
-    """Return the rate of an epoch, counted from 1.
-
-    Schedule type1 halves the initial rate each epoch from the third on; type2 is a table.
-    """
+    """Return an epoch's rate: type1 halves it each epoch from the third on; type2 is a table."""
     if schedule == "type1":
         return initial * 0.5 ** max(0, epoch - 2)
     table = {2: 5e-5, 4: 1e-5, 6: 5e-6, 8: 1e-6, 10: 5e-7, 15: 1e-7, 20: 5e-8}
@@ -259,7 +226,3 @@ def continuity(h: Tensor, norm: str) -> Tensor:
     h = h.float()
     lips = [LipReg(h, transpose=features, normalize=norm) for features in (False, True)]
     return torch.stack([*lips, lipschitz_constant(h, norm)])
-
-
-def _numbers(row: list[float]) -> str:
-    return "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}".format(*row)

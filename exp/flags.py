@@ -3,80 +3,85 @@
 import argparse
 import dataclasses
 import math
-import re
-import types
-import typing
+from configparser import ConfigParser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from data.data_loader import natural_freq
 from data.registry import DATASETS
-from exp.config import Config, check_choice, check_value, setting
-from models import MODELS, Model
+from exp.config import Config, check_choice, check_values, setting, settings_of
+from models import MODELS
 from utils.errors import UserError, nearest
 from utils.files import read_json
-from utils.timefeatures import parse_freq
 
-FOLDERS = "where things are"
+WHERE = "where things are"
 RUNNING = "running"
 OUTPUT = "what comes out"
-COMPATIBLE = "kept for commands of the released code"
-WINDOWS = ("best", "median", "worst", "1/4", "1/2", "3/4")
+OLD = "kept for commands of the released code"
+GROUPS = ("data", "model", "regularizer", "training", RUNNING, OUTPUT, WHERE, OLD)
 SIGNS = ("minus", "plus")
+
+
+def truth(word: str) -> bool:
+    """Read a boolean word (a type of argparse); the released code took every word for true."""
+    if word.lower() not in ConfigParser.BOOLEAN_STATES:
+        raise argparse.ArgumentTypeError(f"{word}: must be True or False")
+    return ConfigParser.BOOLEAN_STATES[word.lower()]
+
+
+def number(word: str) -> float:
+    """Read a finite number (a type of argparse)."""
+    if not math.isfinite(value := float(word)):
+        raise argparse.ArgumentTypeError(f"{word}: must be a finite number")
+    return value
+
+
+def depths(word: str) -> tuple[int, ...]:
+    """Read numbers with commas (a type of argparse)."""
+    return tuple(int(part) for part in word.split(","))
 
 
 @dataclass(frozen=True)
 class Options:
     """Where and how to run: recorded beside the numbers, but not part of what defines them."""
 
-    root_path: Path = setting(Path("./data/ETT/"), FOLDERS, "folder searched first for the file")
-    data_path: str = setting("ETTh1.csv", FOLDERS, "file name of a custom data set")
-    results: Path = setting(Path("./results"), FOLDERS, "folder of the runs' folders")
-    checkpoints: Path | None = setting(None, FOLDERS, "another folder for checkpoints and weights")
-    itr: int = setting(
-        2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001
-    )
+    root_path: Path = setting(Path("./data/ETT/"), WHERE, "folder searched first for the file")
+    data_path: str = setting("ETTh1.csv", WHERE, "file name of a custom data set")
+    results: Path = setting(Path("./results"), WHERE, "folder of the runs' folders")
+    checkpoints: Path | None = setting(None, WHERE, "other folder for weights", kind=Path)
+    itr: int = setting(2, RUNNING, "repetitions with seeds seed, seed + 1, ...", low=1, high=10_001)
     device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
-    deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower", on=True)
-    threads: int | None = setting(None, RUNNING, "processor threads (all cores)", low=1, high=1025)
-    force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside", on=True)
-    wait: bool = setting(False, RUNNING, "wait for another process that has the run", on=True)
-    dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing", on=True)
-    test_only: bool = setting(False, RUNNING, "test the weights of --load, no training", on=True)
-    load: Path | None = setting(None, RUNNING, "weights of this project's or of Informer2020's")
-    scaler_from: Path | None = setting(
-        None, RUNNING, "file whose training rows scale what --test_only tests (the tested file)"
-    )
-    do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG", on=True)
-    inverse: bool = setting(False, OUTPUT, "report errors in original units, too", on=True)
-    save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)", on=True)
-    plot_windows: str = setting(
-        "best,median,worst", OUTPUT, f"test windows to plot: {', '.join(WINDOWS)}, numbers from 0"
-    )
+    deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower")
+    threads: int | None = setting(None, RUNNING, "threads (all cores)", kind=int, low=1, high=1025)
+    force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside")
+    wait: bool = setting(False, RUNNING, "wait for another process that has the run")
+    dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing")
+    test_only: bool = setting(False, RUNNING, "test the weights of --load, no training")
+    load: Path | None = setting(None, RUNNING, "weights, ours or Informer2020's", kind=Path)
+    scaler_from: Path | None = setting(None, RUNNING, "CSV whose rows set the scale", kind=Path)
+    do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
+    inverse: bool = setting(False, OUTPUT, "report errors in original units, too")
+    save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)")
+    plot_windows: str = setting("best,median,worst", OUTPUT, "test windows; also 1/4, 1/2, 3/4, 7")
     weights: str = setting("keep", OUTPUT, "best weights of a run", choices=("keep", "drop"))
-    tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too", on=True)
+    tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too")
     des: str = setting("test", OUTPUT, "a label, recorded")
-    use_gpu: bool | None = setting(None, COMPATIBLE, "True or False (a GPU where there is one)")
-    gpu: int | None = setting(None, COMPATIBLE, "number of the GPU", low=0)
-    use_multi_gpu: bool = setting(False, COMPATIBLE, "no effect: python -m exp.sweep", on=True)
-    devices: str = setting("0,1,2,3", COMPATIBLE, "no effect")
-    num_workers: int = setting(0, COMPATIBLE, "no effect: windows are indexed in place", low=0)
-    enc_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
-    dec_in: int | None = setting(None, COMPATIBLE, "input columns (counted in the file)", low=1)
-    c_out: int | None = setting(None, COMPATIBLE, "output columns (counted in the file)", low=1)
+    use_gpu: bool | None = setting(None, OLD, "True or False (where there is one)", kind=truth)
+    gpu: int | None = setting(None, OLD, "number of the GPU", kind=int, low=0)
+    use_multi_gpu: bool = setting(False, OLD, "no effect: python -m exp.sweep")
+    devices: str = setting("0,1,2,3", OLD, "no effect")
+    num_workers: int = setting(0, OLD, "no effect: windows are indexed in place", low=0)
+    enc_in: int | None = setting(None, OLD, "input columns (counted in the file)", kind=int)
+    dec_in: int | None = setting(None, OLD, "input columns (counted in the file)", kind=int)
+    c_out: int | None = setting(None, OLD, "output columns (counted in the file)", kind=int)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_value(field, getattr(self, field.name))
-        if not re.fullmatch(r"[\w+=@%,-][\w+=@%, .-]*", self.des) or ".." in self.des:
-            raise UserError(f"--des {self.des}: a label is a plain word, without / or ..")
+        check_values(self)
         if self.test_only and self.load is None:
             raise UserError("--test_only: name the weights with --load FILE")
-        if self.load is not None and not self.test_only:
-            raise UserError("--load: only --test_only reads weights; training resumes by itself")
-        if self.scaler_from is not None and not self.test_only:
-            raise UserError("--scaler_from: a run scales by its own training rows; leave it out")
+        if not self.test_only and (self.load or self.scaler_from):
+            raise UserError("--load, --scaler_from: for --test_only; training resumes by itself")
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,129 +94,83 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser() -> Parser:
     """Return the parser made of the fields of Config and Options."""
+    epilog = "Example: python main_informer.py --model informer --data demo --lam 2"
+    for name, row in MODELS.items():
+        if row.presumed:
+            epilog += f"\n{name}: published {row.defaults}, presumed (unpublished) {row.presumed}"
     parser = Parser(
         prog="main_informer.py",
         description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(
-            [
-                "Example: python main_informer.py --model informer --data demo --lam 2",
-                *(f"{name}: {_own(row)}" for name, row in MODELS.items() if row.presumed),
-            ]
-        ),
+        epilog=epilog,
     )
-    groups: dict[str, Any] = {}
-    for name in ("data", "model", "regularizer", "training", RUNNING, OUTPUT, FOLDERS, COMPATIBLE):
-        groups[name] = parser.add_argument_group(name)
-    for settings in (Config, Options):
-        hints = typing.get_type_hints(settings)
-        for field in dataclasses.fields(settings):
-            if not field.metadata.get("derived"):
-                _add_flag(groups[field.metadata["group"]], field, hints[field.name])
-    group = groups["regularizer"]
-    group.add_argument("--lam", type=number, default=0.0, metavar="X", help="lambda (default: 0.0)")
-    signs = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
-    group.add_argument(
-        "--lip_sign", default="minus", metavar="|".join(SIGNS), help=f"{signs} (default: minus)"
-    )
-    groups["training"].add_argument("--use_amp", action="store_true", help="same as --amp bf16")
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    for field in (*dataclasses.fields(Config), *dataclasses.fields(Options)):
+        if field.metadata:
+            _add_flag(groups[field.metadata["group"]], field)
+    add = groups["regularizer"].add_argument
+    add("--lam", type=number, default=0.0, metavar="X", help="lambda (default: 0.0)")
+    text = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
+    add("--lip_sign", default="minus", metavar="|".join(SIGNS), help=f"{text} (default: minus)")
+    add = groups["training"].add_argument
+    add("--use_amp", action="store_const", dest="amp", const="bf16", help="same as --amp bf16")
     return parser
 
 
-def _own(row: Model) -> str:
-    """Write a model's own defaults out."""
-    kinds = ("published", row.defaults), ("presumed, unpublished", row.presumed)
-    return "; ".join(
-        f"{kind}: {', '.join(f'--{k} {v}' for k, v in own.items())}" for kind, own in kinds
-    )
-
-
-def _add_flag(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
-    rules, default, flag = field.metadata, field.default, f"--{field.name}"
-    if rules.get("off") or rules.get("on"):
-        group.add_argument(flag, action=f"store_{str(not default).lower()}", help=rules["text"])
+def _add_flag(group: Any, field: dataclasses.Field[Any]) -> None:
+    rules, flag, default = field.metadata, f"--{field.name}", cast(Any, field.default)
+    if isinstance(default, bool):
+        action = "store_false" if default else "store_true"
+        group.add_argument(flag, action=action, help=rules["text"])
         return
-    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-    kind = kinds[0] if isinstance(hint, types.UnionType) else hint  # int of int | None
-    many = rules.get("many")
-    reads = str if many else _depths if typing.get_origin(kind) is tuple else kind
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    kind = rules.get("kind", type(default))
+    if kind is tuple:
+        kind, default = depths, ",".join(map(str, default))
+    shown = "" if default in (None, "") else " (default: %(default)s)"
     group.add_argument(
         flag,
-        type={bool: _truth, float: number}.get(reads, reads),
-        nargs="+" if many else None,
+        type=kind,
+        nargs="+" if "many" in rules else None,
         default=default,
-        required=bool(rules.get("required")),
-        metavar="|".join(map(str, rules["choices"])) if "choices" in rules else "X",
-        help=rules["text"] + (f" (default: {shown})" if shown not in (None, "") else ""),
+        required="required" in rules,
+        metavar="|".join(map(str, rules.get("choices", "X"))),
+        help=rules["text"] + shown,
     )
-
-
-def _truth(word: str) -> bool:
-    """Read a boolean word; the released code took every word for true."""
-    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if word.lower() not in known:
-        raise argparse.ArgumentTypeError(f"{word}: must be True or False")
-    return known[word.lower()]
-
-
-def number(word: str) -> float:
-    """Read a finite number (a type of argparse)."""
-    try:
-        value = float(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word}: must be a number") from None
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{word}: must be a finite number")
-    return value
-
-
-def _depths(word: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in word.replace(" ", "").split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word}: must be numbers with commas, 3,2,1") from None
 
 
 def signed_coefficient(lam: float, sign: str) -> float:
     """Return c, for loss = MSE + c * LipReg; lambda 0 is 0.0 whichever sign was asked for."""
-    coefficient = lam if sign == "plus" else -lam
-    return coefficient or 0.0
+    return (lam if sign == "plus" else -lam) or 0.0
 
 
 def parse(words: list[str]) -> tuple[Config, Options]:
-    """Turn a command line, without the program's name, into checked settings.
-
-    Raises:
-        UserError: the first mistake found, in one line.
-        SystemExit: after --help.
-    """
+    """Turn a command line into checked settings; a UserError names the first mistake."""
     parser = build_parser()
     asked, unknown = parser.parse_known_args(words)
     if unknown:
         flag = unknown[0].split("=")[0]
-        flags = [option for action in parser._actions for option in action.option_strings]
-        raise UserError(f"{flag}: unknown{nearest(flag, flags)}; --help lists all flags")
-    given = {word.split("=")[0] for word in words}
-    if asked.use_amp:
-        asked.amp = "bf16"
-    asked.cols = tuple(asked.cols) if asked.cols else None
-    check_choice("model", asked.model, list(MODELS))
-    row = MODELS[asked.model]
-    for name, value in {**row.defaults, **row.presumed}.items():
-        if f"--{name}" not in given:
-            setattr(asked, name, value)
-    if asked.load is not None:
-        _apply_record(asked, given)
+        hint = nearest(flag, parser._option_string_actions)
+        raise UserError(f"{flag}: unknown{hint}; --help lists all flags")
+    check_choice("model", asked.model, MODELS)
     check_choice("data", asked.data, [*DATASETS, "custom"])
     check_choice("lip_sign", asked.lip_sign, SIGNS)
+    row, recorded = MODELS[asked.model], _recorded(asked.load)
+    if asked.data == "custom":  # the time features follow the file's step
+        own = {"freq": natural_freq("custom", asked.root_path, asked.data_path, asked.embed)}
+    else:
+        own = {"target": DATASETS[asked.data].target}
+    parser.set_defaults(**own | row.defaults | row.presumed | recorded)
+    asked = parser.parse_args(words)  # what was asked for wins over these
+    for name, value in recorded.items():
+        if (other := getattr(asked, name)) != value:
+            record = f"the record beside {asked.load} says {value}"
+            raise UserError(f"--{name} {other}: {record}; leave the flag out")
+    if asked.target != (target := own.get("target", asked.target)):
+        print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
+        asked.target = target
+    asked.cols = asked.cols and tuple(asked.cols)
     asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
-    if asked.embed != "timeF" and parse_freq(asked.freq) not in "ht":
-        raise UserError(
-            f"--freq {asked.freq}: --embed {asked.embed} knows hours (h) and minutes (t)"
-        )
-    _apply_data_set(asked, given)
     config, options = _fill(Config, asked), _fill(Options, asked)
     dataclasses.replace(config, seed=config.seed + options.itr - 1)  # the last seed must do, too
     return config, options
@@ -221,33 +180,13 @@ def _fill(settings: Any, asked: argparse.Namespace) -> Any:
     return settings(**{f.name: getattr(asked, f.name) for f in dataclasses.fields(settings)})
 
 
-def _apply_record(asked: argparse.Namespace, given: set[str]) -> None:
-    """Take model and lengths of --load from the record beside the weights, if there is one."""
+def _recorded(weights: Path | None) -> dict[str, Any]:
+    """Return model and lengths from the record beside the weights to be tested, if there is one."""
     try:
-        identity = read_json(asked.load.parent / "config.json")["identity"]
+        identity = read_json(weights.parent / "config.json")["identity"] if weights else {}
     except (FileNotFoundError, NotADirectoryError):
-        return  # weights from elsewhere: the flags alone describe them
-    for field in dataclasses.fields(Config):
-        name, value = field.name, identity.get(field.name)
-        apart = {"data", "target", "cols", "seed"}  # the weights may be tested on other data
-        if value is None or name in apart or field.metadata["group"] not in ("data", "model"):
-            continue
-        value = tuple(value) if isinstance(value, list) else value
-        if f"--{name}" in given and getattr(asked, name) != value:
-            raise UserError(
-                f"--{name} {getattr(asked, name)}: the record beside {asked.load} says {value}; "
-                "leave the flag out"
-            )
-        setattr(asked, name, value)
-
-
-def _apply_data_set(asked: argparse.Namespace, given: set[str]) -> None:
-    """Let a registered data set say its own target, and a custom file its own frequency."""
-    if asked.data == "custom":
-        if "--freq" not in given:  # the time features follow the file's step
-            asked.freq = natural_freq("custom", asked.root_path, asked.data_path, asked.embed)
-        return
-    target = DATASETS[asked.data].target
-    if asked.target != target and "--target" in given:
-        print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
-    asked.target = target
+        return {}  # weights from elsewhere: the flags alone describe them
+    groups = {f.name: f.metadata.get("group") for f in dataclasses.fields(Config)}
+    apart = ("data", "target", "cols")  # the weights may be tested on other data
+    settings = {k: v for k, v in settings_of(identity).items() if k not in apart}
+    return {k: v for k, v in settings.items() if groups[k] in ("data", "model")}

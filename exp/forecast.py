@@ -14,7 +14,7 @@ from data.csv_reader import Table, parse_table, read_table
 from data.data_loader import DataSettings, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
-from exp.config import Config
+from exp.config import Config, settings_of
 from exp.exp_basic import load
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options, Parser
@@ -58,12 +58,7 @@ class TrainedRun:
             raise UserError(f"{folder}: the run failed ({metrics['error']}); name a finished one")
         if metrics["weights_sha256"] is None:
             raise UserError(f"{folder}: weights were not kept (--weights drop); train with --force")
-        fields = {field.name for field in dataclasses.fields(Config)}
-        settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in body["identity"].items()
-            if name in fields and value is not None
-        }
+        settings = settings_of(body["identity"])
         if settings.get("amp") == "bf16" and not has_bf16_kernels():
             print("note: this processor has no bf16 instructions: the forecast is made in fp32")
             settings["amp"] = "off"

@@ -5,9 +5,7 @@ import itertools
 import math
 import os
 import socket
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ import pandas as pd
 from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
 from utils.errors import UserError
 from utils.files import advice, make_folder, read_json, write_atomic, write_json, write_npz
+from utils.interrupt import Stop
 
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
 ASIDE = ".replaced-"
@@ -40,14 +39,10 @@ class Record:
         self.id = identity_hash(identity)  # its beginning ends the folder's name
 
     @contextmanager
-    def hold(self, wait: Callable[[], None] | None = None) -> Iterator[None]:
-        """Own the folder for as long as the context lasts.
+    def hold(self, wait: Stop | None = None) -> Iterator[None]:
+        """Own the folder for as long as the context lasts, by a lock that goes with its holder.
 
-        An operating-system lock: it goes with its holder, however that one ends. While another
-        process has the run, `wait` is called again and again: it sleeps, or raises to give up.
-
-        Raises:
-            UserError: another process has the run, or the folder cannot be written.
+        A UserError if another process has it; with `wait`, wait for that one, or for a signal.
         """
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
         make_folder(self.folder)
@@ -56,14 +51,13 @@ class Record:
         lock = filelock.FileLock(locks / f"{self.folder.name}.lock")
         while not lock.is_locked:
             try:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
-                if wait is None:
+                if not wait:
                     who = holder.read_text() if holder.exists() else "another process"
-                    raise UserError(
-                        f"{self.folder.name}: {who} has this run; stop it, or wait with --wait"
-                    ) from None
-                wait()
+                    who += " has this run; stop it, or wait with --wait"
+                    raise UserError(f"{self.folder.name}: {who}") from None
+                wait.check()
             except OSError as error:
                 raise UserError(f"{self.folder}: cannot be locked, {advice(error)}") from error
         with lock:
@@ -73,16 +67,14 @@ class Record:
     def start(self, environment: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
         """Write config.json before a sitting's first step; earlier sittings stay in it."""
         try:
-            before = read_json(self.folder / "config.json")
+            before = _read(self.folder / "config.json")
             earlier = [*before["earlier_environments"], before["environment"]]
-        except (FileNotFoundError, UserError):  # a damaged one is written anew
+        except UserError:  # none yet, or a damaged one
             earlier = []
         for key in ("threads", "torch", "processor"):
             if earlier and earlier[-1][key] != environment[key]:
-                print(
-                    f"note: {key} is {environment[key]}, was {earlier[-1][key]} before: numbers "
-                    "may differ in their last bits from a run in one sitting"
-                )
+                was = f"{environment[key]}, was {earlier[-1][key]} before"
+                print(f"note: {key} is {was}: the last bits of numbers may differ")
         body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
@@ -98,13 +90,7 @@ class Record:
         if not self.ended:
             return None
         body = _read(self.folder / "metrics.json")
-        try:
-            config = _read(self.folder / "config.json")
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.folder}: has metrics.json without config.json; --force keeps it aside"
-            ) from None
-        if config["id"] != self.id:
+        if _read(self.folder / "config.json")["id"] != self.id:
             raise UserError(f"{self.folder}: holds a run of other settings; move it away")
         return body
 
@@ -131,8 +117,8 @@ def set_aside(folder: Path) -> None:
     """Rename the folder of an earlier run, if it holds one, so that nothing is overwritten."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    names = (f"{folder.name}{ASIDE}{number}" for number in itertools.count(1))
-    aside = next(path for name in names if not (path := folder.with_name(name)).exists())
+    paths = (folder.with_name(f"{folder.name}{ASIDE}{n}") for n in itertools.count(1))
+    aside = next(path for path in paths if not path.exists())
     try:
         folder.rename(aside)
         folder.mkdir()
@@ -150,18 +136,12 @@ def read_runs(results: Path) -> pd.DataFrame:
         the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
         name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
         the same for the baselines (last_, day_, ridge_), and RESULTS. Missing numbers are NaN.
-
-    Raises:
-        UserError: there is no such folder.
     """
     try:
         folders = sorted(path for path in results.iterdir() if ASIDE not in path.name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{results}: no such folder; name the folder of runs with --results"
-        ) from None
     except OSError as error:
-        raise UserError(f"{results}: cannot be read, {advice(error)}") from error
+        text = f"{results}: {error.strerror}; name the folder of runs with --results"
+        raise UserError(text) from error
     files = ("config.json", "metrics.json")
     runs = [path for path in folders if any(os.path.lexists(path / name) for name in files)]
     return pd.DataFrame([_read_run(path) for path in runs])
@@ -169,35 +149,31 @@ def read_runs(results: Path) -> pd.DataFrame:
 
 def _read_run(folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run": folder.name, "status": "damaged", "error": None}
+    path = folder / "config.json"
     try:
-        config = _read(folder / "config.json")
-        row |= config["identity"]
-        row |= {"id": config["id"], "results_version": config["results_version"]}
-        row["setting_id"] = config.get("setting_id") or setting_hash(config["identity"])
+        config = _read(path)
+        identity, now = config["identity"], config.get("environment", {})
+        row |= {**identity, **{name: config[name] for name in ("id", "results_version")}}
+        row["setting_id"] = config.get("setting_id") or setting_hash(identity)
+        row |= {name: now.get(name) for name in ENVIRONMENT}
+        row["data_file"] = Path(now.get("data_file", "")).name
         # the first sitting's start: what a run was meant to test was settled by then
-        sittings = [*config.get("earlier_environments", []), config.get("environment", {})]
-        row |= {name: sittings[-1].get(name) for name in ENVIRONMENT}
-        row["data_file"] = Path(sittings[-1].get("data_file", "")).name
-        row["started"] = sittings[0].get("started")
-        if not row["started"]:  # an earlier version's record
-            written = (folder / "config.json").stat().st_mtime
-            row["started"] = datetime.fromtimestamp(written, UTC).isoformat(timespec="seconds")
-        row |= _flat(_read(folder / "metrics.json"))
-    except FileNotFoundError as error:
-        unfinished = Path(error.filename).name == "metrics.json"
-        row |= (
-            {"status": "unfinished"} if unfinished else {"error": f"{error.filename}: is missing"}
-        )
+        (first, *_) = [*config.get("earlier_environments", []), now]
+        written = datetime.fromtimestamp(path.stat().st_mtime, UTC)  # an earlier version's start
+        row["started"] = first.get("started") or written.isoformat(timespec="seconds")
+        ended = os.path.lexists(folder / "metrics.json")
+        row |= _flat(_read(folder / "metrics.json")) if ended else {"status": "unfinished"}
     except UserError as error:
         row["error"] = str(error)
-    except OSError as error:  # permission denied: one run must not cost the others
-        row["error"] = f"{folder}: cannot be read, {advice(error)}"
     return row
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Read one of a run's JSON files, in the layout that this version knows."""
-    body = read_json(path)
+    try:
+        body = read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not there; --force runs it anew, the rest kept aside") from None
     if body.get("schema") != SCHEMA:
         raise UserError(f"{path}: has schema {body.get('schema')}, not {SCHEMA}; update the code")
     return body
@@ -226,7 +202,6 @@ def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             return dict(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there; the run has not written it yet") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path}: damaged ({error}); run it anew with --force") from error
+    except Exception as error:  # a flipped bit makes anything of a zip file
+        advice = "run it anew with --force"
+        raise UserError(f"{path}: not there, or damaged ({error}); {advice}") from error

@@ -1,34 +1,31 @@
 """One run from flags to record: lock, resume or skip, train, test, write."""
 
 import dataclasses
-import gzip
-import math
+import importlib.util
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tabulate import tabulate
 
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options
-from exp.record import Record, RunFailed, find_record, set_aside
-from exp.samples import parse_windows
+from exp.record import SCORES, Record, RunFailed, find_record, set_aside
 from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
 from utils.errors import UserError
-from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic, write_npz
+from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic
 from utils.interrupt import Stop
 from utils.progress import duration
-
-WAIT_SECONDS = 0.5  # between looks at a run that another process has
 
 
 def run_all(config: Config, options: Options, stop: Stop) -> None:
     """Run the repetitions, with seeds seed, seed + 1, ..., and print their mean."""
-    if options.test_only:
-        test_loaded(Exp_Informer(config, options, stop))
+    if options.load:
+        test_loaded(Exp_Informer(config, options, stop), options.load)
         return
     scores = []
     for i in range(options.itr):
@@ -46,81 +43,59 @@ def run_all(config: Config, options: Options, stop: Stop) -> None:
 def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     """Do one run, or what is left of it, and return its metrics.
 
-    Raises:
-        UserError: a mistake in flags or data, or a disk that refuses.
-        RunFailed: the loss stopped being finite, now or when the run was last tried.
-        Interrupted: a signal came.
+    RunFailed if the loss stopped being finite, now or when the run was last tried.
     """
     exp = Exp_Informer(config, options, stop)
-    writer = _tensorboard() if options.tensorboard else None
-    parse_windows(options.plot_windows, len(exp.data.test))
+    if options.tensorboard and not importlib.util.find_spec("tensorboard"):
+        raise UserError("--tensorboard: not installed; pip install -r requirements-tensorboard.txt")
     record = find_record(options.results, config, exp.data.sha256, options.data_path)
     name = record.folder.name
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
-
-    def pause() -> None:
-        stop.check()
-        time.sleep(WAIT_SECONDS)
-
-    with record.hold(pause if options.wait else None):
+    with record.hold(stop if options.wait else None):
         if options.force and record.ended:  # what was cut off is continued
             for folder in {record.folder, checkpoints}:
                 set_aside(folder)
         metrics = record.metrics()
         if metrics is None:
-            make_folder(checkpoints)
-            for folder in {record.folder, checkpoints}:
-                discard_temporaries(folder)
-            metrics = _run_anew(exp, record, checkpoints, writer)
+            if options.tensorboard:
+                tensorboard = importlib.import_module("torch.utils.tensorboard")
+                exp.writer = tensorboard.SummaryWriter(str(record.folder / "tensorboard"))
+            metrics = _train_and_test(exp, record, checkpoints)
         elif metrics["status"] == "failed":
             raise RunFailed(f"{name}: failed before: {metrics['error']}; --force tries again")
         else:
             print(f"{name}: done before, skipped (--force runs it anew)")
-            remove_states(checkpoints)  # left if a kill came after the last file
-            weights = checkpoints / "weights.pt"
-            _add_missing(exp, record.folder, weights, metrics["weights_sha256"])
+            _add_missing(exp, record.folder, checkpoints, metrics["weights_sha256"])
+        remove_states(checkpoints)
         report(metrics, exp)
     return metrics
 
 
-def _run_anew(exp: Exp_Informer, record: Record, checkpoints: Path, writer: Any) -> dict[str, Any]:
+def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dict[str, Any]:
     """Train from the last checkpoint on, test, and write everything."""
     name, options = record.folder.name, exp.options
+    make_folder(checkpoints)
+    for folder in {record.folder, checkpoints}:
+        discard_temporaries(folder)
     print(f"{name}: {exp.config.loss_text}", flush=True)
     about = {"data_file": str(exp.data.path), "checkpoints": str(checkpoints), "des": options.des}
     record.start(environment.describe(exp.device) | about, exp.data.scaling())
-    if writer:
-        exp.writer = writer(str(record.folder / "tensorboard"))
     try:
-        metrics = _train_and_test(exp, record, checkpoints)
+        state = exp.train(record, checkpoints)
+        begun = time.monotonic()
+        scores = exp.test(record.folder)
     except RunFailed as failure:
         remove_states(checkpoints)
         record.finish("failed", {"error": str(failure)})
         raise RunFailed(f"{name}: {failure}") from failure
-    record.finish("finished", metrics)
-    remove_states(checkpoints)
-    return metrics
-
-
-def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dict[str, Any]:
-    """Do the work of a run, and write all of its files but the last one."""
-    options, folder = exp.options, record.folder
-    state = exp.train(record, checkpoints)
-    begun = time.monotonic()
-    tested = exp.test()
-    write_npz(folder / "window_errors.npz", {"mse": tested.window_mse})
-    tested.samples.write(folder, options.plot_windows)
-    if tested.forecasts is not None:
-        text = tested.forecasts.to_csv(index=False).encode()
-        write_atomic(folder / "forecasts.csv.gz", gzip.compress(text, mtime=0))
     if options.do_predict:
-        _write_prediction(exp, folder)
+        _predict(exp, record.folder)
     weights = serialise(exp.model.state_dict())
     kept = options.weights == "keep"
     if kept:
         write_atomic(checkpoints / "weights.pt", weights)
-    return {
-        **tested.scores,
+    metrics = {
+        **scores,
         "best_epoch": state.best_epoch,
         "epochs": state.epoch,
         "val_mse": state.best_val,
@@ -129,77 +104,73 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
         "peak_memory_mb": environment.peak_memory_mb(exp.device),
         "weights_sha256": sha256_of(weights) if kept else None,
     }
+    record.finish("finished", metrics)
+    return metrics
 
 
-def _add_missing(exp: Exp_Informer, folder: Path, weights: Path, sha256: str | None) -> None:
+def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give: a forecast from its weights."""
+    weights = checkpoints / "weights.pt"
     if exp.options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
         print("note: --save_forecasts was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
-        if sha256 is None:
-            raise UserError(f"{weights}: was not kept (--weights drop); run anew with --force")
-        if not weights.exists():
-            raise UserError(f"{weights}: is gone; run anew with --force")
+        if sha256 is None or not weights.exists():
+            raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
         fit_weights(exp.model, load_weights(weights, sha256), weights)
-        _write_prediction(exp, folder)
+        _predict(exp, folder)
 
 
-def _write_prediction(exp: Exp_Informer, folder: Path) -> None:
+def _predict(exp: Exp_Informer, folder: Path) -> None:
     for path in exp.predict().write(folder):
         print(f"wrote {path}")
 
 
-def test_loaded(exp: Exp_Informer) -> None:
+def test_loaded(exp: Exp_Informer, path: Path) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
-    path = exp.options.load
-    assert path is not None, "Options demands --load with --test_only"
-    parse_windows(exp.options.plot_windows, len(exp.data.test))
+    options, data = exp.options, exp.data
     fit_weights(exp.model, load_weights(path), path)
-    scaled_by = exp.options.scaler_from or exp.data.path
-    print(
-        f"{path}: weights as loaded, no training; scaled by the training rows of {scaled_by}; "
-        "nothing is recorded"
-    )
-    report(exp.test().scores, exp)
-    if exp.options.do_predict:
-        weights, data = sha256_of(path.read_bytes())[:8], exp.data
-        name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}"
-        folder = exp.options.results / f"{name}_s{exp.config.seed}"
-        make_folder(folder)
-        _write_prediction(exp, folder)
+    scaled_by = options.scaler_from or data.path
+    print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
+    report(exp.test(), exp)
+    if options.do_predict:
+        weights = sha256_of(path.read_bytes())[:8]
+        name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}_s{exp.config.seed}"
+        make_folder(options.results / name)
+        _predict(exp, options.results / name)
 
 
 def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     """Print a run's scores beside the baselines' on the same windows."""
-    rows = {exp.config.model: metrics, **metrics["baselines"]}
-    full, cut = metrics["all"], metrics["truncated"]
-    parts = [f"all {full['windows']} windows", f"truncated to {cut['windows'] if cut else 0}"]
-    print(f"{'test, scaled data':18s} {parts[0]:>21s} {parts[1]:>21s}")
-    print(f"{'':18s} {'MSE':>11s} {'MAE':>9s} {'MSE':>11s} {'MAE':>9s}")
-    for name, scores in rows.items():
+    whole, cut, rows = metrics["all"], metrics["truncated"] or {}, []
+    for name, scores in {exp.config.model: metrics, **metrics["baselines"]}.items():
         if scores:
-            found = [scores[part] or {} for part in ("all", "truncated")]
-            cells = [part.get(key, math.nan) for part in found for key in ("mse", "mae")]
-            numbers = "{:11.4f} {:9.4f} {:11.4f} {:9.4f}".format(*cells).replace("nan", "  -")
-            print(f"  {name:16s} {numbers}")
-    others = {name: full[name] for name in ("rmse", "mape", "mspe")}
-    texts = [f"{k.upper()} {'-' if v is None else f'{v:.4g}'}" for k, v in others.items()]
-    print(f"  {', '.join(texts)}; {full['zeros']} zero truths left out of MAPE and MSPE")
+            full, part = scores["all"], scores["truncated"] or {}
+            rows.append([name, *map(full.get, SCORES), part.get("mse"), part.get("mae")])
+    print(
+        f"test, scaled data: {whole['windows']} windows, {cut.get('windows', 0)} in the truncated "
+        f"set; {whole['zeros']} zero truths are left out of MAPE and MSPE"
+    )
+    heads = ["", *map(str.upper, SCORES), "MSE truncated", "MAE truncated"]
+    print(tabulate(rows, heads, floatfmt=".4f", missingval="-"))
     if exp.options.inverse:
         units = metrics["original_units"]
-        print(f"  in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
+        print(f"in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
 
 
 def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
-    data = exp.data
-    parse_windows(options.plot_windows, len(data.test))
-    steps = len(data.train) // config.batch_size
-    seconds = _time_one_step(exp)
-    parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
+    data, steps = exp.data, len(exp.data.train) // config.batch_size
+    batch = data.train.batch(torch.arange(config.batch_size, device=exp.device))
+    exp.loss(batch)[0].backward()  # warms up
+    begun = time.monotonic()
+    loss, *_ = exp.loss(batch)
+    loss.backward()
+    seconds = time.monotonic() - begun
+    if not loss.isfinite():
+        raise UserError(f"--dry_run: the first loss is {loss.item():g}; check data and --lam")
     record = find_record(options.results, config, data.sha256, options.data_path)
-    whole = duration(seconds * steps * config.train_epochs)
+    parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     print(
         f"data: {data.path}, {data.x_width} columns in, {data.out_width} out\n"
         f"windows: train {len(data.train)}, val {len(data.val)}, test {len(data.test)}\n"
@@ -207,32 +178,6 @@ def dry_run(config: Config, options: Options) -> None:
         f"{config.loss_text}\n"
         f"seeds: {', '.join(str(config.seed + i) for i in range(options.itr))}\n"
         f"training: at most {config.train_epochs} epochs of {steps} steps a seed\n"
-        f"time: about {whole} a seed, from one step of {seconds:.2f} s\n"
-        f"folder: {record.folder}\n"
-        "dry run: nothing was written"
+        f"time: about {duration(seconds * steps * config.train_epochs)} a seed, from one step of "
+        f"{seconds:.2f} s\nfolder: {record.folder}\ndry run: nothing was written"
     )
-
-
-def _time_one_step(exp: Exp_Informer) -> float:
-    """Return the seconds of one warm training step, without the optimizer's part."""
-    batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
-    exp.model.train()
-    begun = 0.0
-    for _ in range(2):  # the first step also warms up
-        begun = time.monotonic()
-        loss, *_ = exp.loss(batch)
-        loss.backward()
-        if not torch.isfinite(loss):
-            raise UserError(f"--dry_run: the first loss is {loss.item()}; check data and --lam")
-    return time.monotonic() - begun
-
-
-def _tensorboard() -> Any:
-    """Return TensorBoard's writer class; a UserError if the package is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
-    except ImportError:
-        raise UserError(
-            "--tensorboard: not installed; pip install -r requirements-tensorboard.txt"
-        ) from None
-    return SummaryWriter

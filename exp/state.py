@@ -1,8 +1,8 @@
 """What of a training must survive a kill, and its files: whole, or refused by their checksum."""
 
+import contextlib
 import io
 import pickle
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,7 @@ from utils.errors import UserError
 from utils.files import sha256_of, write_atomic
 
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
-KEPT = 2  # checkpoints: the newest and the one before
 PROGRESS = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
-UNREADABLE = (  # what a flipped bit makes of a pickle
-    *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError),
-    *(LookupError, TypeError, AttributeError),
-)
 
 
 class TrainState:
@@ -43,7 +38,6 @@ class TrainState:
         self.seconds = 0.0  # computing time up to the last checkpoint, over all sittings
         self.begun = time.monotonic()
         self._restore()
-        self.checked = self.position
 
     @property
     def position(self) -> int:
@@ -55,22 +49,19 @@ class TrainState:
         self.trace[self.position] = torch.cat([m.detach().reshape(-1) for m in measures])
         self.step += 1
 
-    def unchecked(self) -> Tensor:
-        """Return the trace's rows since the last call, which waits for the device: [n, 4]."""
-        rows = self.trace[self.checked : self.position].cpu()
-        self.checked = self.position
-        return rows
+    def under_way(self) -> Tensor:
+        """Return the trace of the epoch under way, which waits for the device: [step, 4]."""
+        return self.trace[self.epoch * self.steps : self.position].cpu()
 
     def end_epoch(self, measures: dict[str, float], patience: int) -> dict[str, Any]:
         """Close the epoch under way: early stopping, best weights, checkpoint.
 
-        `measures` (val_mse and others) join the epoch's row of the history, which is returned;
-        after `patience` epochs without a better validation MSE the training ends.
+        The epoch's row of the history, with val_mse and other `measures`, is returned.
         """
-        done = self.trace[self.epoch * self.steps : self.position].double().mean(0).tolist()
+        means = self.under_way().double().mean(0).tolist()
         self.epoch, self.step = self.epoch + 1, 0
         row: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{name}": mean for name, mean in zip(TRACE, done, strict=True)}
+        row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
         row |= {**measures, "seconds": round(time.monotonic() - self.begun, 3)}
         self.history.append(row)
         if self.best_val is None or row["val_mse"] <= self.best_val:
@@ -106,9 +97,7 @@ class TrainState:
         )
         name = f"state-{self.position:09d}-{sha256_of(content)[:16]}.pt"
         write_atomic(self.folder / name, content)
-        others = [path for path in state_files(self.folder) if path.name != name]
-        for path in others[KEPT - 1 :]:
-            path.unlink()
+        remove_states(self.folder, keep=2)
 
     def _restore(self) -> None:
         """Go on from the newest sound checkpoint, if there is one."""
@@ -136,20 +125,17 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     """Read the newest sound checkpoint; a damaged one is named, removed and passed over."""
     for path in state_files(folder):
         content = path.read_bytes()
-        named = re.fullmatch(r"state-\d+-([0-9a-f]{16})", path.stem)
-        if named and sha256_of(content)[:16] == named[1]:
-            try:
+        if path.stem.endswith(f"-{sha256_of(content)[:16]}"):
+            with contextlib.suppress(pickle.UnpicklingError):  # nothing that this project wrote
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-            except pickle.UnpicklingError as error:  # nothing that this project wrote
-                print(f"warning: {path.name}: {str(error).splitlines()[0]}")
         print(f"warning: {path.name} is damaged; going back to the checkpoint before it")
         path.unlink()
     return None
 
 
-def remove_states(folder: Path) -> None:
-    """Remove the checkpoints of a run that has ended."""
-    for path in state_files(folder):
+def remove_states(folder: Path, keep: int = 0) -> None:
+    """Remove all checkpoints but the newest."""
+    for path in state_files(folder)[keep:]:
         path.unlink()
 
 
@@ -176,30 +162,21 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         if not content.startswith(b"PK"):
             raise pickle.UnpicklingError("not in torch's zip format")
         body = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: not a plain weights file, refused unopened ({reason[:80]}); "
-            "save a state_dict with torch.save"
-        ) from error
-    if isinstance(body, dict) and "best" in body:
-        body = body["best"]
-        if not body:
-            raise UserError(f"{path}: no epoch has finished in it yet; continue the run first")
-    if not isinstance(body, dict) or not all(isinstance(v, Tensor) for v in body.values()):
-        raise UserError(f"{path}: holds no weights; save a state_dict with torch.save")
-    return {name.removeprefix("module."): value for name, value in body.items()}
+        weights = body.get("best", body)
+        if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise ValueError("it holds no weights")
+    except Exception as error:  # a flipped bit makes anything of a pickle
+        reason = str(error).strip().partition("\n")[0][:80]
+        advice = "save a state_dict with torch.save"
+        raise UserError(f"{path}: not a plain weights file ({reason}); {advice}") from error
+    return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
 def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Load weights into a model built from the flags; a UserError names the first difference."""
-    own = model.state_dict()
-    missing, extra = own.keys() - weights.keys(), weights.keys() - own.keys()
-    shapes = [k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape]
-    if missing or extra or shapes:
-        first = sorted(shapes) or sorted(missing) or sorted(extra)
-        kind = "another shape of" if shapes else "no" if missing else "also"
-        raise UserError(
-            f"{path}: has {kind} {first[0]}; give the flags that the weights were trained with"
-        )
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()[:100]
+        advice = "give the flags that the weights were trained with"
+        raise UserError(f"{path}: {reason}; {advice}") from error

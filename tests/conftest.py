@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import ROOT
+from tests.runs import ROOT, only_run, tiny
 from tests.sweeps import SETTING
 
 
@@ -37,6 +37,14 @@ def golden(benchmark: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no golden arrays: {path} is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of the tiny setting that nothing happened to."""
+    results = tmp_path_factory.mktemp("finished")
+    assert tiny(results) == 0
+    return only_run(results)
 
 
 @pytest.fixture

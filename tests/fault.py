@@ -1,66 +1,45 @@
-"""Run main_informer.py and die, by a real SIGKILL, at the point that FAULT names.
+"""Run main_informer.py and die, by a real SIGKILL or another signal, where FAULT says.
 
-FAULT is a point and a count: `step:30` dies before the 30th training step, `checkpoint:2` inside
-the second checkpoint's write with half of it on disk, `history:1` and `metrics:1` before that file
-is written, `validation:6` in the sixth evaluation batch.
+FAULT is a point, a count and perhaps a signal: `step:30` dies before the 30th training step,
+`checkpoint:2` inside the second checkpoint's write with half of it on disk, `history:1` and
+`metrics:1` before that file is written, `validation:6` in the sixth evaluation batch.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import exp.exp_informer
 import exp.record
+from exp.exp_informer import Exp_Informer
 from main_informer import main
 
-point, count = os.environ["FAULT"].split(":")
-left = int(count)
+point, count, *number = os.environ["FAULT"].split(":")
+left = iter(range(int(count) - 1, -1, -1))
 
 
-def die_at(last: Callable[..., bool]) -> None:
-    """Count down when the condition holds, and die at zero."""
-    global left  # noqa: PLW0603
-    left -= bool(last())
-    if left <= 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+def is_state(descriptor: int) -> bool:
+    return "state-" in str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
-def wrap(owner: Any, name: str, condition: Callable[..., bool]) -> None:
-    """Have a function die before its work, when its arguments fulfil the condition."""
-    real = getattr(owner, name)
-
-    def function(*args: Any, **kwargs: Any) -> Any:
-        die_at(lambda: condition(*args))
-        return real(*args, **kwargs)
-
-    setattr(owner, name, function)
+FILE = (exp.record, "write_json", lambda path, _: path.name == f"{point}.json")
+owner, name, here = {
+    "step": (Exp_Informer, "train_step", lambda *_: True),
+    "validation": (Exp_Informer, "_process_one_batch", lambda self, _: not self.model.training),
+    "checkpoint": (os, "fsync", is_state),
+}.get(point, FILE)
+real = getattr(owner, name)
 
 
-real_fsync = os.fsync
+def function(*args: Any) -> Any:
+    """Do what is wrapped, but die before the call that was counted down to."""
+    if here(*args) and next(left, None) == 0:
+        if point == "checkpoint":
+            os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)
+        os.kill(os.getpid(), int(*number or [signal.SIGKILL]))
+    return real(*args)
 
 
-def half_written(descriptor: int) -> None:
-    """Lose half of a checkpoint, then die."""
-    path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    if "state-" in path:
-        if left == 1:
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
-        die_at(lambda: True)
-    real_fsync(descriptor)
-
-
-if point == "step":
-    wrap(exp.exp_informer.Exp_Informer, "train_step", lambda *_: True)
-elif point == "checkpoint":
-    os.fsync = half_written
-elif point == "validation":
-    wrap(
-        exp.exp_informer.Exp_Informer, "_process_one_batch", lambda self, _: not self.model.training
-    )
-else:
-    wrap(exp.record, "write_json", lambda path, _: path.name == f"{point}.json")
-
+setattr(owner, name, function)
 sys.exit(main(sys.argv[1:]))

@@ -2,15 +2,11 @@
 
 import random
 import signal
-import time
-from pathlib import Path
 
 import pytest
 
-from main_informer import main
-from tests.runs import TINY, numbers, only_run, run, same_weights, start
+from tests.runs import STEPS, numbers, only_run, run, start, tiny
 
-STEPS = 23  # of an epoch of the tiny setting
 SEEDED = random.Random(20230501)
 POINTS = [
     "checkpoint:2",  # inside the write of the second checkpoint
@@ -19,66 +15,36 @@ POINTS = [
     "metrics:1",  # all done but the last file
     *(f"step:{SEEDED.randrange(2, 3 * STEPS)}" for _ in range(2)),
 ]
+POLITE = [f"step:{STEPS + 3}:{number:d}" for number in (signal.SIGTERM, signal.SIGINT)]
 
 
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nothing happened to."""
-    results = tmp_path_factory.mktemp("untouched")
-    assert main([*TINY, "--results", str(results)]) == 0
-    return only_run(results)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_continued_is_bit_identical(
-    point: str, untouched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    code, _, errors = run(results=tmp_path, script="tests/fault.py", FAULT=point)
-    assert code == -signal.SIGKILL, errors
+@pytest.mark.parametrize("fault", POINTS + POLITE)
+def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_path, capsys):
+    code, _, errors = run(results=tmp_path, script="tests/fault.py", FAULT=fault)
+    point, count, *number = fault.split(":")
+    if number:
+        name = signal.Signals(int(*number)).name
+        expected = (128 + int(*number), f"stopped by {name}; the same command continues\n")
+        assert (code, errors) == expected
+    else:
+        assert code == -signal.SIGKILL, errors
     folder = only_run(tmp_path)
     assert not (folder / "metrics.json").exists()
-    assert main([*TINY, "--results", str(tmp_path)]) == 0
-    output = capsys.readouterr().out
-    assert ("continuing" in output) == (
-        point.split(":", maxsplit=1)[0] != "step" or int(point[5:]) > STEPS
-    )
-    assert numbers(folder) == numbers(untouched)
-    assert same_weights(folder, untouched)
+    assert tiny(tmp_path) == 0
+    assert numbers(folder) == numbers(finished)
     assert not [path.name for path in folder.iterdir() if "tmp" in path.name]
+    where = "continuing at epoch 2, step 3" if number else "continuing"
+    assert (where in capsys.readouterr().out) == (point != "step" or int(count) > STEPS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_in_an_epoch_continues_there(
-    number: signal.Signals,
-    untouched: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-):
-    process = start(results=tmp_path)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            break
-    process.send_signal(number)
-    begun = time.monotonic()
-    _, errors = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 10
-    assert process.returncode == 128 + number
-    assert errors == f"stopped by {number.name}; the same command continues\n"
-    assert main([*TINY, "--results", str(tmp_path)]) == 0
-    assert "continuing at epoch" in capsys.readouterr().out
-    assert numbers(only_run(tmp_path)) == numbers(untouched)
-    assert same_weights(only_run(tmp_path), untouched)
-
-
-def test_a_second_process_says_who_has_the_run_or_waits(tmp_path: Path):
+def test_a_second_process_says_who_has_the_run_or_waits(tmp_path):
     first = start(results=tmp_path)
     assert first.stdout is not None
     first.stdout.readline()
     first.send_signal(signal.SIGSTOP)  # it keeps the run for as long as the others need
     third = start("--wait", results=tmp_path)
-    second_code, _, errors = run(results=tmp_path)
-    assert second_code == 2
+    code, _, errors = run(results=tmp_path)
+    assert code == 2
     assert f"process {first.pid} on " in errors and "has this run" in errors
     assert len(errors.splitlines()) == 1
     first.send_signal(signal.SIGCONT)
