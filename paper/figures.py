@@ -4,7 +4,7 @@ import argparse
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,22 +43,17 @@ class Figure(NamedTuple):
 
 
 class Arm:
-    """The runs of one c, by seed, and how its lines are drawn."""
+    """The runs of one c: their names by seed, and how their lines are drawn."""
 
     def __init__(self, c: float, frame: pd.DataFrame) -> None:
-        self.c, self.runs = c, frame.loc[frame["c"] == c].set_index("seed").sort_index()
+        rows = frame.loc[frame["c"] == c].set_index("seed").sort_index()
+        self.c, self.runs, self.norm = c, rows["run"], rows["lip_norm"].iloc[0]
         color, line, self.marker = LOOK[int(np.sign(c))]
         self.look: dict[str, Any] = {"color": color, "linestyle": line, "label": f"c = {signed(c)}"}
 
 
 class Cell:
-    """The runs of one setting, axis and normalisation.
-
-    Attributes:
-        arms: one a sign: the c with most seeds, of equals the one nearest to ±2.
-        seed: the lowest that all arms have; the lowest of all where they share none.
-        d: ln(MSE with c / MSE with 0), one row a seed, one column a c that has a pair.
-    """
+    """The runs of one setting, axis and normalisation."""
 
     def __init__(self, runs: records.Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
         self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
@@ -67,32 +62,29 @@ class Cell:
         n = frame["c"].value_counts()
         best_last = sorted(n.index[::-1], key=lambda c: (n[c], -abs(abs(c) - 2)))
         chosen = {np.sign(c): Arm(c, frame) for c in best_last}
-        self.arms = [chosen[sign] for sign in LOOK if sign in chosen]
+        self.arms = [chosen[sign] for sign in LOOK if sign in chosen]  # one a sign
         seeds = [set(arm.runs.index) for arm in self.arms]
-        self.seed = min(set.intersection(*seeds) or set.union(*seeds))
-        d = {c: pair(frame, c, 0.0)["d"].dropna() for c in sorted(n.index) if c}
-        self.d = pd.DataFrame({c: one for c, one in d.items() if len(one)})
+        self.seed = min(set.intersection(*seeds) or set.union(*seeds))  # of the run shown alone
+        d = {c: pair(frame, c, 0.0)["d"] for c in sorted(n.index) if c}
+        self.d = pd.DataFrame(d).dropna(axis=1, how="all")  # ln(MSE / MSE with 0), seeds by c
 
-    def read(self, reader: Callable[[str], Any], frame: pd.DataFrame) -> list[Any]:
-        """Read something of every run; what cannot be read becomes a sentence in gaps."""
+    def read(self, reader: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
+        """Read something of some runs; what cannot be read becomes a sentence in gaps."""
         found = []
-        for run in frame["run"]:
+        for run in names:
             try:
                 found.append(reader(run))
             except UserError as error:
                 self.gaps.append(f"{error}.")
         return found
 
-    def one(self, arm: Arm) -> pd.DataFrame:
-        """Return the run of an arm that is shown alone, or no row."""
-        return arm.runs.loc[arm.runs.index == self.seed]
-
     def printed(self, name: str) -> pd.DataFrame:
         """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
         frame = pd.read_csv(records.PRINTED / f"{name}.csv")
         steps = frame["pred_len"] if "pred_len" in frame else [24] * len(frame)
-        frame["cell"] = [f"ETTh2 S {n}" for n in steps]
-        return frame.loc[(frame["cell"] == self.first["cell"]) & self.first["printed"]]
+        cells = pd.Series([f"informer ETTh2 S {n}" for n in steps], frame.index)
+        ours = f"{self.first['model']} {self.first['cell']}"
+        return frame.loc[(cells == ours) & self.first["printed"]]
 
 
 def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
@@ -102,9 +94,9 @@ def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
         values = curve["epoch"], curve["lipschitz_constant"]
         axis.plot(*values, line, color=plots.GREY, linewidth=0.9, label=f"printed, {label}")
     for arm in cell.arms:
-        if cell.first["norm"] not in ("", arm.runs["lip_norm"].iloc[0]):
+        if cell.first["norm"] not in ("", arm.norm):
             continue  # at c = 0, L_f was measured under another normalisation
-        traces = cell.read(cell.runs.trace, arm.runs if mean else cell.one(arm))
+        traces = cell.read(cell.runs.trace, arm.runs if mean else arm.runs.filter([cell.seed]))
         if traces:
             points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
             block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
@@ -180,8 +172,10 @@ def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
     """Return a panel for each test window that one run of every c keeps."""
     kept = []
     for arm in () if cell.runs.committed else cell.arms:
-        found = cell.read(lambda run: read_arrays(cell.runs.source / run, "samples"), cell.one(arm))
-        kept += [(arm.look, samples) for samples in found if set(FIXED) <= {*samples["rank"]}]
+        samples = cell.read(
+            lambda run: read_arrays(cell.runs.source / run, "samples"), arm.runs.filter([cell.seed])
+        )
+        kept += [(arm.look, one) for one in samples if set(FIXED) <= {*one["rank"]}]
     ranks = FIXED if 0 < len(kept) == len(cell.arms) else ()
     return [partial(window, kept=kept, rank=rank) for rank in ranks]
 

@@ -29,11 +29,7 @@ LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "
 def build(runs: Runs, score: str | None, named: Named, data: str | None = None) -> str:
     """Return the page; equal runs give an equal page.
 
-    Args:
-        runs: all runs.
-        score: test windows of tables and figures, as `paper.runs.score_windows` takes it.
-        named: the hypotheses.
-        data: data set to show; None: all.
+    Score is as `paper.runs.score_windows` takes it, data the one data set to show; None: all.
     """
     flags = argparse.Namespace(data=data, features=None, axis=None, amp=None)
     scored, none = select(score_windows(runs.frame, score), flags)
@@ -57,8 +53,6 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     # names of columns and folders come from outside: autoescape
     page = jinja2.Template(TEMPLATE, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return page.render(
-        laid_out=page_table,
-        typeset=typeset,
         source=runs.source,
         counts=(len(used), len(scored), used["label"].nunique()),
         answers=sentences(whole, numbers=False),
@@ -68,6 +62,8 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
         results=shown,
         figures=[(one, b64encode(render(one.drawing, "svg")).decode()) for one in figures],
         details=details,
+        laid_out=page_table,
+        typeset=typeset,
     )
 
 

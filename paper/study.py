@@ -38,15 +38,13 @@ def collect(results: Path, out: Path) -> str:
         raise UserError(f"{results}: holds no run that has ended; name the folder of the runs")
     cells = by_cell(score_windows(ended, "all"))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
+    tested = [run for run in ended["run"] if run in primary]
     frames = {
         "runs": ended.drop(columns=DESCRIBED),
         "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
         "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
         "by_step": _read(ended["run"], lambda run: _packed(runs.by_step(run))),
-        "window_errors": _read(
-            ended.loc[ended["run"].isin(primary), "run"],
-            lambda run: _packed(runs.window_errors(run)),
-        ),
+        "window_errors": _read(tested, lambda run: _packed(runs.window_errors(run))),
     }
     make_folder(out)
     for name, new in frames.items():
@@ -177,18 +175,17 @@ def _ratios(runs: Runs, scored: pd.DataFrame) -> list[dict[str, float]]:
     Of ETTh2 S 24 on the feature axis, the cell of Figure 2; the time in all of the paper's cells.
     """
     cells = by_cell(scored.loc[scored["outcome"] == "ok"]).query("printed and axis == 'feature'")
-    sides = [cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0)]
-    steps = np.log(sides[0]["step_seconds"] / sides[1]["step_seconds"]).dropna()
-    ends, middles = {}, {}
+    lip, zero = (cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0))
+    steps = np.log(lip["step_seconds"] / zero["step_seconds"]).dropna()
+    ends, growth = {}, []
     for row in cells.query("label == 'ETTh2 S 24' and c in (-2, 0)").to_dict("records"):
         with contextlib.suppress(UserError):
             l_f = np.log(runs.trace(row["run"])["l_f"].to_numpy())
             tenth = max(len(l_f) // 10, 1)
-            middles[row["c"], row["seed"]] = l_f[len(l_f) // 2 :][:tenth].mean()
-            ends[row["c"], row["seed"]] = l_f[-tenth:].mean()
-    seeds = [seed for c, seed in ends if c == -2]
-    growth = [ends[-2, seed] - middles[-2, seed] for seed in seeds]
-    larger = [ends[-2, seed] - ends[0, seed] for seed in seeds if (0, seed) in ends]
+            ends[row["c"], row["seed"]] = end = l_f[-tenth:].mean()
+            if row["c"]:
+                growth.append(end - l_f[len(l_f) // 2 :][:tenth].mean())
+    larger = [end - ends[0, seed] for (c, seed), end in ends.items() if c and (0, seed) in ends]
     found = []
     for values in (growth, larger, steps):
         bounds = (100 * math.expm1(float(x)) for x in mean_interval(values))

@@ -10,19 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paper.runs import (
-    BASELINES,
-    CELL,
-    METRICS,
-    PRINTED,
-    add_flags,
-    by_cell,
-    left_out,
-    load,
-    paper_settings,
-    score_windows,
-    select,
-)
+from paper import runs as records
+from paper.runs import BASELINES, CELL, METRICS, by_cell, paper_settings
 from utils.output import run_command
 from utils.stats import prediction_interval
 from utils.text import DIGITS, Column, Table, percent, write_out
@@ -33,6 +22,7 @@ COUNTED = {("informer", "M"): "12/38", ("autoformer", "M"): "13/38"}  # as print
 PLACE = ["model", "features", "data", "pred_len"]
 GROUP = ["results_version", "printed", "features", "model", "differs", "amp", "axis", "norm",
          "windows"]  # fmt: skip
+PLACED = [Column("data", "dataset"), Column("pred_len", "pred_len")]
 SHAPE_NOTES = [
     "n: seeds that both c have, over which both means are taken.",
     "The printed column without Lip is the one that Informer's own authors published: no control "
@@ -46,23 +36,18 @@ def printed() -> pd.DataFrame:
 
     Index PLACE. Informer's Weather is WTH, that of the other models Autoformer's, by their size.
     """
-    parts = [pd.read_csv(PRINTED / f).assign(features=kind) for kind, (_, f) in TABLES.items()]
+    parts = [pd.read_csv(records.PRINTED / f).assign(features=k) for k, (_, f) in TABLES.items()]
     frame = pd.concat(parts).rename(columns={"dataset": "data"})
     frame["model"] = frame["model"].str.lower()
     weather = np.where(frame["model"] == "informer", "WTH", "weather")
     frame["data"] = frame["data"].where(frame["data"] != "Weather", weather)
-    zero, lip = (
-        frame.loc[frame["lip"] == lip].set_index(PLACE)[[*METRICS]].add_suffix(f"_{side}")
-        for lip, side in enumerate(SIDES)
-    )
-    return zero.join(lip).sort_index()
+    frame = frame.pivot(index=PLACE, columns="lip", values=[*METRICS])
+    frame.columns = [f"{metric}_{side}" for metric in METRICS for side in SIDES]
+    return frame.sort_index()
 
 
 def summarise(scored: pd.DataFrame) -> pd.DataFrame:
-    """Sum up our runs, one row an arm: a cell's runs of one c.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
+    """Sum up runs as `paper.runs.score_windows` gives them, one row an arm: a cell's runs of one c.
 
     Returns:
         The cell's columns and the baselines (ridge_mse, ...); c, n, seeds (tuple); mean (mse, mae)
@@ -97,12 +82,7 @@ def summarise(scored: pd.DataFrame) -> pd.DataFrame:
 
 
 def arm_table(arms: pd.DataFrame, title: str) -> Table:
-    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed.
-
-    Args:
-        arms: rows of `summarise`.
-        title: of their group.
-    """
+    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed."""
     cell = arms.drop_duplicates(CELL)
     constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]].assign(pairs=0)
     parts = [arms.assign(method=arms["c"].map("c = {:g}".format))]
@@ -126,7 +106,7 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
     ]
     notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
     if frame["print"].notna().any():
-        columns = [Column("data", "dataset"), Column("pred_len", "pred_len"), *columns]
+        columns = [*PLACED, *columns]
         columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
         notes.append(
             "print inside: does the print lie where the mean of the paper's k repetitions would "
@@ -154,19 +134,14 @@ def _inside(row: dict[Any, Any]) -> str:
 def shape_frame(scored: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's shape, one row a printed cell: c = 0 beside c = -2, ours and the print's.
 
-    Both sides are means over the seeds that both have; where one has no run, n is the other's.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
-
-    Returns:
-        The columns of `summarise`, and by side: mse_zero, mse_sd_zero, mse_zero_print, mse_lip, ...
+    Both sides are means over the seeds that both have; where one has no run, n is the other's. Has
+    the columns of `summarise`, and by side mse_zero, mse_sd_zero, mse_zero_print, mse_lip, ...
     """
     runs = by_cell(scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)])
     runs = runs.loc[runs["c"].isin([*SIDES.values()])]
-    runs["paired"] = runs.groupby([*CELL, "seed"])["c"].transform("nunique") == 2
-    alone = ~runs.groupby(CELL)["paired"].transform("any").astype(bool)
-    arms = summarise(runs.loc[runs["paired"] | alone])
+    runs["sides"] = runs.groupby([*CELL, "seed"])["c"].transform("nunique")
+    most = runs.groupby(CELL)["sides"].transform("max")
+    arms = summarise(runs.loc[runs["sides"] == most])
     frame = arms.drop_duplicates(CELL).set_index(CELL)
     for side, c in SIDES.items():
         ours = arms.loc[arms["c"] == c].set_index(CELL)[["mse", "mse_sd", "mae", "mae_sd"]]
@@ -181,8 +156,7 @@ def shape_table(frame: pd.DataFrame, title: str, metric: str, notes: Sequence[st
     missing = frame.columns[frame.isna().all()]
     baselines = {name: words for name, words in baselines.items() if name not in missing}
     columns = [
-        Column("data", "dataset"),
-        Column("pred_len", "pred_len"),
+        *PLACED,
         Column("printed", f"{zero}_print", DIGITS),
         Column("+ Lip", f"{lip}_print", DIGITS),
         Column("n", "n", 0),
@@ -222,19 +196,15 @@ def regularizer(row: dict[Any, Any]) -> str:
 
 
 def result_tables(scored: pd.DataFrame) -> list[Table]:
-    """Lay out the paper's tables first, then all other runs.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
-    """
+    """Lay out the paper's tables first, then all other runs."""
     arms, shapes = summarise(scored), shape_frame(scored)
     several = arms["results_version"].nunique() > 1
     tables = []
     for key, group in arms.groupby(GROUP, sort=False):
         row = group.iloc[0].to_dict()
-        parts = [TABLES[row["features"]][0] if row["printed"] else "Other runs"]
-        parts[0] += f" ({row['features']})"
-        parts += [regularizer(row), "fp32" if row["amp"] == "off" else row["amp"]]
+        kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
+        precision = "fp32" if row["amp"] == "off" else row["amp"]
+        parts = [f"{kind} ({row['features']})", regularizer(row), precision]
         parts += [word for word in (row["model"], row["differs"]) if word not in ("informer", "")]
         parts += [f"results version {row['results_version']:g}"] * several
         title = ", ".join([*parts, f"{row['windows']} test windows"])
@@ -253,25 +223,24 @@ def absent(scored: pd.DataFrame) -> list[str]:
     for features, (table, _) in TABLES.items():
         have = {*done.loc[done["features"] == features, "data"]}
         lack = dict.fromkeys(data for data, _, _ in paper_settings() if data not in have)
-        if lack:
-            notes.append(f"{table} ({features}), no run yet: {', '.join(lack)}.")
+        notes += [f"{table} ({features}), no run yet: {', '.join(lack)}."] * bool(lack)
     return notes
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
-    add_flags(parser)
+    records.add_flags(parser)
     about = "test windows scored (truncated where a print is beside them, else all)"
     parser.add_argument("--score", choices=("truncated", "all"), help=about)
     args = parser.parse_args(words)
-    runs = load(args.results)
-    scored, notes = select(score_windows(runs.frame, args.score), args)
+    runs = records.load(args.results)
+    scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
     notes += [] if args.data or args.features == "MS" else absent(scored)
     arms = summarise(scored)
     csv = args.format == "csv" and len(arms)  # every number once
     tables = [arm_table(arms, "")] if csv else result_tables(scored)
-    write_out(tables, args, [*runs.notes, *notes, *left_out(scored)])
+    write_out(tables, args, [*runs.notes, *notes, *records.left_out(scored)])
     return 0
 
 

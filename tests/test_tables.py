@@ -77,7 +77,7 @@ def test_means_and_prediction_intervals_by_hand(full):
 
 
 def test_counts_are_computed_from_the_cells(full):
-    text = " ".join(render(result_tables(scored(full)), "terminal").split())
+    text = render(result_tables(scored(full)), "markdown")
     assert "printed 13/37 (recomputed; the print reads 12/38), ours 50/0 in 25 cells" in text
     assert "printed 4/46, ours 0/50 in 25 cells" in text
 
@@ -91,9 +91,8 @@ def test_other_models_have_their_own_print(tmp_path):
     for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
         cell = table.query(f"model == '{model.title()}' and dataset == '{data}'")
         assert frame.loc[model, "mse_zero_print"] == cell["mse"].item()
-    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in " ".join(
-        table.title for table in result_tables(scored(tmp_path))
-    )
+    titles = " ".join(table.title for table in result_tables(scored(tmp_path)))
+    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in titles
 
 
 def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):
@@ -136,15 +135,12 @@ def test_every_c_of_a_cell_in_one_table(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "differs"),
     [
-        ({"seq_len": 96}, "seq_len 96"),
-        ({"factor": 5}, "factor 5"),
-        ({"d_model": 64}, "d_model 64"),
+        ({"seq_len": 96, "factor": 5}, "factor 5, seq_len 96"),
         ({"batch_size": 16, "dropout": 0.1}, "dropout 0.1, batch_size 16"),
         ({"learning_rate": 1e-3}, "learning_rate 0.001"),
-        ({"distil": False}, "distil False"),
-        ({"attn": "full"}, "attn full"),
+        ({"distil": False, "attn": "full"}, "distil False, attn full"),
         ({"freq": "t"}, "freq t"),
-        ({"cols": ("OT", "HULL")}, "cols OT,HULL"),
+        ({"cols": ("OT", "HULL"), "d_model": 64}, "cols OT,HULL, d_model 64"),
     ],
 )
 def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
@@ -159,13 +155,12 @@ def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
 
 
 def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
-    write_run(tmp_path, 0.05, 0.0)
-    write_run(tmp_path, 0.06, 0.0, lip_norm="range")  # c = 0 again: one run counts
-    write_run(tmp_path, 0.07, 0.0, amp="bf16")
-    write_run(tmp_path, 0.10, -2.0)
-    write_run(tmp_path, 0.20, -2.0, lip_axis="time")
-    write_run(tmp_path, 0.30, -2.0, amp="bf16")
-    write_run(tmp_path, 0.40, -2.0, lip_norm="range")
+    for mse, c, settings in (
+        (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # c = 0 again: one run counts
+        (0.07, 0.0, {"amp": "bf16"}), (0.10, -2.0, {}), (0.20, -2.0, {"lip_axis": "time"}),
+        (0.30, -2.0, {"amp": "bf16"}), (0.40, -2.0, {"lip_norm": "range"}),
+    ):  # fmt: skip
+        write_run(tmp_path, mse, c, **settings)
     cells = {
         tuple(cell[["axis", "norm", "amp"]].iloc[0]): sorted(cell["mse"])
         for _, cell in by_cell(scored(tmp_path)).groupby(CELL)
