@@ -155,11 +155,12 @@ def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
 
 
 def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
-    for mse, c, settings in (
+    runs: list[tuple[float, float, dict[str, Any]]] = [
         (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # c = 0 again: one run counts
         (0.07, 0.0, {"amp": "bf16"}), (0.10, -2.0, {}), (0.20, -2.0, {"lip_axis": "time"}),
         (0.30, -2.0, {"amp": "bf16"}), (0.40, -2.0, {"lip_norm": "range"}),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for mse, c, settings in runs:
         write_run(tmp_path, mse, c, **settings)
     cells = {
         tuple(cell[["axis", "norm", "amp"]].iloc[0]): sorted(cell["mse"])
@@ -330,11 +331,8 @@ def test_the_studys_csv_reads_like_the_folders(collected):
     assert 150 < len(thin) <= 300 < len(trace)
     at = np.interp(thin["epoch"].to_numpy(), trace["epoch"].to_numpy(), trace["l_f"].to_numpy())
     assert thin["l_f"].to_numpy() == pytest.approx(at, abs=2e-4)
-
-
-def test_only_primary_cells_keep_their_errors_by_window(collected):
     text = (collected[1] / "window_errors.csv").read_text()
-    assert "custom" not in text and text.count("\n") == 2
+    assert "custom" not in text and text.count("\n") == 2  # of the hypotheses' cells alone
 
 
 def test_collecting_never_loses_a_run(collected, tmp_path):
