@@ -86,10 +86,8 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
     cell = arms.drop_duplicates(CELL)
     constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]].assign(pairs=0)
     parts = [arms.assign(method=arms["c"].map("c = {:g}".format))]
-    for name, words in BASELINES.items():
-        parts.append(
-            constant.assign(method=words, mse=cell[f"{name}_mse"], mae=cell[f"{name}_mae"])
-        )
+    for b, words in BASELINES.items():
+        parts.append(constant.assign(method=words, mse=cell[f"{b}_mse"], mae=cell[f"{b}_mae"]))
     frame = pd.concat(parts).dropna(subset="mse")
     order = frame.groupby(CELL, sort=False).ngroup()
     frame = frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)

@@ -127,7 +127,10 @@ def test_figure_2_has_one_run_as_it_is_and_the_mean_apart(tmp_path):
         folder = write_run(tmp_path, 0.1, -2.0, seed, arrays=True)
         epoch = np.arange(1, 20 * epochs + 1) / 20
         write_npz(folder / "trace.npz", {"epoch": epoch, "l_f": level + 0.01 * (epoch % 0.1)})
-    figure = drawn(tmp_path)["figure2-ETTh2-S"]
+    write_run(tmp_path, model="autoformer", train_epochs=10, arrays=True)
+    figures = drawn(tmp_path)
+    assert {*lines(figures["figure2-ETTh2-S-autoformer"])} == {"c = 0"}  # the print is Informer's
+    figure = figures["figure2-ETTh2-S"]
     one, mean = lines(figure, 0), lines(figure, 1)
     epoch, l_f = one["c = −2"]
     np.testing.assert_allclose(l_f, 0.1 + 0.01 * (epoch % 0.1))  # seed 0, not smoothed
