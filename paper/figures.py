@@ -4,7 +4,7 @@ import argparse
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
@@ -25,9 +26,7 @@ from utils.files import make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
 
-COLOR = {0: plots.BLACK, -1: plots.RED, 1: plots.BLUE}  # by the sign of c
-LINE: dict[int, Any] = {0: "-", -1: "--", 1: "-."}
-MARKER = {0: "o", -1: "v", 1: "^"}
+LOOK = {0: (plots.BLACK, "-", "o"), -1: (plots.RED, "--", "v"), 1: (plots.BLUE, "-.", "^")}
 CHANGE = "change from c = 0 (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 POINTS = 300  # of a curve over training steps, about as many as printed
@@ -43,47 +42,49 @@ class Figure(NamedTuple):
     drawing: Drawing
 
 
-class Cell:
-    """The runs of one setting, axis and normalisation.
+class Arm:
+    """The runs of one c: their names by seed, and how their lines are drawn."""
 
-    Attributes:
-        arms: by sign, the runs of one c: that with most seeds, of equals the one nearest to ±2.
-        seed: the lowest that all arms have; the lowest of all where they share none.
-        d: ln(MSE with c / MSE with 0), one row a seed, one column a c that has a pair.
-    """
+    def __init__(self, c: float, frame: pd.DataFrame) -> None:
+        rows = frame.loc[frame["c"] == c].set_index("seed").sort_index()
+        self.c, self.runs, self.norm = c, rows["run"], rows["lip_norm"].iloc[0]
+        color, line, self.marker = LOOK[int(np.sign(c))]
+        self.look: dict[str, Any] = {"color": color, "linestyle": line, "label": f"c = {signed(c)}"}
+
+
+class Cell:
+    """The runs of one setting, axis and normalisation."""
 
     def __init__(self, runs: records.Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
         self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
         steps = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
         self.heading = f"{steps}, {regularizer(self.first)}" if self.first["axis"] else steps
-        self.arms: dict[int, Any] = {}
         n = frame["c"].value_counts()
-        for sign in COLOR:
-            of_sign = [c for c in n.index if np.sign(c) == sign]
-            if of_sign:
-                c = max(of_sign, key=lambda c: (n[c], -abs(abs(c) - 2)))
-                self.arms[sign] = frame.loc[frame["c"] == c].set_index("seed").sort_index()
-        seeds = [set(arm.index) for arm in self.arms.values()]
-        self.seed = min(set.intersection(*seeds) or set.union(*seeds))
-        d = {c: pair(frame, c, 0.0)["d"].dropna() for c in sorted(n.index) if c}
-        self.d = pd.DataFrame({c: one for c, one in d.items() if len(one)})
+        best_last = sorted(n.index[::-1], key=lambda c: (n[c], -abs(abs(c) - 2)))
+        chosen = {np.sign(c): Arm(c, frame) for c in best_last}
+        self.arms = [chosen[sign] for sign in LOOK if sign in chosen]  # one a sign
+        seeds = [set(arm.runs.index) for arm in self.arms]
+        self.seed = min(set.intersection(*seeds) or set.union(*seeds))  # of the run shown alone
+        d = {c: pair(frame, c, 0.0)["d"] for c in sorted(n.index) if c}
+        self.d = pd.DataFrame(d).dropna(axis=1, how="all")  # ln(MSE / MSE with 0), seeds by c
 
-    def read(self, reader: Callable[[str], Any], arm: Any) -> list[Any]:
-        """Read something of every run; what cannot be read becomes a sentence in gaps."""
+    def read(self, reader: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
+        """Read something of some runs; what cannot be read becomes a sentence in gaps."""
         found = []
-        for run in arm["run"]:
+        for run in names:
             try:
                 found.append(reader(run))
             except UserError as error:
                 self.gaps.append(f"{error}.")
         return found
 
-    def printed(self, name: str) -> Any:
+    def printed(self, name: str) -> pd.DataFrame:
         """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
         frame = pd.read_csv(records.PRINTED / f"{name}.csv")
-        steps = frame["pred_len"] if "pred_len" in frame else pd.Series(24, frame.index)
-        cells = "ETTh2 S " + steps.astype(str)
-        return frame.loc[(cells == self.first["cell"]) & self.first["printed"]]
+        steps = frame["pred_len"] if "pred_len" in frame else [24] * len(frame)
+        cells = pd.Series([f"informer ETTh2 S {n}" for n in steps], frame.index)
+        ours = f"{self.first['model']} {self.first['cell']}"
+        return frame.loc[(cells == ours) & self.first["printed"]]
 
 
 def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
@@ -92,24 +93,23 @@ def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
         line, label = {"lip": (":", "c < 0"), "original": ("-", "c = 0")}[str(series)]
         values = curve["epoch"], curve["lipschitz_constant"]
         axis.plot(*values, line, color=plots.GREY, linewidth=0.9, label=f"printed, {label}")
-    for sign, arm in cell.arms.items():
-        if cell.first["norm"] not in ("", arm["lip_norm"].iloc[0]):
+    for arm in cell.arms:
+        if cell.first["norm"] not in ("", arm.norm):
             continue  # at c = 0, L_f was measured under another normalisation
-        style, width = look(arm), 1.2 if mean else 0.7
-        traces = cell.read(cell.runs.trace, arm if mean else arm.loc[arm.index == cell.seed])
+        traces = cell.read(cell.runs.trace, arm.runs if mean else arm.runs.filter([cell.seed]))
         if traces:
             points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
             block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
             points = points.groupby(block).agg("mean" if mean else "first")
-            axis.plot(points["epoch"], points["l_f"], linewidth=width, **style)
-        epochs = cell.read(cell.runs.history, arm) if mean else []
+            axis.plot(points["epoch"], points["l_f"], linewidth=1.2 if mean else 0.7, **arm.look)
+        epochs = cell.read(cell.runs.history, arm.runs) if mean else []
         if epochs:
             points = pd.concat(epochs).groupby("epoch")["eval_l_f"].mean()
-            label = f"{style['label']}, evaluation mode"
-            axis.plot(points.index, points, MARKER[sign], color=COLOR[sign], label=label)
+            label = f"{arm.look['label']}, evaluation mode"
+            axis.plot(points.index, points, arm.marker, color=arm.look["color"], label=label)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
-    n = between([len(arm) for arm in cell.arms.values()])
+    n = between([len(arm.runs) for arm in cell.arms])
     return f"{cell.heading}: " + (f"mean, n = {n}" if mean else f"one run each, seed {cell.seed:g}")
 
 
@@ -123,7 +123,7 @@ def changes(cell: Cell, axis: Axes) -> str:
     for c in cell.d.columns:
         values, at = cell.d[c].dropna(), ticks.index(c)
         left = [at - 0.12] * len(values)
-        axis.plot(left, percent(values), "o", color=COLOR[1], label="one seed")
+        axis.plot(left, percent(values), "o", color=plots.BLUE, label="one seed")
         mean, low, high = map(percent, mean_interval(values))
         bar, label = [[mean - low], [high - mean]], "mean, 95 % interval"
         axis.errorbar([at + 0.12], [mean], bar, fmt="s", color="black", mfc="black", label=label)
@@ -137,15 +137,15 @@ def changes(cell: Cell, axis: Axes) -> str:
 
 def step_errors(cell: Cell, axis: Axes) -> str:
     """Draw the test MSE of each forecast step, and the baselines' where they are recorded."""
-    for arm in cell.arms.values():
-        found = cell.read(cell.runs.by_step, arm)
+    for arm in cell.arms:
+        found = cell.read(cell.runs.by_step, arm.runs)
         if found:
-            axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **look(arm))
+            axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **arm.look)
     metrics = cell.runs.source / cell.first["run"] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics)["baselines"]
-    for name, color in zip(records.BASELINES, plots.OTHERS, strict=True):
+    for (name, label), color in zip(records.BASELINES.items(), plots.OTHERS, strict=True):
         if steps := (body.get(name) or {}).get("by_step"):
-            x, label = range(1, len(steps["mse"]) + 1), records.BASELINES[name]
+            x = range(1, len(steps["mse"]) + 1)
             axis.plot(x, steps["mse"], ":", color=color, linewidth=1.8, label=label)
     axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
     return cell.heading
@@ -153,16 +153,16 @@ def step_errors(cell: Cell, axis: Axes) -> str:
 
 def step_changes(cell: Cell, axis: Axes) -> str:
     """Draw the change from c = 0 at each forecast step."""
-    for arm in [arm for arm in cell.arms.values() if arm["c"].iloc[0] in cell.d]:
-        seeds = cell.d[arm["c"].iloc[0]].dropna().index
-        sides = (arm.loc[seeds], cell.arms[0].loc[seeds])
-        ours, zero = (np.array(cell.read(cell.runs.by_step, side)) for side in sides)
-        if len(ours) == len(zero) == len(seeds):
-            d = np.log(ours / zero)  # [n, pred_len]
+    zero = cell.arms[0].runs
+    for arm in [arm for arm in cell.arms if arm.c in cell.d]:
+        seeds = cell.d[arm.c].dropna().index
+        ours, theirs = (cell.read(cell.runs.by_step, x.loc[seeds]) for x in (arm.runs, zero))
+        if len(ours) == len(theirs) == len(seeds):
+            d = np.log(np.array(ours) / np.array(theirs))  # [n, pred_len]
             mean, low, high = map(percent, mean_interval(d.T))
-            steps, style = np.arange(1, len(mean) + 1), look(arm)
-            axis.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
-            axis.plot(steps, mean, **style)
+            steps = np.arange(1, len(mean) + 1)
+            axis.fill_between(steps, low, high, color=arm.look["color"], alpha=0.2, linewidth=0)
+            axis.plot(steps, mean, **arm.look)
     plots.fit_around_zero(axis)
     axis.set(xlabel="forecast step", ylabel=CHANGE)
     return f"{cell.heading}, n = {between([*cell.d.count()])}"
@@ -171,10 +171,11 @@ def step_changes(cell: Cell, axis: Axes) -> str:
 def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
     """Return a panel for each test window that one run of every c keeps."""
     kept = []
-    for arm in () if cell.runs.committed else cell.arms.values():
-        one = arm.loc[arm.index == cell.seed]
-        found = cell.read(lambda run: read_arrays(cell.runs.source / run, "samples"), one)
-        kept += [(look(arm), samples) for samples in found if set(FIXED) <= {*samples["rank"]}]
+    for arm in () if cell.runs.committed else cell.arms:
+        samples = cell.read(
+            lambda run: read_arrays(cell.runs.source / run, "samples"), arm.runs.filter([cell.seed])
+        )
+        kept += [(arm.look, one) for one in samples if set(FIXED) <= {*one["rank"]}]
     ranks = FIXED if 0 < len(kept) == len(cell.arms) else ()
     return [partial(window, kept=kept, rank=rank) for rank in ranks]
 
@@ -186,13 +187,15 @@ def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> st
     known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
     dates = samples["date"][i][-len(known) :]
     axis.plot(dates, known, color=plots.GREY, linewidth=2, label="history and truth")
+    lines = [(look, s["pred"][s["rank"].tolist().index(rank)]) for look, s in kept]
     if "ridge" in samples:  # earlier versions did not keep it
-        joined = [known[-ahead - 1], *samples["ridge"][i]]
-        axis.plot(dates[-ahead - 1 :], joined, ":", color=plots.OTHERS[-1], label="ridge")
-    for style, samples in kept:
-        pred = samples["pred"][samples["rank"].tolist().index(rank)]
-        axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *pred], **style)
-    plots.date_axis(axis)
+        ridge = {"linestyle": ":", "color": plots.OTHERS[-1], "label": "ridge"}
+        lines.insert(0, (ridge, samples["ridge"][i]))
+    for look, forecast in lines:
+        axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *forecast], **look)
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.set_ylabel(str(samples["target"]), parse_math=False)  # a column may be called "$"
     return f"{cell.heading}\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
 
@@ -205,13 +208,6 @@ def percent(d: Any) -> np.ndarray:
 def signed(c: float) -> str:
     """Write c with its sign."""
     return f"{c:+g}".replace("e-0", "e-").replace("-", "−") if c else "0"
-
-
-def look(arm: Any) -> dict[str, Any]:
-    """Return how an arm's line is drawn, and its name in the legend."""
-    c = arm["c"].iloc[0]
-    sign = int(np.sign(c))
-    return {"color": COLOR[sign], "linestyle": LINE[sign], "label": f"c = {signed(c)}"}
 
 
 def between(counts: Sequence[int]) -> str:
@@ -252,11 +248,7 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
 
 
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow; scored as `records.score_windows` returns it.
-
-    Returns:
-        The figures, and a sentence for each file that could not be read.
-    """
+    """Draw every figure that the runs allow, and name each file that could not be read."""
     frame = records.by_cell(scored.loc[scored["outcome"] == "ok"])
     several = frame["results_version"].nunique() > 1
     figures, gaps = [], []
@@ -266,9 +258,10 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
         rows = [row for cell in cells if (row := [partial(p, cell) for p in panels(cell)])]
         if rows:
             one = group.iloc[0]
-            words = [one[name] for name in ("model", "amp", "differs")]
+            words = [
+                w for w in one[["model", "amp", "differs"]] if w not in ("informer", "off", "")
+            ]
             words += [f"results version {one['results_version']:g}"] * several
-            words = [word for word in words if word not in ("informer", "off", "")]
             title = f"{one['dataset']} {one['features']}: {what}"
             name = " ".join([kind, one["dataset"], one["features"], *words])
             name = re.sub(r"[^\w.]+", "-", name)

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,59 +19,51 @@ from utils.errors import UserError
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
-from utils.text import Column, Table, interval, render
+from utils.text import Column, Table, interval, render, write_text
 
 STUDY = Path("results/study")
 POINTS = 300  # of L_f a run, at most
+HEADS = ("Claim", "Place", "Test", "Numbers", "Verdict", "Command")
 LITTLE = 5.0  # percent of a step's time that counts as "very little extra computational cost"
 
 
 def collect(results: Path, out: Path) -> str:
-    """Add the ended runs of a folder to the study's CSV files; what is there already stays.
+    """Add the ended runs of a folder to the study's CSV files, and say so.
 
-    Args:
-        results: the folder of the runs.
-        out: the study's folder.
-
-    Returns:
-        A sentence on what was done.
+    What is there already stays. `paper.runs.load` reads both, the folder and the study.
     """
     runs = load(results)
     ended = runs.frame.loc[runs.frame["status"].isin(["finished", "failed"])]
     if runs.committed or ended.empty:
         raise UserError(f"{results}: holds no run that has ended; name the folder of the runs")
-    frames = {"runs": ended.drop(columns=DESCRIBED), **_series(runs, ended)}
+    cells = by_cell(score_windows(ended, "all"))
+    primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
+    tested = [run for run in ended["run"] if run in primary]
+    frames = {
+        "runs": ended.drop(columns=DESCRIBED),
+        "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
+        "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
+        "by_step": _read(ended["run"], lambda run: _packed(runs.by_step(run))),
+        "window_errors": _read(tested, lambda run: _packed(runs.window_errors(run))),
+    }
     make_folder(out)
     for name, new in frames.items():
-        path, whole = out / f"{name}.csv", new
-        if path.exists():
-            old = pd.read_csv(path, dtype=str)
-            whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
+        path = out / f"{name}.csv"
+        old = pd.read_csv(path, dtype=str) if path.exists() else new.iloc[:0]
+        whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
         write_atomic(path, whole.sort_values("run", kind="stable").to_csv(index=False).encode())
     total = len(pd.read_csv(out / "runs.csv"))
     notes = " ".join(left_out(score_windows(runs.frame, "all")))
     return f"{out}: {len(ended)} runs of {results} collected, {total} in all. {notes}"
 
 
-def _series(runs: Runs, ended: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Read the runs' histories and their packed series: a row a run, values apart by spaces."""
-    cells = by_cell(score_windows(ended, "all"))
-    primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
-    readers: dict[str, Callable[[str], Any]] = {
-        "histories": lambda run: runs.history(run).map(_short).assign(run=run),
-        "l_f": lambda run: _thinned(runs.trace(run)).assign(run=run),
-        "by_step": lambda run: _packed(runs.by_step(run)).assign(run=run),
-        "window_errors": lambda run: _packed(runs.window_errors(run)).assign(run=run),
-    }
-    frames = {}
-    for name, read in readers.items():
-        parts = [pd.DataFrame({"run": []})]
-        for run in ended["run"]:
-            if name != "window_errors" or run in primary:
-                with contextlib.suppress(UserError):  # a failed run has none
-                    parts.append(read(run))
-        frames[name] = pd.concat(parts)
-    return frames
+def _read(runs: Iterable[str], reader: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
+    """Read something of every run that has it; a failed run may not."""
+    parts = [pd.DataFrame({"run": []})]
+    for run in runs:
+        with contextlib.suppress(UserError):
+            parts.append(reader(run).assign(run=run))
+    return pd.concat(parts)
 
 
 def _short(value: Any) -> Any:
@@ -85,48 +77,31 @@ def _thinned(trace: pd.DataFrame) -> pd.DataFrame:
 
 
 def _packed(values: Iterable[float], first: float = 0, step: float = 1) -> pd.DataFrame:
+    """Write evenly spaced values as one row, apart by spaces."""
     text = " ".join(f"{value:.4g}" for value in values)
     return pd.DataFrame([{"first": round(first, 5), "step": round(step, 7), "values": text}])
 
 
-class Claim(NamedTuple):
-    """One of the paper's claims beside what the runs say."""
-
-    claim: str
-    place: str
-    test: str
-    numbers: str
-    verdict: str
-    command: str
-
-
 def page(study: Path, named: Named) -> str:
-    """Return RESULTS.md: the headline, the tables, and claim by claim what the runs say.
-
-    Args:
-        study: folder of the study's CSV.
-        named: the hypotheses.
-    """
+    """Return RESULTS.md: the headline, the tables, and claim by claim what the study's runs say."""
     runs = load(study)
     tested = verdicts(runs, named)
     scored, beside = score_windows(runs.frame, "all"), score_windows(runs.frame)
     ok = runs.frame.loc[runs.frame["status"] == "finished"]
-    columns = [Column(name.capitalize(), name) for name in Claim._fields]
-    claims = Table("", pd.DataFrame(_claims(runs, tested, scored)), columns)
-    notes = [
-        f"{row['name']}: {note}." for row in tested.to_dict("records") for note in row["notes"]
-    ]
+    claims = pd.DataFrame(_claims(runs, tested, scored), columns=HEADS)
+    rows = tested.to_dict("records")
+    notes = [f"{row['name']}: {note}." for row in rows for note in row["notes"]]
     parts = [
         "# Results",
         "Written by `python -m paper.study results` from `results/study/*.csv`. "
         f"{len(runs.frame)} runs, {len(ok)} finished, {ok['wall_seconds'].sum() / 3600:.1f} hours "
-        f"of computing; {_used(ok, 'processor')}; torch {_used(ok, 'torch')}; commit "
-        f"{_used(ok.assign(commit=ok['git_commit'].str[:10]), 'commit')}. Plan: "
-        f"`results/study/PLAN.md`. Hypotheses: sha256 {named.sha256[:12]}, {named.when}.",
+        f"of computing; {_used(ok['processor'])}; torch {_used(ok['torch'])}; commit "
+        f"{_used(ok['git_commit'].str[:10])}. Plan: `results/study/PLAN.md`. Hypotheses: sha256 "
+        f"{named.sha256[:12]}, {named.when}.",
         "## Headline",
         _bullets([*tested["sentence"], *notes]),
         "## Claim by claim",
-        render([claims], "markdown"),
+        render([Table("", claims, [Column(head, head) for head in HEADS])], "markdown"),
         "## Cell by cell",
         "Exploratory, over all test windows, not corrected: one interval in 20 leaves out 0 by "
         "chance alone.",
@@ -141,47 +116,46 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _used(frame: pd.DataFrame, column: str) -> str:
-    return ", ".join(
-        f"{name} ({n})" for name, n in frame[column].value_counts().sort_index().items()
-    )
+def _used(values: pd.Series) -> str:
+    return ", ".join(f"{name} ({n})" for name, n in values.value_counts().sort_index().items())
 
 
-def _claims(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[Claim]:
-    """Set the paper's claims beside the runs; a claim without runs is undecided."""
-    verdict = dict(zip(tested["name"], tested["verdict"], strict=True))
+def _claims(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Set the paper's claims beside the runs, one row each; without runs a claim is undecided."""
+    verdict = dict.fromkeys(("H1", "H2", "H3", "H4"), UNDECIDED)
+    verdict |= dict(zip(tested["name"], tested["verdict"], strict=True))
+    h1, h2, h3, h4 = (f"{name}: {verdict[name]}" for name in ("H1", "H2", "H3", "H4"))
     table = contrasts(scored).query("second == 0 and axis == 'feature' and differs == '' and n > 1")
-    lip = table.loc[table["first"] == -2]
     curve = table.query("data == 'ETTh2' and features == 'S' and not control")
-    rougher = curve.loc[curve["first"] < 0]
+    rougher, smoother = curve.query("first < 0"), curve.query("first > 0")
+    alike = len(rougher) > 1 and rougher["low"].min() > -2 and rougher["high"].max() < 2
+    unlike = rougher["high"].min() < -2 or rougher["low"].max() > 2
     shape = shape_frame(score_windows(runs.frame)).query("model == 'informer'")
-    growth, against_zero, cost = _ratios(runs, scored)
-    signs = "python -m paper.signs"
-    rows = [
+    counts = (count_note(part, "informer", str(f)) for f, part in shape.groupby("features"))
+    growth, larger, cost = _ratios(runs, scored)
+    return [
         ("The column without Lip is a control run", "Tables 2, 5", "print against print",
          "all 100 numbers round to those that Informer's authors published", "not supported",
          "python -m paper.tables"),
         ("Lip lowers the error", "Tables 2, 5", "H1, H2, H3; c = -2 against 0 in every cell",
-         _counted(lip), "; ".join(f"{n}: {verdict.get(n, UNDECIDED)}" for n in ("H1", "H2", "H3")),
-         signs),
+         _counted(table.query("first == -2")), f"{h1}; {h2}; {h3}", "python -m paper.signs"),
         ("MSE rises with λ < 0 and falls with λ > 0", "Figure 3", "H4; every c against 0",
-         f"λ > 0: {_counted(rougher)}; λ < 0: {_counted(curve.loc[curve['first'] > 0])}",
-         f"H4: {verdict.get('H4', UNDECIDED)}", "python -m paper.figures"),
+         f"λ > 0: {_counted(rougher)}; λ < 0: {_counted(smoother)}", h4,
+         "python -m paper.figures"),
         ("L_f becomes larger", "Figure 2", "end of training, c = -2 against 0, by seed",
-         interval(against_zero), judge(against_zero["low"] > 0, against_zero["high"] < 0),
+         interval(larger), judge(larger["low"] > 0, larger["high"] < 0),
          "python -m paper.figures"),
         ("L_f keeps growing", "Figure 2", "c = -2: last tenth of training against the middle",
-         interval(growth), judge(growth["low"] > 0, growth["high"] < 0), "python -m paper.figures"),
+         interval(growth), judge(growth["low"] > 0, growth["high"] < 0),
+         "python -m paper.figures"),
         ("Not sensitive to λ", "Section 4", "every λ > 0 against 0: intervals within ±2 %",
-         _counted(rougher), judge(len(rougher) > 1 and rougher["low"].min() > -2 and
-         rougher["high"].max() < 2, rougher["high"].min() < -2 or rougher["low"].max() > 2), signs),
+         _counted(rougher), judge(alike, unlike), "python -m paper.signs"),
         ("Informer + Lip is better in 38 of 50", "Table 5", "count of the lower means",
-         " ".join(count_note(part, "informer", str(f)) for f, part in shape.groupby("features")),
-         "not supported: the printed cells give 37", "python -m paper.tables"),
+         " ".join(counts), "not supported: the printed cells give 37", "python -m paper.tables"),
         ("Very little extra computational cost", "Section 3", "seconds a step, c = -2 against 0",
-         interval(cost), judge(cost["high"] < LITTLE, cost["low"] > LITTLE), "python -m exp.bench"),
+         interval(cost), judge(cost["high"] < LITTLE, cost["low"] > LITTLE),
+         "python -m exp.bench"),
     ]  # fmt: skip
-    return [Claim(*row) for row in rows]
 
 
 def judge(holds: Any, fails: Any) -> str:
@@ -201,18 +175,17 @@ def _ratios(runs: Runs, scored: pd.DataFrame) -> list[dict[str, float]]:
     Of ETTh2 S 24 on the feature axis, the cell of Figure 2; the time in all of the paper's cells.
     """
     cells = by_cell(scored.loc[scored["outcome"] == "ok"]).query("printed and axis == 'feature'")
-    sides = [cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0)]
-    steps = np.log(sides[0]["step_seconds"] / sides[1]["step_seconds"]).dropna()
-    ends, middles = {}, {}
+    lip, zero = (cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0))
+    steps = np.log(lip["step_seconds"] / zero["step_seconds"]).dropna()
+    ends, growth = {}, []
     for row in cells.query("label == 'ETTh2 S 24' and c in (-2, 0)").to_dict("records"):
         with contextlib.suppress(UserError):
             l_f = np.log(runs.trace(row["run"])["l_f"].to_numpy())
             tenth = max(len(l_f) // 10, 1)
-            middles[row["c"], row["seed"]] = l_f[len(l_f) // 2 :][:tenth].mean()
-            ends[row["c"], row["seed"]] = l_f[-tenth:].mean()
-    seeds = [seed for c, seed in ends if c == -2]
-    growth = [ends[-2, seed] - middles[-2, seed] for seed in seeds]
-    larger = [ends[-2, seed] - ends[0, seed] for seed in seeds if (0, seed) in ends]
+            ends[row["c"], row["seed"]] = end = l_f[-tenth:].mean()
+            if row["c"]:
+                growth.append(end - l_f[len(l_f) // 2 :][:tenth].mean())
+    larger = [end - ends[0, seed] for (c, seed), end in ends.items() if c and (0, seed) in ends]
     found = []
     for values in (growth, larger, steps):
         bounds = (100 * math.expm1(float(x)) for x in mean_interval(values))
@@ -235,10 +208,7 @@ def main(words: Sequence[str]) -> int:
     if args.command == "collect":
         print(collect(args.results, args.study))
         return 0
-    text = page(args.study, read_hypotheses())
-    make_folder(args.out.parent)
-    write_atomic(args.out, text.encode())
-    print(f"wrote {args.out}")
+    write_text(args.out, page(args.study, read_hypotheses()))
     return 0
 
 

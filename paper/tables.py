@@ -1,7 +1,6 @@
 """python -m paper.tables: our runs beside the paper's printed numbers, and every c beside c = 0."""
 
 import argparse
-import dataclasses
 import functools
 import math
 import sys
@@ -11,22 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paper.runs import (
-    BASELINES,
-    CELL,
-    METRICS,
-    PRINTED,
-    add_flags,
-    by_cell,
-    left_out,
-    load,
-    paper_settings,
-    score_windows,
-    select,
-)
+from paper import runs as records
+from paper.runs import BASELINES, CELL, METRICS, by_cell, paper_settings
 from utils.output import run_command
 from utils.stats import prediction_interval
-from utils.text import DIGITS, Column, Table, lowest, percent, write_out
+from utils.text import DIGITS, Column, Table, percent, write_out
 
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
@@ -34,34 +22,32 @@ COUNTED = {("informer", "M"): "12/38", ("autoformer", "M"): "13/38"}  # as print
 PLACE = ["model", "features", "data", "pred_len"]
 GROUP = ["results_version", "printed", "features", "model", "differs", "amp", "axis", "norm",
          "windows"]  # fmt: skip
+PLACED = [Column("data", "dataset"), Column("pred_len", "pred_len")]
+SHAPE_NOTES = [
+    "n: seeds that both c have, over which both means are taken.",
+    "The printed column without Lip is the one that Informer's own authors published: no control "
+    "run. WTH is the paper's Weather.",
+]
 
 
 @functools.cache
 def printed() -> pd.DataFrame:
-    """Return the printed errors of Tables 2 and 5, one row a cell.
+    """Return the printed errors of Tables 2 and 5, one row a cell: mse_zero, mae_zero, mse_lip, ...
 
-    Informer's Weather is WTH, and that of the other models Autoformer's weather, by their size.
-
-    Returns:
-        Index model, features, data, pred_len; columns mse_zero, mae_zero, mse_lip, mae_lip.
+    Index PLACE. Informer's Weather is WTH, that of the other models Autoformer's, by their size.
     """
-    parts = [pd.read_csv(PRINTED / f).assign(features=kind) for kind, (_, f) in TABLES.items()]
+    parts = [pd.read_csv(records.PRINTED / f).assign(features=k) for k, (_, f) in TABLES.items()]
     frame = pd.concat(parts).rename(columns={"dataset": "data"})
     frame["model"] = frame["model"].str.lower()
     weather = np.where(frame["model"] == "informer", "WTH", "weather")
     frame["data"] = frame["data"].where(frame["data"] != "Weather", weather)
-    sides = [
-        frame.loc[frame["lip"] == lip].set_index(PLACE)[[*METRICS]].add_suffix(f"_{side}")
-        for lip, side in enumerate(SIDES)
-    ]
-    return sides[0].join(sides[1]).sort_index()
+    frame = frame.pivot(index=PLACE, columns="lip", values=[*METRICS])
+    frame.columns = [f"{metric}_{side}" for metric in METRICS for side in SIDES]
+    return frame.sort_index()
 
 
 def summarise(scored: pd.DataFrame) -> pd.DataFrame:
-    """Sum up our runs, one row an arm: a cell's runs of one c.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
+    """Sum up runs as `paper.runs.score_windows` gives them, one row an arm: a cell's runs of one c.
 
     Returns:
         The cell's columns and the baselines (ridge_mse, ...); c, n, seeds (tuple); mean (mse, mae)
@@ -72,57 +58,42 @@ def summarise(scored: pd.DataFrame) -> pd.DataFrame:
     runs = by_cell(scored.loc[scored["outcome"] == "ok"])
     zero = runs.loc[runs["c"] == 0, [*CELL, "seed", "mse"]]
     runs = runs.merge(zero, how="left", on=[*CELL, "seed"], suffixes=("", "_zero"))
-    ratios = runs["mse"] / runs["mse_zero"]
-    runs["ratio"] = ratios.mask(runs["c"] == 0).map(math.log, na_action="ignore")
-    arms = runs.groupby([*CELL, "c"], sort=False)
+    ratios = (runs["mse"] / runs["mse_zero"]).mask(runs["c"] == 0)
+    arms = runs.assign(ratio=ratios.map(math.log, na_action="ignore"))
+    arms = arms.groupby([*CELL, "c"], sort=False)
     numbers = arms.agg(
-        n=("seed", "size"),
-        seeds=("seed", tuple),
-        mse=("mse", "mean"),
-        mse_sd=("mse", "std"),
-        mae=("mae", "mean"),
-        mae_sd=("mae", "std"),
-        change=("ratio", "mean"),
+        n=("seed", "size"), seeds=("seed", tuple), mse=("mse", "mean"), mse_sd=("mse", "std"),
+        mae=("mae", "mean"), mae_sd=("mae", "std"), change=("ratio", "mean"),
         pairs=("ratio", "count"),
-    )
+    )  # fmt: skip
     constant = arms.first().drop(columns=["seed", "mse_zero", "ratio", *METRICS])
     frame = constant.join(numbers).reset_index()
     frame["change"] = 100 * np.expm1(frame["change"])
     beside = frame[PLACE].merge(printed(), how="left", left_on=PLACE, right_index=True)
     at = [frame["printed"].astype(bool) & (frame["c"] == c) for c in SIDES.values()]
     frame["print"] = np.select(at, [beside[f"mse_{side}"] for side in SIDES], np.nan)
-    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], repetitions(frame))
+    itr = [
+        paper_settings(model).get((data, features, pred_len), {}).get("itr", 1)
+        for model, features, data, pred_len in frame[PLACE].to_numpy()
+    ]  # runs behind the printed mean
+    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], itr)
     frame["low"], frame["high"] = (np.where(frame["print"].notna(), x, np.nan) for x in bounds)
     return frame
 
 
-def repetitions(arms: pd.DataFrame) -> list[int]:
-    """Return how many runs are behind each arm's printed mean; 1 where none is printed."""
-    keys = arms[["model", "data", "features", "pred_len"]].itertuples(index=False)
-    return [paper_settings(model).get(tuple(key), {"itr": 1})["itr"] for model, *key in keys]
-
-
 def arm_table(arms: pd.DataFrame, title: str) -> Table:
-    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed.
-
-    Args:
-        arms: rows of `summarise`.
-        title: of their group.
-    """
+    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed."""
     cell = arms.drop_duplicates(CELL)
-    constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]]
-    scores = [
-        constant.assign(method=words, mse=cell[f"{name}_mse"], mae=cell[f"{name}_mae"], pairs=0)
-        for name, words in BASELINES.items()
-    ]
-    frame = pd.concat([arms.assign(method=arms["c"].map("c = {:g}".format)), *scores])
-    frame = frame.dropna(subset="mse")
+    constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]].assign(pairs=0)
+    parts = [arms.assign(method=arms["c"].map("c = {:g}".format))]
+    for b, words in BASELINES.items():
+        parts.append(constant.assign(method=words, mse=cell[f"{b}_mse"], mae=cell[f"{b}_mae"]))
+    frame = pd.concat(parts).dropna(subset="mse")
     order = frame.groupby(CELL, sort=False).ngroup()
     frame = frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
-    cells = frame.groupby(CELL)
-    comparable = cells["seeds"].transform("nunique") == 1  # means over other seeds are not
-    rounded = frame["mse"].round(DIGITS)
-    least = rounded == rounded.groupby([frame[name] for name in CELL]).transform("min")
+    comparable = frame.groupby(CELL)["seeds"].transform("nunique") == 1  # else not the same runs
+    rounded = frame.assign(mse=frame["mse"].round(DIGITS))
+    least = rounded["mse"] == rounded.groupby(CELL)["mse"].transform("min")
     best = {(int(i), "mse") for i in np.flatnonzero(comparable & least)}
     columns = [
         Column("method", "method"),
@@ -133,7 +104,7 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
     ]
     notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
     if frame["print"].notna().any():
-        columns = [Column("data", "dataset"), Column("pred_len", "pred_len"), *columns]
+        columns = [*PLACED, *columns]
         columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
         notes.append(
             "print inside: does the print lie where the mean of the paper's k repetitions would "
@@ -161,47 +132,41 @@ def _inside(row: dict[Any, Any]) -> str:
 def shape_frame(scored: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's shape, one row a printed cell: c = 0 beside c = -2, ours and the print's.
 
-    Both sides are means over the seeds that both have; where one has no run, n is the other's.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
-
-    Returns:
-        The cell's columns, the baselines, n, and for each side and metric mean, sd and print:
-        mse_zero, mse_zero_sd, mse_zero_print, mse_lip, ...
+    Both sides are means over the seeds that both have; where one has no run, n is the other's. Has
+    the columns of `summarise`, and by side mse_zero, mse_sd_zero, mse_zero_print, mse_lip, ...
     """
     runs = by_cell(scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)])
     runs = runs.loc[runs["c"].isin([*SIDES.values()])]
-    paired = runs.groupby([*CELL, "seed"])["c"].transform("nunique") == 2
-    alone = ~paired.groupby([runs[name] for name in CELL]).transform("any").astype(bool)
-    arms = summarise(runs.loc[paired | alone])
+    runs["sides"] = runs.groupby([*CELL, "seed"])["c"].transform("nunique")
+    most = runs.groupby(CELL)["sides"].transform("max")
+    arms = summarise(runs.loc[runs["sides"] == most])
     frame = arms.drop_duplicates(CELL).set_index(CELL)
-    scores = [f"{metric}{part}" for metric in METRICS for part in ("", "_sd")]
     for side, c in SIDES.items():
-        ours = arms.loc[arms["c"] == c].set_index(CELL)
-        for name in scores:
-            frame[f"{name[:3]}_{side}{name[3:]}"] = ours[name]
+        ours = arms.loc[arms["c"] == c].set_index(CELL)[["mse", "mse_sd", "mae", "mae_sd"]]
+        frame = frame.join(ours.add_suffix(f"_{side}"))
     return frame.join(printed().add_suffix("_print"), on=PLACE).reset_index()
 
 
-def shape_table(frame: pd.DataFrame, title: str, metric: str) -> Table:
+def shape_table(frame: pd.DataFrame, title: str, metric: str, notes: Sequence[str] = ()) -> Table:
     """Lay out one metric in the paper's shape, the lowest of ours and the baselines stressed."""
-    zero, lip = (f"{metric}_{side}" for side in SIDES)
-    have = frame.dropna(axis=1, how="all").columns
-    baselines = [f"{b}_{metric}" for b in BASELINES if f"{b}_{metric}" in have]
+    zero, lip = f"{metric}_zero", f"{metric}_lip"
+    baselines = {f"{name}_{metric}": words for name, words in BASELINES.items()}
+    missing = frame.columns[frame.isna().all()]
+    baselines = {name: words for name, words in baselines.items() if name not in missing}
     columns = [
-        Column("data", "dataset"),
-        Column("pred_len", "pred_len"),
+        *PLACED,
         Column("printed", f"{zero}_print", DIGITS),
         Column("+ Lip", f"{lip}_print", DIGITS),
         Column("n", "n", 0),
-        Column("c = 0, ours", zero, DIGITS, sd=f"{zero}_sd"),
-        Column("c = -2, ours", lip, DIGITS, sd=f"{lip}_sd"),
-        *(Column(BASELINES[name.split("_")[0]], name, DIGITS) for name in baselines),
+        Column("c = 0, ours", zero, DIGITS, sd=f"{metric}_sd_zero"),
+        Column("c = -2, ours", lip, DIGITS, sd=f"{metric}_sd_lip"),
+        *(Column(words, name, DIGITS) for name, words in baselines.items()),
     ]
-    return Table(
-        f"{title}: {metric.upper()}", frame, columns, lowest(frame, [zero, lip, *baselines])
-    )
+    compared = frame[[zero, lip, *baselines]].round(DIGITS)  # equal as printed: all are the lowest
+    least = compared.min(axis=1).where(compared.notna().sum(axis=1) > 1)
+    at = np.argwhere(compared.eq(least, axis=0).to_numpy())
+    best = {(int(i), str(compared.columns[j])) for i, j in at}
+    return Table(f"{title}: {metric.upper()}", frame, columns, best, notes)
 
 
 def count_note(frame: pd.DataFrame, model: str, features: str) -> str:
@@ -215,10 +180,10 @@ def count_note(frame: pd.DataFrame, model: str, features: str) -> str:
     ours = frame.dropna(subset=["mse_zero", "mse_lip"])
     known = COUNTED.get((model, features))
     recomputed = f" (recomputed; the print reads {known})" if known else ""
-    theirs = count(printed().loc[(model, features)])
     return (
-        "Count of the lower of each pair, MSE and MAE, ties for both: "
-        f"printed {theirs}{recomputed}, ours {count(ours)} in {len(ours)} cells."
+        "Count of the lower of each pair, MSE and MAE, ties for both: printed "
+        f"{count(printed().loc[(model, features)])}{recomputed}, ours {count(ours)} in "
+        f"{len(ours)} cells."
     )
 
 
@@ -228,41 +193,25 @@ def regularizer(row: dict[Any, Any]) -> str:
     return f"{row['axis']} axis{norm}" if row["axis"] else "no run with the regularizer"
 
 
-def group_title(row: dict[Any, Any], versions: int) -> str:
-    """Name what all runs of a table share: features, axis, precision, other settings, windows."""
-    kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
-    parts = [f"{kind} ({row['features']})", regularizer(row)]
-    parts += ["fp32" if row["amp"] == "off" else row["amp"]]
-    parts += [row["model"]] * (row["model"] != "informer") + [row["differs"]] * bool(row["differs"])
-    parts += [f"results version {row['results_version']:g}"] * (versions > 1)
-    return ", ".join([*parts, f"{row['windows']} test windows"])
-
-
 def result_tables(scored: pd.DataFrame) -> list[Table]:
-    """Lay out the paper's tables first, then all other runs.
-
-    Args:
-        scored: as `paper.runs.score_windows` returns it.
-    """
+    """Lay out the paper's tables first, then all other runs."""
     arms, shapes = summarise(scored), shape_frame(scored)
+    several = arms["results_version"].nunique() > 1
     tables = []
     for key, group in arms.groupby(GROUP, sort=False):
         row = group.iloc[0].to_dict()
-        title = group_title(row, len(arms["results_version"].unique()))
+        kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
+        precision = "fp32" if row["amp"] == "off" else row["amp"]
+        parts = [f"{kind} ({row['features']})", regularizer(row), precision]
+        parts += [word for word in (row["model"], row["differs"]) if word not in ("informer", "")]
+        parts += [f"results version {row['results_version']:g}"] * several
+        title = ", ".join([*parts, f"{row['windows']} test windows"])
         same = shapes.loc[(shapes[GROUP] == pd.Series(key, GROUP)).all(axis=1)]
         if len(same):
-            mae = shape_table(same, title, "mae")
             notes = [count_note(same, row["model"], row["features"]), *SHAPE_NOTES]
-            tables += [shape_table(same, title, "mse"), dataclasses.replace(mae, notes=notes)]
+            tables += [shape_table(same, title, "mse"), shape_table(same, title, "mae", notes)]
         tables.append(arm_table(group, f"{title}: every c"))
     return sorted(tables, key=lambda table: not table.title.startswith("Table"))
-
-
-SHAPE_NOTES = [
-    "n: seeds that both c have, over which both means are taken.",
-    "The printed column without Lip is the one that Informer's own authors published: no control "
-    "run. WTH is the paper's Weather.",
-]
 
 
 def absent(scored: pd.DataFrame) -> list[str]:
@@ -271,28 +220,25 @@ def absent(scored: pd.DataFrame) -> list[str]:
     notes = []
     for features, (table, _) in TABLES.items():
         have = {*done.loc[done["features"] == features, "data"]}
-        lack = [
-            data for data in dict.fromkeys(key[0] for key in paper_settings()) if data not in have
-        ]
-        if lack:
-            notes.append(f"{table} ({features}), no run yet: {', '.join(lack)}.")
+        lack = dict.fromkeys(data for data, _, _ in paper_settings() if data not in have)
+        notes += [f"{table} ({features}), no run yet: {', '.join(lack)}."] * bool(lack)
     return notes
 
 
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
-    add_flags(parser)
+    records.add_flags(parser)
     about = "test windows scored (truncated where a print is beside them, else all)"
     parser.add_argument("--score", choices=("truncated", "all"), help=about)
     args = parser.parse_args(words)
-    runs = load(args.results)
-    scored, notes = select(score_windows(runs.frame, args.score), args)
+    runs = records.load(args.results)
+    scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
     notes += [] if args.data or args.features == "MS" else absent(scored)
     arms = summarise(scored)
     csv = args.format == "csv" and len(arms)  # every number once
     tables = [arm_table(arms, "")] if csv else result_tables(scored)
-    write_out(tables, args, [*runs.notes, *notes, *left_out(scored)])
+    write_out(tables, args, [*runs.notes, *notes, *records.left_out(scored)])
     return 0
 
 

@@ -1,7 +1,6 @@
 """One look for figures, for print in grey and for the colour-blind; equal numbers, equal bytes."""
 
 import io
-import itertools
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,14 +8,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
-    **{"axes.spines.top": False, "axes.spines.right": False},
+    **{"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "informer-lipreg"},
     **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
-    "svg.hashsalt": "informer-lipreg",
 }
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time of day
 BLACK, GREY, RED, BLUE = "#000000", "#808080", "#D55E00", "#0072B2"  # Okabe and Ito's colours
@@ -26,25 +23,22 @@ OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # of theirs, too
 def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], str]]]) -> Figure:
     """Draw rows of panels under one title, with one legend below all, each label once.
 
-    Args:
-        title: first line, left.
-        subtitle: smaller lines below it; "" for none.
-        rows: what draws each panel and returns its title; single panels are set in two columns.
+    A panel is what draws it and returns its title. Rows of one panel are set in two columns.
     """
     if max(map(len, rows)) == 1:
         rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
-    columns = max(map(len, rows))
+    columns, found = max(map(len, rows)), {}
+    width = 7.2 if columns > 1 else 4.6  # inches
     with mpl.rc_context(STYLE):
-        width = 7.2 if columns > 1 else 4.6  # inches
         figure = Figure((width, 2.3 * len(rows) + 0.7), layout="constrained")
         for i, row in enumerate(rows):
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
                 axis.set_title(draw(axis))
+                handles, labels = axis.get_legend_handles_labels()
+                found |= dict(zip(labels, handles, strict=True))
         lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
         figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
-        pairs = [zip(*axis.get_legend_handles_labels(), strict=True) for axis in figure.axes]
-        found = {label: handle for handle, label in itertools.chain(*pairs)}
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": round(width / 1.8)}
         figure.legend([*found.values()], [*found], **place)
     return figure
@@ -56,13 +50,6 @@ def render(figure: Figure, form: str) -> bytes:
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=form, dpi=200, metadata=METADATA[form])
     return buffer.getvalue()
-
-
-def date_axis(axis: Axes) -> None:
-    """Label an x axis of dates so that day, month and year are written once each."""
-    locator = AutoDateLocator(minticks=2, maxticks=5)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def fit_around_zero(axis: Axes) -> None:

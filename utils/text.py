@@ -5,26 +5,20 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-import tabulate as layout
-from tabulate import tabulate
+import tabulate
 
 from utils.files import make_folder, write_atomic
 
-layout.MIN_PADDING = 0  # headings as narrow as their columns
+tabulate.MIN_PADDING = 0  # headings as narrow as their columns
 DIGITS = 5  # as printed: errors equal to this many digits are equal
-WIDTH = 110  # characters of a line in a terminal
-MOST = 30  # characters of a column there
 STAR = "* the lowest of what is compared; all that are equal"
 FORMATS = ("terminal", "markdown", "latex", "csv")
-SYMBOLS = {
-    **{symbol: f"\\{symbol}" for symbol in "&%$#_{}"},
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": "$<$", ">": "$>$", "=": "$=$", "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$",
-    "×": r"$\times$", "≤": r"$\leq$", "–": "--",
+SYMBOLS = tabulate.LATEX_ESCAPE_RULES | {
+    "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "–": "--",
 }  # fmt: skip
 DOCUMENT = r"""\documentclass[a4paper,landscape]{article}
 \usepackage[margin=1cm]{geometry}
@@ -38,48 +32,31 @@ DOCUMENT = r"""\documentclass[a4paper,landscape]{article}
 
 @dataclass(frozen=True)
 class Column:
-    """How one column is written.
-
-    Attributes:
-        head: heading.
-        name: of the frame's column.
-        digits: decimals of a number; None: as it stands.
-        sd: column of the standard deviation that follows after ±; "" for none.
-        write: from a row to text, where more than one value makes it.
-    """
+    """How one column is written."""
 
     head: str
-    name: str
-    digits: int | None = None
-    sd: str = ""
-    write: Callable[[dict[Any, Any]], str] | None = None
+    name: str  # of the frame's column
+    digits: int | None = None  # decimals of a number; None: as it stands
+    sd: str = ""  # column of the standard deviation that follows after ±
+    write: Callable[[dict[Any, Any]], str] | None = None  # a row's text, of more than one value
 
     def text(self, row: dict[Any, Any]) -> str:
         """Write a row's value, "-" where it is missing."""
         if self.write:
             return self.write(row)
-        words = number(row[self.name], self.digits)
-        sd = number(row[self.sd], self.digits) if self.sd else "-"
-        return words if sd == "-" else f"{words} ± {sd}"
+        value, sd = number(row[self.name], self.digits), number(row.get(self.sd), self.digits)
+        return value if sd == "-" else f"{value} ± {sd}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A frame laid out.
+    """A frame laid out."""
 
-    Attributes:
-        title: what the table shows, with axis and precision.
-        frame: the values, unrounded.
-        columns: those that are shown, in order.
-        best: (row, column name) of the values to stress; rows are counted from 0.
-        notes: sentences below the table.
-    """
-
-    title: str
-    frame: pd.DataFrame
+    title: str  # what it shows, with axis and precision
+    frame: pd.DataFrame  # the values, unrounded
     columns: Sequence[Column]
-    best: set[tuple[int, str]] = field(default_factory=set)
-    notes: Sequence[str] = ()
+    best: set[tuple[int, str]] = field(default_factory=set)  # (row, column's name) to stress
+    notes: Sequence[str] = ()  # sentences below the table
 
     @property
     def heads(self) -> list[str]:
@@ -94,11 +71,10 @@ class Table:
 
 def number(value: Any, digits: int | None = None) -> str:
     """Write a value, "-" if it is missing."""
-    if value is None or (isinstance(value, float) and pd.isna(value)):
+    if pd.isna(value):
         return "-"
-    if digits is None:
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{value:.{digits}f}"
+    as_it_stands = "g" if isinstance(value, float) else ""
+    return format(value, as_it_stands if digits is None else f".{digits}f")
 
 
 def percent(value: float) -> str:
@@ -119,96 +95,85 @@ def joined(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def lowest(frame: pd.DataFrame, names: list[str]) -> set[tuple[int, str]]:
-    """Find the lowest of some columns in each row, as printed: equal ones are all the lowest.
+def escape(text: str) -> str:
+    """Return the text with LaTeX's special characters and our symbols written out."""
+    return text.translate(str.maketrans(SYMBOLS))
 
-    Args:
-        frame: the values.
-        names: the columns that are compared, where they have a value; one alone is not stressed.
-    """
-    values = frame[names].astype(float).round(DIGITS)
-    least = values.min(axis=1).where(values.notna().sum(axis=1) > 1)
-    return {
-        (int(i), str(names[int(j)])) for i, j in np.argwhere(values.eq(least, axis=0).to_numpy())
-    }
+
+class Style(NamedTuple):
+    """How a format writes: tabulate's name of it, what surrounds texts, escaping, widths."""
+
+    name: str
+    title: str
+    note: str
+    best: str
+    safe: Callable[[str], str]
+    width: int = sys.maxsize  # characters of a line
+    column: int | None = None  # and of a column, at most
+
+    def line(self, surround: str, text: str) -> str:
+        """Write a title or a note."""
+        return textwrap.fill(surround.format(self.safe(text)), self.width)
+
+    def body(self, table: Table) -> str:
+        """Write headings and rows."""
+        rows = [[self.safe(text) for text in row] for row in table.rows]
+        places = {column.name: j for j, column in enumerate(table.columns)}
+        for i, name in table.best:
+            rows[i][places[name]] = self.best.format(rows[i][places[name]])
+        heads, style = [self.safe(head) for head in table.heads], self.name
+        return tabulate.tabulate(
+            rows, heads, style, disable_numparse=True, maxcolwidths=self.column
+        )
+
+
+STYLES = {
+    "terminal": Style("simple", "{}", "{}", "{}*", str, 110, 30),
+    "markdown": Style("pipe", "### {}", "- {}", "**{}**", lambda text: text.replace("|", "\\|")),
+    "latex": Style("latex_raw", "% {}", "% {}", r"\textbf{{{}}}", escape),
+    "document": Style("latex_raw", r"\subsection*{{{}}}", r"{}\par", r"\textbf{{{}}}", escape),
+}
 
 
 def render(
-    tables: Sequence[Table], style: str, notes: Sequence[str] = (), standalone: bool = False
+    tables: Sequence[Table], form: str, notes: Sequence[str] = (), standalone: bool = False
 ) -> str:
     r"""Write tables one below the other, each note once, and more notes at the end.
 
     Args:
         tables: what to write.
-        style: one of FORMATS. csv: the frames, unrounded, one below the other.
+        form: one of FORMATS. csv: the frames, unrounded, one below the other.
         notes: sentences that belong to no table.
         standalone: LaTeX as a whole document instead of `tabular`s to \input.
     """
-    if style == "csv":
+    if form == "csv":
         return pd.concat([t.frame for t in tables]).to_csv(index=False) if tables else ""
-    lines, seen = [], set()
+    document = form == "latex" and standalone
+    style = STYLES["document" if document else form]
+    parts, seen = [], set()
     for table in [*tables, Table("", pd.DataFrame(), (), notes=notes)]:
-        star = [STAR] if table.best and style == "terminal" else []
+        star = [STAR] if table.best and form == "terminal" else []
         new = [note for note in (*star, *table.notes) if note not in seen]
         seen |= {*new}
-        lines += _title(table.title, style, standalone) if table.title else []
-        lines += ["", _body(table, style), ""] if table.columns else []
-        lines += [line for note in new for line in _note(note, style, standalone)]
-        lines += [""] if new else []
-    text = "\n".join(lines).replace("\n\n\n", "\n\n").strip("\n") + "\n"
-    return DOCUMENT.replace("%s", text) if standalone and style == "latex" else text
-
-
-def _body(table: Table, style: str) -> str:
-    form, mark, safe = STYLES[style]
-    rows = [
-        [
-            mark.replace("{}", safe(text)) if (i, column.name) in table.best else safe(text)
-            for column, text in zip(table.columns, row, strict=True)
-        ]
-        for i, row in enumerate(table.rows)
-    ]
-    widths = [MOST if style == "terminal" else None] * len(table.columns)
-    heads = [safe(head) for head in table.heads]
-    return tabulate(rows, heads, form, disable_numparse=True, maxcolwidths=widths)
-
-
-def _title(title: str, style: str, standalone: bool) -> list[str]:
-    if style == "latex":
-        return [rf"\subsection*{{{escape(title)}}}" if standalone else f"% {title}"]
-    return textwrap.wrap(title, WIDTH) if style == "terminal" else [f"### {title}"]
-
-
-def _note(note: str, style: str, standalone: bool) -> list[str]:
-    if style == "latex":
-        return [escape(note) + r"\par" if standalone else f"% {note}"]
-    return textwrap.wrap(note, WIDTH) if style == "terminal" else [f"- {note}"]
-
-
-def escape(text: str) -> str:
-    """Return the text with LaTeX's special characters and our symbols written out."""
-    return "".join(SYMBOLS.get(character, character) for character in text)
-
-
-STYLES: dict[str, tuple[str, str, Callable[[str], str]]] = {  # tabulate's name, the best, escaping
-    "terminal": ("simple", "{}*", str),
-    "markdown": ("pipe", "**{}**", lambda text: text.replace("|", "\\|")),
-    "latex": ("latex_raw", r"\textbf{{}}", escape),
-}
+        title = style.line(style.title, table.title) if table.title else ""
+        parts += [title, style.body(table), "\n".join(style.line(style.note, x) for x in new)]
+    text = "\n\n".join(filter(None, parts)) + "\n"
+    return DOCUMENT.replace("%s", text) if document else text
 
 
 def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence[str]) -> None:
-    """Write a command's tables to a file or to the terminal: --format, --standalone, --out.
-
-    Raises:
-        UserError: the file's folder cannot be made or written.
-    """
+    """Write a command's tables to a file or to the terminal: --format, --standalone, --out."""
     text = render(tables, args.format, notes, args.standalone)
     if args.format in ("csv", "latex") and notes:  # nothing but the tables goes into the file
         print(*notes, sep="\n", file=sys.stderr)
-    if args.out is None:
+    if args.out:
+        write_text(args.out, text)
+    else:
         print(text, end="")
-        return
-    make_folder(args.out.parent)
-    write_atomic(args.out, text.encode())
-    print(f"wrote {args.out}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and say so; a UserError if it or its folder cannot be written."""
+    make_folder(path.parent)
+    write_atomic(path, text.encode())
+    print(f"wrote {path}")
