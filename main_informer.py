@@ -2,6 +2,8 @@
 
 import sys
 
+import torch
+
 from exp.flags import parse
 from exp.record import RunFailed
 from exp.run import dry_run, run_all
@@ -29,6 +31,8 @@ def main(words: list[str]) -> int:
         code, message = 2, f"error: {error}"
     except RunFailed as error:
         code, message = 1, f"failed: {error}"
+    except torch.OutOfMemoryError:
+        code, message = 1, "failed: the GPU's memory is full; lower --batch_size, or --amp bf16"
     except Interrupted as error:
         code, message = error.exit_code, f"stopped by {error}; the same command continues"
     except KeyboardInterrupt:  # where signals are not yet, or no longer, noted

@@ -40,7 +40,10 @@ CONTENDERS = {  # and their flags, where they are ours
     "c0": "--lam 0",
     "bf16": "--lam 2 --amp bf16",
     "full": "--lam 2 --attn full",
+    "captured": "--lam 2 --cuda_graph",
+    "captured_bf16": "--lam 2 --amp bf16 --cuda_graph",
     PEER: "",
+    f"{PEER}_bf16": "",
 }
 Step = Callable[[], object]
 Setting = tuple[int, int, int, int]
@@ -54,18 +57,13 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
     state = TrainState(exp.model, exp.config.learning_rate, 1, 1, Path("not-written"))
-    windows = exp.data.train
-
-    def step() -> None:
-        exp.model.train()
-        state.step = 0  # the trace has room for one
-        batch = windows.batch(torch.randint(len(windows), (BATCH,), device=exp.device))
-        exp.train_step(batch, state)
-
-    return step
+    state.set_rate(exp.config.learning_rate, exp.options.cuda_graph)
+    exp.model.train()
+    step, count = exp.stepper(state.optimizer), len(exp.data.train)
+    return lambda: step(torch.randint(count, (BATCH,), device=exp.device))
 
 
-def peer_step(model: str, setting: Setting, asked: argparse.Namespace) -> Step:
+def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespace) -> Step:
     """Return a training step of neuralforecast's model of the same sizes, on random numbers."""
     seq_len, label_len, pred_len, factor = setting
     build = getattr(import_module("neuralforecast.models"), PEERS[model])
@@ -86,7 +84,9 @@ def peer_step(model: str, setting: Setting, asked: argparse.Namespace) -> Step:
 
     def step() -> None:
         optimizer.zero_grad()
-        (network(windows) - truth).square().mean().backward()
+        with torch.autocast(torch.device(asked.device).type, torch.bfloat16, enabled=bf16):
+            forecast = network(windows)
+        (forecast - truth).square().mean().backward()
         optimizer.step()
 
     return step
@@ -97,17 +97,15 @@ def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namesp
     torch.set_num_threads(asked.threads)
     torch.manual_seed(0)
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
-    step = own_step(model, flags, *more) if flags else peer_step(model, *more)
+    bf16 = contender.endswith("bf16")
+    step = own_step(model, flags, *more) if flags else peer_step(model, bf16, *more)
+    with FlopCounterMode(display=False) as counter:  # the first step, which is never captured
+        step()
+    flops = float(counter.get_total_flops())
     matrix = torch.zeros(SIDE, SIDE, device=device)
-
-    def flops() -> float:
-        with FlopCounterMode(display=False) as counter:
-            step()
-        return float(counter.get_total_flops())
-
     answers["step"] = lambda: _seconds(step, device)
     answers["memory"] = lambda: peak_memory_mb(device)
-    answers["flops"] = flops
+    answers["flops"] = lambda: flops
     answers["rate"] = lambda: 2 * SIDE**3 / _seconds(lambda: matrix @ matrix, device)
 
 
@@ -135,7 +133,7 @@ def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataF
     To the summary of its times it has its process's peak memory, and the least time that the
     step's operations take at the rate of a large fp32 matrix product.
     """
-    names = [name for name in asked.contenders if name != PEER or model in PEERS]
+    names = [name for name in asked.contenders if PEER not in name or model in PEERS]
     meter = Meter(f"{model} {'/'.join(map(str, setting))}", asked.rounds + 1)
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
@@ -214,7 +212,7 @@ def main(words: list[str]) -> int:
         notes[PEER] = metadata.version(PEER)
     except metadata.PackageNotFoundError:
         print(f"note: without {PEER} (requirements-bench.txt) there is no peer to compare with")
-        asked.contenders = [name for name in asked.contenders if name != PEER]
+        asked.contenders = [name for name in asked.contenders if PEER not in name]
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     make_folder(asked.out)
     head = "".join(f"# {name}: {value}\n" for name, value in notes.items())

@@ -2,7 +2,7 @@
 
 import gzip
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from exp.samples import Prediction, Samples, long_frame
 from exp.state import TRACE, TrainState
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
+from utils.cuda_graph import CapturedStep
 from utils.files import write_atomic, write_npz
 from utils.interrupt import Interrupted
 from utils.metrics import ErrorSums, score
@@ -50,13 +51,25 @@ class Exp_Informer(Exp_Basic):
         loss = mse + c * forecast.lip if c else mse
         return loss, mse, forecast
 
-    def train_step(self, batch: Batch, state: TrainState) -> None:
-        """Do one step of the optimizer, and note its losses in the trace."""
-        state.optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
-        loss, mse, forecast = self.loss(batch)
+    def train_step(self, index: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Do one step on the windows of the given numbers [B].
+
+        Returns:
+            MSE, LipReg along time and features, L_f: [4], on the device.
+        """
+        optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
+        loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
-        state.optimizer.step()
-        state.add_step(mse, continuity(forecast.embedded, self.config.lip_norm))
+        optimizer.step()
+        return torch.cat([mse.detach()[None], continuity(forecast.embedded, self.config.lip_norm)])
+
+    def stepper(self, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
+        """Return `train_step` for an optimizer, as a CUDA graph where --cuda_graph asks for it."""
+
+        def step(index: Tensor) -> Tensor:
+            return self.train_step(index, optimizer)
+
+        return CapturedStep(step, self.model) if self.options.cuda_graph else step
 
     def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
@@ -65,22 +78,22 @@ class Exp_Informer(Exp_Basic):
             Interrupted: a signal came; the state is saved.
             RunFailed: the loss stopped being finite.
         """
-        config, windows = self.config, self.data.train
-        steps = len(windows) // config.batch_size
+        config, count, captured = self.config, len(self.data.train), self.options.cuda_graph
+        steps = count // config.batch_size
         initial, epochs = config.learning_rate, config.train_epochs
         state = TrainState(self.model, initial, steps, epochs, checkpoints)
+        step = self.stepper(state.optimizer)
         if state.history:  # the end may have come between checkpoint and record
             record.write_history(state.history, state.curves())
         try:
             while not state.trained:
-                for group in state.optimizer.param_groups:
-                    group["lr"] = learning_rate(initial, config.lradj, state.epoch + 1)
-                order = batch_order(len(windows), config.batch_size, config.seed, state.epoch)
+                state.set_rate(learning_rate(initial, config.lradj, state.epoch + 1), captured)
+                order = batch_order(count, config.batch_size, config.seed, state.epoch)
                 self.model.train()
                 meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)
                 for index in order.to(self.device)[state.step :]:
                     self.stop.check()
-                    self.train_step(windows.batch(index), state)
+                    state.add_step(step(index))
                     look = state.step % CHECK_EVERY == 0
                     meter.step(self._check_finite(state) if look else "")
                 meter.close()

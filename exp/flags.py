@@ -53,6 +53,7 @@ class Options:
     itr: int = setting(2, RUNNING, "repetitions with seeds seed, seed + 1, ...", low=1, high=10_001)
     device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower")
+    cuda_graph: bool = setting(False, RUNNING, "replay a training step as one CUDA graph (new)")
     threads: int | None = setting(None, RUNNING, "threads (all cores)", kind=int, low=1, high=1025)
     force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside")
     wait: bool = setting(False, RUNNING, "wait for another process that has the run")

@@ -29,6 +29,7 @@ class TrainState:
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
         self.device = next(model.parameters()).device
         self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
+        self.rate = torch.zeros((), device=self.device)
         self.epoch = self.step = 0  # epochs trained and validated; steps done in the next
         self.trained = False  # no epoch is left, by number or by early stopping
         self.best_val: float | None = None  # lowest validation MSE
@@ -44,9 +45,15 @@ class TrainState:
         """Training steps done in all."""
         return self.epoch * self.steps + self.step
 
-    def add_step(self, *measures: Tensor) -> None:
-        """Note a training step's MSE, and LipReg on both axes and L_f [3], on the device."""
-        self.trace[self.position] = torch.cat([m.detach().reshape(-1) for m in measures])
+    def set_rate(self, rate: float, captured: bool = False) -> None:
+        """Set the optimizer's rate, where a captured step reads it, or as a plain number."""
+        self.rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"], group["capturable"] = self.rate if captured else rate, captured
+
+    def add_step(self, measures: Tensor) -> None:
+        """Note a training step's MSE, LipReg on both axes and L_f [4], on the device."""
+        self.trace[self.position] = measures
         self.step += 1
 
     def under_way(self) -> Tensor:
@@ -60,7 +67,10 @@ class TrainState:
         """
         means = self.under_way().double().mean(0).tolist()
         self.epoch, self.step = self.epoch + 1, 0
-        row: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
+        row: dict[str, Any] = {
+            "epoch": self.epoch,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+        }
         row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
         row |= {**measures, "seconds": round(time.monotonic() - self.begun, 3)}
         self.history.append(row)

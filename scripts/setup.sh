@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# setup FILE: install the requirements that FILE lists.
+# setup FILE: install the requirements that FILE lists, but for INSTALL=no.
 setup() {
+    if [ "${INSTALL:-}" = no ]; then return; fi
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
         if [ ! -x .venv/bin/python ]; then
             local python

@@ -50,7 +50,7 @@ MISTAKES = {
     "--threads 0": "--threads 0: must be at least 1",
     "--rounds no": "--rounds: invalid int value: 'no'",
     "--models nothing": "--models: invalid choice: 'nothing'",
-    "--device cuda:99": "--device cuda:99: this machine has",
+    "--device cuda:99": "cuda:99: this machine has",
 }
 
 
