@@ -6,7 +6,8 @@
 # With the Python that is active, as it is; INFORMER_DATA names the folder of the CSV files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-end=$((SECONDS + 530)) out=$2
+out=${2:?name a part, check or runs, and a folder}
+end=$((SECONDS + 530)) device=${DEVICE:-cuda} # DEVICE=cpu rehearses the second part
 export INSTALL=no
 mkdir -p "$out"
 
@@ -20,7 +21,7 @@ within() {
 check() {
     within python -m pytest -n 0 -m cuda tests/test_cuda.py | tee "$out/tests.txt"
     for setting in 48/48/24/3 720/168/24/5; do
-        within python -m exp.bench --device cuda --data ETTh2 --rounds 30 --settings "$setting" \
+        within python -m exp.bench --device "$device" --data ETTh2 --rounds 30 --settings "$setting" \
             --contenders fp32 c0 bf16 captured captured_bf16 neuralforecast neuralforecast_bf16 \
             --out "$out/bench_${setting//\//-}"
     done
@@ -31,7 +32,7 @@ runs() {
         for count in 1 2 4 8; do
             within env FEATURES=S PRED_LENS=24 LAMS=2 SIGNS=minus SEEDS="$(seq -s ' ' "$count")" \
                 RUNS_PER_GPU="$count" RESULTS="$out/side_$count" bash scripts/ETTh2.sh \
-                --device cuda --train_epochs 1 --weights drop
+                --device "$device" --train_epochs 1 --weights drop
             python -c 'import sys; from pathlib import Path; from exp.record import read_runs
 runs = read_runs(Path(sys.argv[1])); rates = 1 / runs["step_seconds"]
 print(len(runs), "runs side by side:", round(rates.sum(), 1), "steps a second together")' \
@@ -39,7 +40,7 @@ print(len(runs), "runs side by side:", round(rates.sum(), 1), "steps a second to
         done
     fi
     within env SEEDS="$(seq -s ' ' 0 11)" RUNS_PER_GPU="${RUNS_PER_GPU:-8}" \
-        RESULTS="$out/study-runs" bash scripts/study.sh --device cuda
+        RESULTS="$out/study-runs" bash scripts/study.sh --device "$device"
     python -m paper.study collect "$out/study-runs" --study "$out/study"
 }
 
