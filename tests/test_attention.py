@@ -95,6 +95,7 @@ def test_full_attention_equals_the_reference(masked):
 def test_full_attention_drops_weights():
     q, k, v = (heads(4, 2, 30, 4, seed=i) for i in range(3))
     attention = FullAttention(False, dropout=0.25, output_attention=True).train()
+    assert FullAttention(False, 0.25)(q, k, v)[1] is None is ProbAttention(False, 5)(q, k, v)[1]
     context, maps = attention(q, k, v)
     kept = maps != 0
     assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models import fast
 from models.encoder import FeedForward
 from models.fast import Dropout, LayerNorm, Linear, TimeConv, max_pool
 from tests.runs import ROOT
@@ -66,10 +67,12 @@ def test_max_pool_is_torchs():
 
 def test_pieces_draw_their_masks_in_turn(monkeypatch):
     """The order and size of draws is part of the results version."""
-    layer = FeedForward(4, 8, 0.3, "gelu")
-    x = torch.randn(5, 6, 4)
-    monkeypatch.setattr("models.fast.PIECE", 2 * 6 * 8)
-    for whole, sizes in ((5 * 6 * 8, (5,)), (5 * 6 * 8 - 1, (2, 2, 1))):
+    assert (fast.PIECE, fast.WHOLE) == (2**22, 2**24)
+    layer, x = FeedForward(4, 8, 0.3, "gelu"), torch.randn(5, 6, 4)
+    one, most = 6 * 8, 5 * 6 * 8
+    cases = (2 * one, most, (5,)), (2 * one, most - 1, (2, 2, 1)), (1, most - 1, (1, 1, 1, 1, 1))
+    for piece, whole, sizes in cases:
+        monkeypatch.setattr("models.fast.PIECE", piece)
         torch.manual_seed(0)
         inner = [layer.conv2(layer.dropout(F.gelu(layer.conv1(part)))) for part in x.split(sizes)]
         expected = layer.dropout(torch.cat(inner))
@@ -138,3 +141,5 @@ def test_limits():
         with pytest.raises(ValueError, match="dropout must lie in"):
             Dropout(p)
     assert torch.isfinite(Dropout(0.9999999)(torch.ones(1000))).all()
+    # the last of the 2^16 values alone is kept
+    assert Dropout(1 - 2**-16)(torch.ones(2**21)).unique().tolist() == [0, 2**16]

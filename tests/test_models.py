@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import MODELS, Forecast, Informer, LipReg
+from models import MODELS, Autoformer, Forecast, Informer, InformerStack, LipReg
 from models.embed import DataEmbedding
 from models.fast import Dropout, has_bf16_kernels
 
@@ -174,6 +174,14 @@ def test_informer_takes_informer2020s_arguments():
     assert [one.name for one in ours] == names.split()
     assert tuple(one.default for one in ours[6:]) == values
     assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in ours)
+    assert inspect.signature(InformerStack).parameters["e_layers"].default == (3, 2, 1)
+
+
+def test_autoformers_defaults_are_those_of_its_authors_scripts():
+    theirs = {"moving_avg": 25, "factor": 3, "d_model": 512, "n_heads": 8, "e_layers": 2}
+    theirs |= {"d_layers": 1, "d_ff": 2048, "dropout": 0.05, "output_attention": False}
+    parameters = inspect.signature(Autoformer).parameters
+    assert {name: parameters[name].default for name in theirs} == theirs
 
 
 def test_stack_joins_encoders_of_shorter_inputs():

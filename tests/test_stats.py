@@ -26,11 +26,15 @@ STUDIES, N = 1000, 12
 def test_intervals_by_hand():
     # mean 2, sd 1, t(0.975; 2) = 4.302653, divided by sqrt(3): 2.484138
     assert mean_interval([1, 2, 3]) == pytest.approx((2, 2 - 2.484138, 2 + 2.484138))
+    # t(0.975; 1) = 12.7062, the smallest n that has an interval
+    assert mean_interval([1, 3]) == pytest.approx((2, 2 - 12.7062, 2 + 12.7062), abs=1e-4)
     _, *bounds = mean_interval([1, 2, 3], level=0.9)
     assert bounds == pytest.approx(scipy.stats.ttest_1samp([1, 2, 3], 0).confidence_interval(0.9))
     # 4.302653 * 1 * sqrt(1/3 + 1/5) = 3.142214
     bounds = prediction_interval(2.0, 1.0, 3, k=5)
     assert bounds == pytest.approx((2 - 3.142214, 2 + 3.142214), abs=1e-6)
+    bounds = prediction_interval(2.0, 1.0, 2, k=2)
+    assert bounds == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
 
 
 def test_one_repetition_has_no_interval():
@@ -38,6 +42,9 @@ def test_one_repetition_has_no_interval():
     assert all(math.isnan(bound) for bound in mean_interval([1.0])[1:])
     assert all(math.isnan(value) for value in mean_interval([]))
     assert sign_flip_p([1.0]) == 1
+    studies = np.ones((3, 1))  # of one repetition each
+    assert sign_flip_p(studies).tolist() == [1, 1, 1]
+    assert np.isnan(mean_interval(studies)[1:]).all() and len(mean_interval(studies)[1]) == 3
 
 
 @settings(deadline=None)
@@ -55,6 +62,8 @@ def test_smallest_p_is_what_the_test_reaches():
     # beyond 16 the flips are drawn, and a p below 2 / 65537 is out of reach, whatever 2^-n is
     for n in (17, 40):
         assert smallest_p(n) == sign_flip_p(1 + np.arange(n) / 10) >= 2 / (2**16 + 1)
+        mixed = np.sin(np.arange(n)) + 0.2
+        assert sign_flip_p(mixed) == sign_flip_p(mixed)
 
 
 def test_sign_test_by_hand():
@@ -68,7 +77,7 @@ def test_holm_by_hand():
     adjusted, factors = holm([0.01, 0.04, 0.03, 0.005])
     assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert factors.tolist() == [3, 1, 2, 4]
-    assert holm([0.5, 0.9])[0] == pytest.approx([1, 1])
+    assert holm([0.6, 0.9])[0] == pytest.approx([1, 1])
     assert len(holm([])[0]) == 0
 
 
@@ -86,6 +95,8 @@ def test_block_bootstrap_of_independent_windows_is_the_normal_interval():
     middle = math.log(first.mean() / second.mean())
     assert bounds == pytest.approx((middle - 1.96 * sd, middle + 1.96 * sd), abs=0.08 * sd)
     assert all(math.isnan(bound) for bound in block_bootstrap_ratio([1, 2, 3], [1, 2, 3], block=2))
+    # two blocks: both draws are the first in a quarter of all cases, the last in another
+    assert block_bootstrap_ratio([1, 3], [1, 1], block=1) == pytest.approx((0, math.log(3)))
 
 
 def test_block_bootstrap_covers_other_stretches_of_the_same_time():

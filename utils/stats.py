@@ -47,7 +47,7 @@ def sign_flip_p(differences: ArrayLike) -> np.ndarray:
     Under the null hypothesis each paired difference is as likely to have the other sign. All 2^n
     flips are enumerated up to n = 16. For n < 2, where no flip is more extreme, p is 1.
     """
-    d = np.asarray(differences, dtype=float)
+    d = np.asarray(differences)
     if d.shape[-1] < 2:
         return np.ones(d.shape[:-1])
     result = stats.permutation_test(
@@ -72,7 +72,7 @@ def holm(p_values: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 
     The i-th smallest of m is multiplied by m - i (i from 0); none may fall below the one before.
     """
-    p = np.asarray(p_values, dtype=float)
+    p = np.asarray(p_values)
     order = np.argsort(p, kind="stable")
     place = np.argsort(order)
     factors = np.arange(len(p), 0, -1)
@@ -89,7 +89,7 @@ def choose_by_others(validation: ArrayLike) -> np.ndarray:
     Args:
         validation: errors [seeds, candidates], at least two seeds.
     """
-    values = np.asarray(validation, dtype=float)
+    values = np.asarray(validation)
     others = [np.delete(values, seed, axis=0).mean(axis=0) for seed in range(len(values))]
     return np.argmin(others, axis=1)
 
@@ -107,7 +107,7 @@ def block_bootstrap_ratio(
         block: windows a block; with fewer than two blocks the bounds are NaN.
         draws: resamples.
     """
-    both = np.stack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
+    both = np.stack([np.asarray(first), np.asarray(second)])
     n = both.shape[1]
     if n < 2 * block:
         return math.nan, math.nan
