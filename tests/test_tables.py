@@ -91,8 +91,9 @@ def test_other_models_have_their_own_print(tmp_path):
     for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
         cell = table.query(f"model == '{model.title()}' and dataset == '{data}'")
         assert frame.loc[model, "mse_zero_print"] == cell["mse"].item()
-    titles = " ".join(table.title for table in result_tables(scored(tmp_path)))
-    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in titles
+    text = render(result_tables(scored(tmp_path)), "markdown")
+    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in text
+    assert "at presumed settings" in text and "Informer's own authors" not in text
 
 
 def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):
