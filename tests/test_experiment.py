@@ -180,8 +180,9 @@ def test_evaluation_leaves_the_training_stream_alone():
 
 def test_learning_rates_and_early_stopping(tmp_path):
     assert [learning_rate(1e-4, "type1", e) for e in range(1, 5)] == [1e-4, 1e-4, 5e-5, 2.5e-5]
-    expected = [1e-4, 1e-4, 5e-5, 5e-5, 1e-5, 1e-5, 5e-6, 5e-6, 1e-6]
-    assert [learning_rate(1e-4, "type2", e) for e in range(1, 10)] == expected
+    rates = {1e-4: 2, 5e-5: 2, 1e-5: 2, 5e-6: 2, 1e-6: 2, 5e-7: 5, 1e-7: 5, 5e-8: 2}  # : epochs
+    expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
+    assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
     state = TrainState(torch.nn.Linear(1, 1), 1e-4, 1, 9, tmp_path)
     for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
         assert not state.trained
