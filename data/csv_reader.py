@@ -66,9 +66,7 @@ def read_table(path: Path, dataset: DataSet | None = None) -> Table:
         status = path.stat()
         return _read(path, status.st_mtime_ns, status.st_size, dataset)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); check --root_path and --data_path"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its path") from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ from utils.timefeatures import parse_freq
 class Exp_Basic:
     """One run's device, data and freshly seeded model.
 
-    `data` is the run's, where it is not what the settings name. A UserError if the device, the
+    `data` replaces what the settings would load. A UserError if the device, the
     file or the settings do not do.
     """
 

@@ -112,7 +112,7 @@ class Exp_Informer(Exp_Basic):
         return state
 
     def _check_finite(self, state: TrainState) -> str:
-        """Write the last step's measures out; RunFailed if one of this epoch is not finite."""
+        """Return the last step's measures as text; RunFailed if one of this epoch is not finite."""
         rows, config = state.under_way(), self.config
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1

@@ -184,10 +184,11 @@ def _fill(settings: Any, asked: argparse.Namespace) -> Any:
 def _recorded(weights: Path | None) -> dict[str, Any]:
     """Return model and lengths from the record beside the weights to be tested, if there is one."""
     try:
-        identity = read_json(weights.parent / "config.json")["identity"] if weights else {}
+        body = read_json(weights.parent / "config.json") if weights else {}
     except (FileNotFoundError, NotADirectoryError):
         return {}  # weights from elsewhere: the flags alone describe them
     groups = {f.name: f.metadata.get("group") for f in dataclasses.fields(Config)}
     apart = ("data", "target", "cols")  # the weights may be tested on other data
+    identity = body.get("identity", {})  # absent from the config.json of another project
     settings = {k: v for k, v in settings_of(identity).items() if k not in apart}
     return {k: v for k, v in settings.items() if groups[k] in ("data", "model")}

@@ -15,7 +15,7 @@ from data.data_loader import DataSettings, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
 from exp.config import Config, settings_of
-from exp.exp_basic import load
+from exp.exp_basic import load, pick_device
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options, Parser
 from exp.samples import Prediction
@@ -59,7 +59,8 @@ class TrainedRun:
         if metrics["weights_sha256"] is None:
             raise UserError(f"{folder}: weights were not kept (--weights drop); train with --force")
         settings = settings_of(body["identity"])
-        if settings.get("amp") == "bf16" and not has_bf16_kernels():
+        on_cpu = pick_device(self.options).type == "cpu"
+        if settings.get("amp") == "bf16" and on_cpu and not has_bf16_kernels():
             print("note: this processor has no bf16 instructions: the forecast is made in fp32")
             settings["amp"] = "off"
         self.config = Config(**{**settings, "output_attention": False})
@@ -141,8 +142,6 @@ def main(words: list[str]) -> int:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     asked = parser.parse_args(words)
     run, folder = TrainedRun(asked.run, asked.device), asked.run.resolve()
-    if missing := [path for path in asked.files if not path.exists()]:
-        raise UserError(f"{missing[0]}: no such file; name CSV files by their paths")
     predictions = [run.predict(read_table(path), asked.at) for path in asked.files]
     out = (asked.results or folder.parent) / f"forecast-{folder.name}"
     make_folder(out)

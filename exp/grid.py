@@ -99,7 +99,7 @@ def _check(words: tuple[str, ...]) -> Run:
         load(config, run.options)
     windows = window_counts(*run.place, config.seq_len, config.pred_len)[0]
     if windows < (size := config.batch_size):
-        raise UserError(f"--batch_size {size}: there are {windows} training windows")
+        raise UserError(f"--batch_size {size}: there are {windows} training windows; lower it")
     return run
 
 

@@ -20,7 +20,7 @@ from utils.errors import UserError
 from utils.files import advice, make_folder, read_json, write_atomic, write_json, write_npz
 from utils.interrupt import Stop
 
-SCHEMA = 1  # version of the files' layout: README, "What a run leaves behind"
+SCHEMA = 1  # version of the files' layout: README, "What a run leaves"
 ASIDE = ".replaced-"
 SCORES = ("mse", "mae", "rmse", "mape", "mspe")
 RESULTS = ("val_mse", "best_epoch", "epochs", "wall_seconds", "step_seconds", "peak_memory_mb")

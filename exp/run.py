@@ -166,8 +166,9 @@ def dry_run(config: Config, options: Options) -> None:
     begun = time.monotonic()
     loss, *_ = exp.loss(batch)
     loss.backward()
+    finite = bool(loss.isfinite())  # waits for the device
     seconds = time.monotonic() - begun
-    if not loss.isfinite():
+    if not finite:
         raise UserError(f"--dry_run: the first loss is {loss.item():g}; check data and --lam")
     record = find_record(options.results, config, data.sha256, options.data_path)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)

@@ -142,7 +142,7 @@ def step_errors(cell: Cell, axis: Axes) -> str:
         if found:
             axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **arm.look)
     metrics = cell.runs.source / cell.first["run"] / "metrics.json"
-    body = {} if cell.runs.committed else read_json(metrics)["baselines"]
+    body = {} if cell.runs.committed else read_json(metrics).get("baselines", {})
     for (name, label), color in zip(records.BASELINES.items(), plots.OTHERS, strict=True):
         if steps := (body.get(name) or {}).get("by_step"):
             x = range(1, len(steps["mse"]) + 1)

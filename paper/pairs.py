@@ -116,7 +116,7 @@ def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
 
     Returns:
         One row a comparison: the cell's columns, what `compare` and `print_of` give, and control (a
-        negative control). With `alike` without pairs whose runs differ in more than c.
+        negative control). `alike` leaves out pairs whose runs differ in more than c.
     """
     rows = []
     for _, cell in by_cell(scored).groupby(CELL, sort=False):
@@ -134,7 +134,7 @@ def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
 def choices(scored: pd.DataFrame) -> pd.DataFrame:
     """Choose c within each sign on validation, for each seed by the other seeds.
 
-    This describes; it tests nothing: what was chosen by common seeds depends on each other.
+    This describes; it tests nothing: choices made from shared seeds are not independent.
 
     Returns:
         One row a cell and sign with several c: the cell's columns, sign (c < 0, c > 0), tried,

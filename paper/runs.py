@@ -59,10 +59,7 @@ class Runs:
         """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
         if self.committed:
             return self._rows("histories", run).dropna(axis=1, how="all")
-        try:
-            return read_history(self.source / run)
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename}: not there; the run has not written it") from error
+        return read_history(self.source / run)
 
     def trace(self, run: str) -> pd.DataFrame:
         """Return epoch and L_f of a run's training steps (about 300 points from the study)."""

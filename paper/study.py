@@ -130,8 +130,7 @@ def _claims(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tupl
     rougher, smoother = curve.query("first < 0"), curve.query("first > 0")
     alike = len(rougher) > 1 and rougher["low"].min() > -2 and rougher["high"].max() < 2
     unlike = rougher["high"].min() < -2 or rougher["low"].max() > 2
-    shape = shape_frame(score_windows(runs.frame)).query("model == 'informer'")
-    counts = (count_note(part, "informer", str(f)) for f, part in shape.groupby("features"))
+    table5 = shape_frame(score_windows(runs.frame)).query("model == 'informer' and features == 'M'")
     growth, larger, cost = _ratios(runs, scored)
     return [
         ("The column without Lip is a control run", "Tables 2, 5", "print against print",
@@ -151,7 +150,8 @@ def _claims(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tupl
         ("Not sensitive to λ", "Section 4", "every λ > 0 against 0: intervals within ±2 %",
          _counted(rougher), judge(alike, unlike), "python -m paper.signs"),
         ("Informer + Lip is better in 38 of 50", "Table 5", "count of the lower means",
-         " ".join(counts), "not supported: the printed cells give 37", "python -m paper.tables"),
+         count_note(table5, "informer", "M"), "not supported: the printed cells give 37",
+         "python -m paper.tables"),
         ("Very little extra computational cost", "Section 3", "seconds a step, c = -2 against 0",
          interval(cost), judge(cost["high"] < LITTLE, cost["low"] > LITTLE),
          "python -m exp.bench"),

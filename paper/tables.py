@@ -216,14 +216,20 @@ def result_tables(scored: pd.DataFrame) -> list[Table]:
     return sorted(tables, key=lambda table: not table.title.startswith("Table"))
 
 
-def absent(scored: pd.DataFrame) -> list[str]:
-    """Name in one line the paper's data sets that have no run with the paper's settings."""
+def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
+    """Name the paper's data sets that have no run with the paper's settings, one line a table.
+
+    Args:
+        scored: all runs, as `paper.runs.score_windows` returns them.
+        asked: S or M; None: both.
+    """
     done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
     notes = []
     for features, (table, _) in TABLES.items():
         have = {*done.loc[done["features"] == features, "data"]}
         lack = dict.fromkeys(data for data, _, _ in paper_settings() if data not in have)
-        notes += [f"{table} ({features}), no run yet: {', '.join(lack)}."] * bool(lack)
+        if lack and asked in (features, None):
+            notes.append(f"{table} ({features}), no run yet: {', '.join(lack)}.")
     return notes
 
 
@@ -235,8 +241,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--score", choices=("truncated", "all"), help=about)
     args = parser.parse_args(words)
     runs = records.load(args.results)
-    scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
-    notes += [] if args.data or args.features == "MS" else absent(scored)
+    whole = records.score_windows(runs.frame, args.score)
+    scored, notes = records.select(whole, args)
+    notes += [] if args.data else absent(whole, args.features)
     arms = summarise(scored)
     csv = args.format == "csv" and len(arms)  # every number once
     tables = [arm_table(arms, "")] if csv else result_tables(scored)

@@ -44,4 +44,7 @@ print(len(runs), "runs side by side:", round(rates.sum(), 1), "steps a second to
     python -m paper.study collect "$out/study-runs" --study "$out/study"
 }
 
-"$1"
+case $1 in
+    check | runs) "$1" ;;
+    *) echo "error: $1: check or runs" >&2 && exit 2 ;;
+esac

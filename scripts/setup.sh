@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# setup FILE: install the requirements that FILE lists, but for INSTALL=no.
+# setup FILE: install the requirements that FILE lists, unless INSTALL=no.
 setup() {
     if [ "${INSTALL:-}" = no ]; then return; fi
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then

@@ -111,7 +111,7 @@ def test_faulty_files_are_named_in_one_line_that_says_what_to_do(content, expect
     assert said.startswith(expected) and "; " in said and len(said.splitlines()) == 1
 
 
-UNREAD = "cannot be read ({}); check --root_path and --data_path"
+UNREAD = "cannot be read ({}); check its path"
 
 
 @pytest.mark.parametrize(

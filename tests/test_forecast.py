@@ -197,5 +197,5 @@ def test_runs_that_cannot_forecast_say_why(run, tmp_path):
         assert expected in refused(tmp_path, ROWS)
     command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    message = "error: none.csv: no such file; name CSV files by their paths\n"
+    message = "error: none.csv: cannot be read (No such file or directory); check its path\n"
     assert (ended.returncode, ended.stderr) == (2, message)

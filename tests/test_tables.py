@@ -237,6 +237,9 @@ def test_data_sets_without_a_run_are_one_line(tmp_path):
     assert "Table 2 (S), no run yet: ETTh1, ETTm1, WTH, ECL." in text and "ETTh1 24" not in text
     text = said(runs, "--data", "etth2")
     assert "ETTh2" in text and "demo" not in text and "no run yet" not in text
+    write_run(runs, features="M", data="WTH")
+    assert "Table 5" not in said(runs, "--features", "S")
+    assert "Table 5 (M), no run yet: ETTh1, ETTh2, ETTm1, ECL." in said(runs)
     assert "No run of ECL." in said(runs, "--data", "ECL")
     assert "No run of MS." in said(runs, "--features", "MS")
     (tmp_path / "empty").mkdir()

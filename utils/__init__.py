@@ -1,1 +1,1 @@
-"""Time features, masks, metrics and statistics: arithmetic without state."""
+"""What the other packages share: files, errors, output, statistics, plots."""
