@@ -66,6 +66,7 @@ def test_a_run_leaves_what_the_readme_promises(complete):
         assert np.mean(scores["by_step"]["mse"]) == pytest.approx(scores["all"]["mse"])
     history, trace = read_history(folder), read_arrays(folder, "trace")
     assert (len(history), len(trace["mse"])) == (3, 3 * STEPS)
+    assert trace["epoch"] == pytest.approx(np.arange(1, 3 * STEPS + 1) / STEPS)
     second = trace["mse"][STEPS : 2 * STEPS].mean()
     assert float(history["train_mse"].iloc[1]) == pytest.approx(second, rel=1e-6)
 
