@@ -18,7 +18,7 @@ from exp.exp_basic import batch_order
 from exp.exp_informer import Exp_Informer, continuity, learning_rate
 from exp.flags import parse
 from exp.record import read_arrays, read_history, read_runs
-from exp.state import TrainState
+from exp.state import TrainState, state_files
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, numbers, only_run, run, tiny
 from utils.files import read_json
@@ -141,6 +141,16 @@ def test_repetitions_checkpoints_elsewhere_and_weights_that_are_dropped(tmp_path
     assert "weights.pt: was not kept, or is gone" in capsys.readouterr().err
 
 
+def test_forecasts_of_all_columns_are_saved(tmp_path):
+    assert tiny(tmp_path, "--features", "M", "--save_forecasts", "--train_epochs", "1") == 0
+    forecasts = pd.read_csv(only_run(tmp_path) / "forecasts.csv.gz")
+    assert forecasts["column"].nunique() == 3 and forecasts["column"].iloc[2] == "temp"
+    errors = (
+        forecasts.query("window == 0").eval("forecast - truth").abs().groupby(forecasts["column"])
+    )
+    assert (errors.max() > 0).all()
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     words = ["--learning_rate", "1e30", "--batch_size", "16"]
     assert tiny(tmp_path, *words) == 1
@@ -192,6 +202,7 @@ def test_learning_rates_and_early_stopping(tmp_path):
     # equal is as good as better; two worse ones in a row end the run
     assert state.trained
     assert (state.best_epoch, state.epoch, state.best_val) == (3, 5, 0.4)
+    assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
 
 
 def test_the_trace_holds_the_embedding_of_the_training_pass():
