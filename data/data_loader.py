@@ -137,7 +137,7 @@ def load_data(
 
     `name` is a registered data set, or custom: the regular CSV data_path in root_path. The
     training rows of `scaler_from`, another file, set the scale if it is given. Raises UserError
-    where a file, or what it holds, does not do.
+    where a file, or what it holds, cannot be used.
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)

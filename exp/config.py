@@ -37,19 +37,32 @@ class Config:
 
     model: str = setting("", "model", "what is trained", choices=tuple(MODELS), required=True)
     data: str = setting("", "data", "name of the data set, or custom", required=True)
-    features: str = setting("M", "data", "M: all; S: target; MS: all to target", choices=FEATURES)
+    features: str = setting(
+        "M", "data", "M: all columns; S: target alone; MS: all in, target out", choices=FEATURES
+    )
     target: str = setting("OT", "data", "target column of a custom file")
-    cols: tuple[str, ...] | None = setting(None, "data", "columns (all)", kind=str, many=True)
-    missing: str = setting("keep", "data", "cells of -9999", choices=("keep", "interpolate"))
+    cols: tuple[str, ...] | None = setting(
+        None, "data", "columns to use (all)", kind=str, many=True
+    )
+    missing: str = setting(
+        "keep",
+        "data",
+        "cells of -9999, a missing value's mark: as they are, or filled in time",
+        choices=("keep", "interpolate"),
+    )
     freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
     seq_len: int = setting(96, "data", "encoder input length in steps", low=2, high=5001)
     label_len: int = setting(48, "data", "known steps at the decoder's start", low=0, high=5001)
     pred_len: int = setting(24, "data", "forecast length in steps", low=1, high=5001)
     d_model: int = setting(512, "model", "width of the embedding", low=2, high=2**16)
     n_heads: int = setting(8, "model", "attention heads", low=1, high=2**16)
-    e_layers: int = setting(2, "model", "encoder layers (stack: --s_layers)", low=1, high=65)
+    e_layers: int = setting(
+        2, "model", "encoder layers (informerstack has --s_layers)", low=1, high=65
+    )
     d_layers: int = setting(1, "model", "decoder layers", low=1, high=65)
-    s_layers: tuple[int, ...] = setting((3, 2, 1), "model", "informerstack: depths", low=1, high=65)
+    s_layers: tuple[int, ...] = setting(
+        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1, high=65
+    )
     d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
     factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
     moving_avg: int = setting(25, "model", "window of autoformer's moving average, odd", low=1)
@@ -65,34 +78,56 @@ class Config:
     batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
     learning_rate: float = setting(1e-4, "training", "Adam's initial rate", low=1e-12)
-    lradj: str = setting("type1", "training", "halved from epoch 3, or a table", choices=TYPES)
+    lradj: str = setting(
+        "type1", "training", "type1: halved from epoch 3 on; type2: a fixed table", choices=TYPES
+    )
     loss: str = setting("mse", "training", "forecast loss", choices=("mse",))
     lip_coef: float = 0.0  # c, from --lam and --lip_sign
-    lip_axis: str = setting("time", "regularizer", "paper: time; its code: feature", choices=AXES)
-    lip_norm: str = setting("max", "regularizer", "h / max (paper), max - min, or 1", choices=NORMS)
+    lip_axis: str = setting(
+        "time", "regularizer", "differences along time (paper) or feature (its code)", choices=AXES
+    )
+    lip_norm: str = setting(
+        "max",
+        "regularizer",
+        "divide the embedding by its max (paper), by its range, or not",
+        choices=NORMS,
+    )
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
-    eval_batch_size: int = setting(32, "training", "windows an evaluation batch", low=1, high=2**20)
+    eval_batch_size: int = setting(
+        32,
+        "training",
+        "windows an evaluation batch (ProbSparse draws per batch)",
+        low=1,
+        high=2**20,
+    )
     amp: str = setting("off", "training", "bf16: mixed precision", choices=("off", "bf16"))
 
     def __post_init__(self) -> None:
         check_values(self)
         row, decoded = MODELS[self.model], self.label_len + self.pred_len
-        longer = self.label_len > self.seq_len
+        label_too_long = self.label_len > self.seq_len
         depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)
-        read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
-        # by the last distilling layer, whose batch normalisation needs two values
-        left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True)]
-        alone = self.distil and "distil" not in row.unused and self.batch_size * min(left) < 2
-        unknown = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
+        steps_read = [self.seq_len // 2**i for i in range(len(depths))]  # by each encoder
+        # The batch normalisation of the last distilling layer needs two values.
+        steps_left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(steps_read, depths, strict=True)]
+        distils = self.distil and "distil" not in row.unused
+        too_few_to_distil = distils and self.batch_size * min(steps_left) < 2
+        freq_unfit = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
         for broken, message in (
-            (longer, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
+            (label_too_long, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
             (decoded > 5000, "--label_len + --pred_len: exceed the position table's 5000 steps"),
             (self.d_model % 2, "--d_model {d_model}: must be even, sines and cosines share it"),
             (self.d_model % self.n_heads, "--n_heads {n_heads}: must divide --d_model {d_model}"),
             (self.moving_avg % 2 == 0, "--moving_avg {moving_avg}: must be odd"),
-            (not read[-1], "--s_layers {s_layers}: the last encoder would read none of --seq_len"),
-            (alone, "--batch_size {batch_size}: too small to distil; raise it or add --distil"),
-            (unknown, "--freq {freq}: --embed {embed} knows hours (h) and minutes (t)"),
+            (
+                not steps_read[-1],
+                "--s_layers {s_layers}: the last encoder would read none of --seq_len",
+            ),
+            (
+                too_few_to_distil,
+                "--batch_size {batch_size}: too small to distil; raise it or add --distil",
+            ),
+            (freq_unfit, "--freq {freq}: --embed {embed} knows hours (h) and minutes (t)"),
         ):
             if broken:
                 raise UserError(message.format(**vars(self)))

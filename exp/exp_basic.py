@@ -25,7 +25,7 @@ class Exp_Basic:
     """One run's device, data and freshly seeded model.
 
     `data` replaces what the settings would load. A UserError if the device, the
-    file or the settings do not do.
+    file or the settings cannot be used.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ def pick_device(options: Options) -> torch.device:
 
 
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name; a UserError if file or settings do not do."""
+    """Read the data set that the settings name; a UserError if file or settings cannot be used."""
     place = (config.data, options.root_path, options.data_path)
     data = load_data(*place, DataSettings.of(config), options.scaler_from)
     if (count := len(data.train)) < (size := config.batch_size):

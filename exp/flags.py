@@ -49,28 +49,46 @@ class Options:
     root_path: Path = setting(Path("./data/ETT/"), WHERE, "folder searched first for the file")
     data_path: str = setting("ETTh1.csv", WHERE, "file name of a custom data set")
     results: Path = setting(Path("./results"), WHERE, "folder of the runs' folders")
-    checkpoints: Path | None = setting(None, WHERE, "other folder for weights", kind=Path)
-    itr: int = setting(2, RUNNING, "repetitions with seeds seed, seed + 1, ...", low=1, high=10_001)
+    checkpoints: Path | None = setting(
+        None, WHERE, "another folder for checkpoints and weights", kind=Path
+    )
+    itr: int = setting(
+        2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001
+    )
     device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower")
-    cuda_graph: bool = setting(False, RUNNING, "replay a training step as one CUDA graph (new)")
-    threads: int | None = setting(None, RUNNING, "threads (all cores)", kind=int, low=1, high=1025)
+    cuda_graph: bool = setting(
+        False, RUNNING, "replay a training step as one CUDA graph (not tried yet)"
+    )
+    threads: int | None = setting(
+        None, RUNNING, "processor threads (all cores)", kind=int, low=1, high=1025
+    )
     force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside")
     wait: bool = setting(False, RUNNING, "wait for another process that has the run")
     dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing")
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training")
-    load: Path | None = setting(None, RUNNING, "weights, ours or Informer2020's", kind=Path)
-    scaler_from: Path | None = setting(None, RUNNING, "CSV whose rows set the scale", kind=Path)
+    load: Path | None = setting(
+        None, RUNNING, "weights of this project's or of Informer2020's", kind=Path
+    )
+    scaler_from: Path | None = setting(
+        None, RUNNING, "file whose training rows scale what --test_only tests", kind=Path
+    )
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too")
     save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)")
-    plot_windows: str = setting("best,median,worst", OUTPUT, "test windows; also 1/4, 1/2, 3/4, 7")
+    plot_windows: str = setting(
+        "best,median,worst",
+        OUTPUT,
+        "test windows to plot: best, median, worst, 1/4, 1/2, 3/4, or numbers from 0",
+    )
     weights: str = setting("keep", OUTPUT, "best weights of a run", choices=("keep", "drop"))
     tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too")
     des: str = setting("test", OUTPUT, "a label, recorded")
-    use_gpu: bool | None = setting(None, OLD, "True or False (where there is one)", kind=truth)
+    use_gpu: bool | None = setting(
+        None, OLD, "True or False (a GPU where there is one)", kind=truth
+    )
     gpu: int | None = setting(None, OLD, "number of the GPU", kind=int, low=0)
-    use_multi_gpu: bool = setting(False, OLD, "no effect: python -m exp.sweep")
+    use_multi_gpu: bool = setting(False, OLD, "no effect: python -m exp.sweep uses all GPUs")
     devices: str = setting("0,1,2,3", OLD, "no effect")
     num_workers: int = setting(0, OLD, "no effect: windows are indexed in place", low=0)
     enc_in: int | None = setting(None, OLD, "input columns (counted in the file)", kind=int)
@@ -111,7 +129,13 @@ def build_parser() -> Parser:
         if field.metadata:
             _add_flag(groups[field.metadata["group"]], field)
     add = groups["regularizer"].add_argument
-    add("--lam", type=number, default=0.0, metavar="X", help="lambda (default: 0.0)")
+    add(
+        "--lam",
+        type=number,
+        default=0.0,
+        metavar="X",
+        help="lambda, the weight of LipReg (default: 0.0)",
+    )
     text = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
     add("--lip_sign", default="minus", metavar="|".join(SIGNS), help=f"{text} (default: minus)")
     add = groups["training"].add_argument
@@ -173,7 +197,9 @@ def parse(words: list[str]) -> tuple[Config, Options]:
     asked.cols = asked.cols and tuple(asked.cols)
     asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
     config, options = _fill(Config, asked), _fill(Options, asked)
-    dataclasses.replace(config, seed=config.seed + options.itr - 1)  # the last seed must do, too
+    dataclasses.replace(
+        config, seed=config.seed + options.itr - 1
+    )  # the last seed must be valid, too
     return config, options
 
 

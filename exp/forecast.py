@@ -37,7 +37,7 @@ def forecast(
         at: the first date to forecast instead; the seq_len rows before it are read.
         device: auto, cpu, cuda or cuda:N.
 
-    A UserError says why a run or a frame does not do.
+    A UserError says why a run or a frame cannot be used.
     """
     text = frame.to_csv(index="date" not in frame.columns, index_label="date")
     table = parse_table(text.encode(), Path("frame"))

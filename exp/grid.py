@@ -69,7 +69,7 @@ def expand(
     """Turn settings, the words of command lines, into runs, each identity once.
 
     Registered data sets need no file for it. Runs that are to be compared follow each other. A
-    UserError names the cell of a setting that does not do.
+    UserError names the cell of a setting that cannot be used.
     """
     coefficients = dict.fromkeys(signed_coefficient(lam, sign) for lam in lams for sign in signs)
     pairs = list(itertools.product(seeds, coefficients))

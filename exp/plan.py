@@ -125,7 +125,7 @@ class Plan:
         free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.is_dir())).free
         print(f"disk: about {needed / 1e9:.2g} GB of weights, {free / 1e9:.3g} GB are free")
         if needed > free:
-            print("warning: the disk will not do; --weights drop keeps no weights")
+            print("warning: not enough disk; --weights drop keeps no weights")
 
     def _counts(self, title: str, group: Sequence[Run]) -> list[Any]:
         count = Counter(self.states[run.name].status for run in group)
