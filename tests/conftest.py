@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from paper.signs import Named, read_hypotheses
 from tests.runs import ROOT, only_run, tiny
 from tests.sweeps import SETTING
 
@@ -68,3 +69,8 @@ def start_sweep():
     for sweep in sweeps:
         with sweep:
             sweep.kill()
+
+
+@pytest.fixture(scope="session")
+def named() -> Named:
+    return read_hypotheses()

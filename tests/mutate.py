@@ -25,11 +25,11 @@ from mutmut.mutation import mutators
 PRELOAD = "torch numpy pandas scipy.stats matplotlib.pyplot tqdm filelock tabulate jinja2 pooch"
 AREAS = {  # which tests/test_*.py run on the mutants of which files
     "golden lipreg attention autoformer models fast": "models/*.py",
-    "settings experiment sign hostile": "exp/exp_informer.py exp/state.py",
-    "data": "data/data_loader.py data/scaler.py",
+    "settings experiment state sign hostile": "exp/exp_informer.py exp/state.py",
+    "data missing": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
     "stats": "utils/stats.py",
-    "signs tables": "paper/runs.py paper/pairs.py paper/signs.py",
+    "signs hypotheses tables": "paper/runs.py paper/pairs.py paper/signs.py",
 }
 TESTS = {
     str(path): [f"tests/test_{area}.py" for area in areas.split()]

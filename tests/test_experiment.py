@@ -15,10 +15,9 @@ import torch
 
 from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
-from exp.exp_informer import Exp_Informer, continuity, learning_rate
+from exp.exp_informer import Exp_Informer, continuity
 from exp.flags import parse
 from exp.record import read_arrays, read_history, read_runs
-from exp.state import TrainState, state_files
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, numbers, only_run, run, tiny
 from utils.files import read_json
@@ -144,7 +143,7 @@ def test_repetitions_checkpoints_elsewhere_and_weights_that_are_dropped(tmp_path
 def test_forecasts_of_all_columns_are_saved(tmp_path):
     assert tiny(tmp_path, "--features", "M", "--save_forecasts", "--train_epochs", "1") == 0
     forecasts = pd.read_csv(only_run(tmp_path) / "forecasts.csv.gz")
-    assert forecasts["column"].nunique() == 3 and forecasts["column"].iloc[2] == "temp"
+    assert list(forecasts["column"][:3]) == ["dewp", "humid", "temp"]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
@@ -183,22 +182,6 @@ def test_evaluation_leaves_the_training_stream_alone():
     (forecast, _), *_ = exp._forecasts(exp.data.val, "validation")
     assert not forecast.pred.requires_grad
     assert first["eval_lip_feature"] == pytest.approx(float(forecast.lip), rel=1e-6)
-
-
-def test_learning_rates_and_early_stopping(tmp_path):
-    assert [learning_rate(1e-4, "type1", e) for e in range(1, 5)] == [1e-4, 1e-4, 5e-5, 2.5e-5]
-    rates = {1e-4: 2, 5e-5: 2, 1e-5: 2, 5e-6: 2, 1e-6: 2, 5e-7: 5, 1e-7: 5, 5e-8: 2}  # : epochs
-    expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
-    assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
-    state = TrainState(torch.nn.Linear(1, 1), 1e-4, 1, 9, tmp_path)
-    for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
-        assert not state.trained
-        state.add_step(torch.zeros(4))
-        state.end_epoch({"val_mse": val_mse}, patience=2)
-    # equal is as good as better; two worse ones in a row end the run
-    assert state.trained
-    assert (state.best_epoch, state.epoch, state.best_val) == (3, 5, 0.4)
-    assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
 
 
 def test_the_trace_holds_the_embedding_of_the_training_pass():

@@ -1,7 +1,6 @@
 """Verdicts on synthetic records with known truth, and the words they are given in."""
 
 import math
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,12 @@ from scipy import stats
 
 from paper.pairs import choice_table, choices, compare, contrasts, pair, sentences
 from paper.runs import by_cell, load, score_windows
-from paper.signs import HYPOTHESES, Named, classify, main, read_hypotheses, verdicts
+from paper.signs import Named, classify, main, verdicts
 from tests.records import write_arm, write_run
-from utils.errors import UserError
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 FLIPS = np.array(np.meshgrid(*[[1, -1]] * 8)).reshape(8, -1).T
-
-
-@pytest.fixture(scope="module")
-def named() -> Named:
-    return read_hypotheses()
 
 
 def verdict_on(results: Path, named: Named, place: int = 0, **more: Any) -> dict[str, Any]:
@@ -226,56 +219,6 @@ def test_weeks_are_resampled_where_errors_by_window_are_there(tmp_path, named):
     assert "models as trained (moving blocks): −10.0 %, −10.0 to −10.0 %" in note
 
 
-def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):
-    repository, old, new = (tmp_path / name for name in ("clone", "old", "new"))
-    repository.mkdir()
-
-    def git(*words: str) -> str:
-        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(repository)]
-        return subprocess.run([*command, *words], check=True, capture_output=True, text=True).stdout
-
-    git("init", "-q")
-    file = repository / "named.toml"
-    file.write_bytes(HYPOTHESES.read_bytes())
-    assert read_hypotheses(file).when == "named now, not committed"
-    git("add", "named.toml")
-    git("commit", "-qm", "x", "--date", "2020-01-01T00:00:00+00:00")
-    found = read_hypotheses(file)
-    assert found.sha256 == named.sha256 and found.since
-    assert found.when.split()[1] == git("rev-parse", "--short", "HEAD").strip()
-    write_pairs(new, -0.05 + NOISE)
-    assert not [note for note in verdict_on(new, found)["notes"] if "began" in note]
-    write_arm(old, 0.0, LUCK, environment={"started": "2001-01-01T00:00:00+00:00"})
-    write_arm(old, -2.0, LUCK)
-    early = "8 of 16 runs began before the hypotheses were committed"
-    assert early in verdict_on(old, found)["notes"]
-    file.write_text(file.read_text() + "# a change\n")
-    assert read_hypotheses(file).when == "named now, not committed"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"[[hypothesis]\n", "Expected ']]'"),
-        (b"margin = 1\n", "lacks 'hypothesis'"),
-        (b"[[hypothesis]]\nclaims = 'x'\n", "unexpected keyword argument 'claims'"),
-        ("claim = 'Größe'".encode("latin-1"), "can't decode"),
-        (HYPOTHESES.read_bytes().replace(b"first = -2.0\n", b""), "needs first, or choose_from"),
-        (HYPOTHESES.read_bytes().replace(b'"0-7"', b'"a-b"'), "invalid literal"),
-        (None, "No such file"),
-    ],
-)
-def test_wrong_hypotheses_are_refused_in_one_line(tmp_path, content, message):
-    path = tmp_path / "named.toml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError) as error:
-        read_hypotheses(path)
-    text = str(error.value)
-    assert message in text and str(path) in text and "see paper/hypotheses.toml" in text
-    assert "\n" not in text
-
-
 @settings(deadline=None)
 @given(
     st.tuples(st.floats(-30, 30), st.floats(0.01, 30)),
@@ -354,5 +297,6 @@ def test_pairs_by_hand(tmp_path):
     write_arm(tmp_path, 0.0, [4, 6, 8, None, 9])
     write_arm(tmp_path, -2.0, [2, 6, 4, 1])
     row = compare(pair(by_cell(scored(tmp_path)), -2.0, 0.0), -2.0, 0.0)
-    assert row["n"] == 3
-    assert row["change"] == pytest.approx(100 * ((2 / 4 * 6 / 6 * 4 / 8) ** (1 / 3) - 1))
+    assert row["n"] == 3 and row["change"] == pytest.approx(
+        100 * ((2 / 4 * 6 / 6 * 4 / 8) ** (1 / 3) - 1)
+    )

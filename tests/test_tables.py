@@ -1,11 +1,5 @@
 """Tables and the study's CSV: what enters a mean, values by hand, and what commands say."""
 
-import io
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper import study, tables
+from paper import tables
 from paper.runs import CELL, PRINTED, by_cell, left_out, load, score_windows
-from paper.signs import read_hypotheses
 from paper.tables import printed, result_tables, shape_frame, summarise
-from tests.records import damage, scores, write_arm, write_run, write_study
-from tests.runs import ROOT
-from utils.errors import UserError
-from utils.text import Column, Table, render
+from tests.records import damage, scores, write_arm, write_run
+from utils.text import render
 
 OFFSETS = 0.0001 * np.array([-2, -1, 0, 1, 2])  # by seed: mean 0, sd sqrt(2.5e-8) = 0.000158114
 
@@ -244,144 +235,3 @@ def test_data_sets_without_a_run_are_one_line(tmp_path):
     assert "No run of MS." in said(runs, "--features", "MS")
     (tmp_path / "empty").mkdir()
     assert "There are no runs." in said(tmp_path / "empty")
-
-
-TABLE = Table(
-    "Small: λ ± 50 % & more",
-    pd.DataFrame({"a": ["x", "b|c"], "b": [0.123456789, np.nan]}),
-    [Column("data_1", "a"), Column("c < 0", "b", 5)],
-    best={(0, "b")},
-    notes=["a note with p ≤ 0.05 and {braces}, ~, ^, \\"],
-)
-
-
-def test_terminal_and_markdown():
-    text = render([TABLE, TABLE], "terminal", ["last"])
-    assert "x       0.12346*\nb|c     -" in text and text.count("a note") == 1
-    assert "| x      | **0.12346** |\n| b\\|c   | -           |" in render([TABLE], "markdown")
-
-
-def test_latex_is_a_tabular_or_a_document_that_compiles(tmp_path):
-    text = render([TABLE], "latex")
-    assert "documentclass" not in text and text.count(r"\begin{tabular}") == 1 and text.isascii()
-    assert re.search(r"x +& \\textbf{0.12346} +\\\\", text)
-    assert r"data\_1" in text and r"c \ensuremath{<} 0" in text
-    document = render([TABLE], "latex", standalone=True)
-    assert document.startswith(r"\documentclass") and r"$\lambda$ $\pm$ 50 \% \& more" in document
-    if latex := shutil.which("pdflatex"):
-        (tmp_path / "a.tex").write_text(document)
-        command = [latex, "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-
-
-def test_csv_is_unrounded_and_notes_go_to_stderr(tmp_path, capsys):
-    write_arm(tmp_path, 0.0, [0.1, 0.1000001])
-    write_run(tmp_path, seed=9, status="failed")
-    assert tables.main(["--results", str(tmp_path), "--format", "csv"]) == 0
-    done = capsys.readouterr()
-    frame = pd.read_csv(io.StringIO(done.out))
-    assert frame["mse"].to_list() == [np.mean([0.1, 0.1000001]), 0.4, 0.3, 0.2]
-    assert "Left out, failed" in done.err
-
-
-def shell(command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    words, env = ["bash", "-o", "pipefail", "-c", command], {**os.environ, **env}
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=env, check=False)
-
-
-def test_other_encodings_closed_pipes_and_mistakes(tmp_path):
-    write_arm(tmp_path, 0.0, [0.1, 0.2])
-    python = f"{sys.executable} -W error -m paper"
-    done = shell(f"{python}.tables --results {tmp_path}", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0 and "0.15000 +- 0.07071" in done.stdout, done.stderr
-    done = shell(f"{python}.signs --results {tmp_path} | head -1")
-    assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
-    done = shell(f"{python}.tables --results {tmp_path} --data ETTh3")
-    assert done.returncode == 2 and done.stderr.startswith("error: --data ETTh3: unknown (did you")
-    (tmp_path / "file").touch()
-    for words in (["--out", f"{tmp_path}/file/x.md"], ["--results", f"{tmp_path}/none"],
-                  ["--results", f"{tmp_path}/{'x' * 300}"]):  # fmt: skip
-        with pytest.raises(UserError) as error:
-            tables.main(["--results", str(tmp_path), *words])
-        assert "\n" not in str(error.value)
-
-
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder of runs, failures and custom data among them, and the study's CSV of it."""
-    results = tmp_path_factory.mktemp("runs")
-    write_study(results)
-    write_run(results, 0.1, -2.0, 3, status="failed")
-    write_run(results, 0.1, -2.0, 4, windows=[i / 7 for i in range(1, 40)], arrays=True)
-    write_run(results, 0.1, data="custom", cols=("OT", "HULL"), windows=[1.0])
-    out = results / "study"
-    assert study.main(["collect", str(results), "--study", str(out)]) == 0
-    return results, out
-
-
-def test_the_studys_csv_reads_like_the_folders(collected):
-    folder, csv = (load(path) for path in collected)
-    assert csv.committed and not folder.committed
-    names = folder.frame.columns
-    left, right = (frame[names].to_numpy(dtype=object) for frame in (folder.frame, csv.frame))
-    assert not [pair for pair in zip(left.ravel(), right.ravel(), strict=True)
-                if pair[0] != pair[1] and not all(x == "" or pd.isna(x) for x in pair)]  # fmt: skip
-    run = folder.frame.query("seed == 4")["run"].item()
-    assert csv.by_step(run) == pytest.approx(folder.by_step(run), rel=1e-3)
-    assert csv.window_errors(run) == pytest.approx(folder.window_errors(run), rel=1e-3)
-    history = folder.history(run)
-    assert csv.history(run)[[*history]].to_numpy() == pytest.approx(history.to_numpy(), rel=1e-5)
-    trace, thin = folder.trace(run), csv.trace(run)
-    assert 150 < len(thin) <= 300 < len(trace)
-    at = np.interp(thin["epoch"].to_numpy(), trace["epoch"].to_numpy(), trace["l_f"].to_numpy())
-    assert thin["l_f"].to_numpy() == pytest.approx(at, abs=2e-4)
-    text = (collected[1] / "window_errors.csv").read_text()
-    assert "custom" not in text and text.count("\n") == 2  # of the hypotheses' cells alone
-
-
-def test_collecting_never_loses_a_run(collected, tmp_path):
-    _, out = collected
-    copy = tmp_path / "study"
-    shutil.copytree(out, copy)
-    before = load(copy).frame
-    write_run(tmp_path / "more", 0.3, 0.0, 77, arrays=True)
-    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
-    after = load(copy)
-    assert {*after.frame["run"]} > {*before["run"]} and len(after.frame) == len(before) + 1
-    old = before["run"].iloc[0]
-    assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
-    text = {path.name: path.read_text() for path in copy.iterdir()}
-    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
-    assert text == {path.name: path.read_text() for path in copy.iterdir()}  # once is enough
-
-
-def test_a_fresh_clone_shows_the_study(collected, tmp_path):
-    csv = tmp_path / "results" / "study" / "runs.csv"
-    shutil.copytree(collected[1], csv.parent)
-    text = said(tmp_path / "results")
-    assert "holds no runs of its own: these are the committed study's." in text
-    assert "ETTh2 336" in text
-    csv.write_text("a,b\n1\n2,3,4\n")
-    with pytest.raises(UserError, match="not the study's CSV"):
-        load(tmp_path / "results")
-
-
-def test_results_page(collected):
-    text = study.page(collected[1], read_hypotheses())
-    for heading in ("# Results", "## Headline", "## Claim by claim", "## Ours beside the print"):
-        assert f"{heading}\n" in text
-    assert "- H1, ETTh2 S 24, feature axis, c = -2 against 0: in progress: 3 of 8 seeds." in text
-    assert "- H3, ETTh1 M 24, feature axis, c = -2 against 0: no runs." in text
-    # L_f ends at 0.15 - 0.02 c (1 - e^-6) / 2: 0.17 against 0.15, on every seed
-    assert re.search(r"L_f becomes larger .*\+13\.\d %, \+1\d\.\d to \+1\d.* supported", text)
-    assert "| Very little extra computational cost" in text
-
-
-def test_results_md_is_built_from_the_committed_csv():
-    page, csv = ROOT / "RESULTS.md", ROOT / "results" / "study" / "runs.csv"
-    if not (page.exists() and csv.exists()):
-        pytest.skip("the study's results are not committed yet")
-    named = read_hypotheses()
-    if named.since is None:
-        pytest.skip("without git's full history the page cannot name the hypotheses' commit")
-    assert page.read_text() == study.page(csv.parent, named)

@@ -1,0 +1,98 @@
+"""The committed study: its CSV reads like the runs' folders, and RESULTS.md is built from it."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper import study
+from paper.runs import load
+from paper.signs import read_hypotheses
+from tests.records import write_run, write_study
+from tests.runs import ROOT
+from tests.test_tables import said
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of runs, failures and custom data among them, and the study's CSV of it."""
+    results = tmp_path_factory.mktemp("runs")
+    write_study(results)
+    write_run(results, 0.1, -2.0, 3, status="failed")
+    write_run(results, 0.1, -2.0, 4, windows=[i / 7 for i in range(1, 40)], arrays=True)
+    write_run(results, 0.1, data="custom", cols=("OT", "HULL"), windows=[1.0])
+    out = results / "study"
+    assert study.main(["collect", str(results), "--study", str(out)]) == 0
+    return results, out
+
+
+def test_the_studys_csv_reads_like_the_folders(collected):
+    folder, csv = (load(path) for path in collected)
+    assert csv.committed and not folder.committed
+    names = folder.frame.columns
+    left, right = (frame[names].to_numpy(dtype=object) for frame in (folder.frame, csv.frame))
+    assert not [pair for pair in zip(left.ravel(), right.ravel(), strict=True)
+                if pair[0] != pair[1] and not all(x == "" or pd.isna(x) for x in pair)]  # fmt: skip
+    run = folder.frame.query("seed == 4")["run"].item()
+    assert csv.by_step(run) == pytest.approx(folder.by_step(run), rel=1e-3)
+    assert csv.window_errors(run) == pytest.approx(folder.window_errors(run), rel=1e-3)
+    history = folder.history(run)
+    assert csv.history(run)[[*history]].to_numpy() == pytest.approx(history.to_numpy(), rel=1e-5)
+    trace, thin = folder.trace(run), csv.trace(run)
+    assert 150 < len(thin) <= 300 < len(trace)
+    at = np.interp(thin["epoch"].to_numpy(), trace["epoch"].to_numpy(), trace["l_f"].to_numpy())
+    assert thin["l_f"].to_numpy() == pytest.approx(at, abs=2e-4)
+    text = (collected[1] / "window_errors.csv").read_text()
+    assert "custom" not in text and text.count("\n") == 2  # of the hypotheses' cells alone
+
+
+def test_collecting_never_loses_a_run(collected, tmp_path):
+    _, out = collected
+    copy = tmp_path / "study"
+    shutil.copytree(out, copy)
+    before = load(copy).frame
+    write_run(tmp_path / "more", 0.3, 0.0, 77, arrays=True)
+    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
+    after = load(copy)
+    assert {*after.frame["run"]} > {*before["run"]} and len(after.frame) == len(before) + 1
+    old = before["run"].iloc[0]
+    assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
+    text = {path.name: path.read_text() for path in copy.iterdir()}
+    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
+    assert text == {path.name: path.read_text() for path in copy.iterdir()}  # once is enough
+
+
+def test_a_fresh_clone_shows_the_study(collected, tmp_path):
+    csv = tmp_path / "results" / "study" / "runs.csv"
+    shutil.copytree(collected[1], csv.parent)
+    text = said(tmp_path / "results")
+    assert "holds no runs of its own: these are the committed study's." in text
+    assert "ETTh2 336" in text
+    csv.write_text("a,b\n1\n2,3,4\n")
+    with pytest.raises(UserError, match="not the study's CSV"):
+        load(tmp_path / "results")
+
+
+def test_results_page(collected):
+    text = study.page(collected[1], read_hypotheses())
+    for heading in ("# Results", "## Headline", "## Claim by claim", "## Ours beside the print"):
+        assert f"{heading}\n" in text
+    assert "- H1, ETTh2 S 24, feature axis, c = -2 against 0: in progress: 3 of 8 seeds." in text
+    assert "- H3, ETTh1 M 24, feature axis, c = -2 against 0: no runs." in text
+    # L_f ends at 0.15 - 0.02 c (1 - e^-6) / 2: 0.17 against 0.15, on every seed
+    assert re.search(r"L_f becomes larger .*\+13\.\d %, \+1\d\.\d to \+1\d.* supported", text)
+    assert "| Very little extra computational cost" in text
+
+
+def test_results_md_is_built_from_the_committed_csv():
+    page, csv = ROOT / "RESULTS.md", ROOT / "results" / "study" / "runs.csv"
+    if not (page.exists() and csv.exists()):
+        pytest.skip("the study's results are not committed yet")
+    named = read_hypotheses()
+    if named.since is None:
+        pytest.skip("without git's full history the page cannot name the hypotheses' commit")
+    assert page.read_text() == study.page(csv.parent, named)

@@ -1,0 +1,77 @@
+"""Tables as text: terminal, Markdown, LaTeX, CSV, and what a terminal cannot show."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from paper import tables
+from tests.records import write_arm, write_run
+from tests.runs import ROOT
+from utils.errors import UserError
+from utils.text import Column, Table, render
+
+TABLE = Table(
+    "Small: λ ± 50 % & more",
+    pd.DataFrame({"a": ["x", "b|c"], "b": [0.123456789, np.nan]}),
+    [Column("data_1", "a"), Column("c < 0", "b", 5)],
+    best={(0, "b")},
+    notes=["a note with p ≤ 0.05 and {braces}, ~, ^, \\"],
+)
+
+
+def test_terminal_and_markdown():
+    text = render([TABLE, TABLE], "terminal", ["last"])
+    assert "x       0.12346*\nb|c     -" in text and text.count("a note") == 1
+    assert "| x      | **0.12346** |\n| b\\|c   | -           |" in render([TABLE], "markdown")
+
+
+def test_latex_is_a_tabular_or_a_document_that_compiles(tmp_path):
+    text = render([TABLE], "latex")
+    assert "documentclass" not in text and text.count(r"\begin{tabular}") == 1 and text.isascii()
+    assert re.search(r"x +& \\textbf{0.12346} +\\\\", text)
+    assert r"data\_1" in text and r"c \ensuremath{<} 0" in text
+    document = render([TABLE], "latex", standalone=True)
+    assert document.startswith(r"\documentclass") and r"$\lambda$ $\pm$ 50 \% \& more" in document
+    if latex := shutil.which("pdflatex"):
+        (tmp_path / "a.tex").write_text(document)
+        command = [latex, "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_csv_is_unrounded_and_notes_go_to_stderr(tmp_path, capsys):
+    write_arm(tmp_path, 0.0, [0.1, 0.1000001])
+    write_run(tmp_path, seed=9, status="failed")
+    assert tables.main(["--results", str(tmp_path), "--format", "csv"]) == 0
+    done = capsys.readouterr()
+    frame = pd.read_csv(io.StringIO(done.out))
+    assert frame["mse"].to_list() == [np.mean([0.1, 0.1000001]), 0.4, 0.3, 0.2]
+    assert "Left out, failed" in done.err
+
+
+def shell(command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    words, env = ["bash", "-o", "pipefail", "-c", command], {**os.environ, **env}
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+
+
+def test_other_encodings_closed_pipes_and_mistakes(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.2])
+    python = f"{sys.executable} -W error -m paper"
+    done = shell(f"{python}.tables --results {tmp_path}", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "0.15000 +- 0.07071" in done.stdout, done.stderr
+    done = shell(f"{python}.signs --results {tmp_path} | head -1")
+    assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
+    done = shell(f"{python}.tables --results {tmp_path} --data ETTh3")
+    assert done.returncode == 2 and done.stderr.startswith("error: --data ETTh3: unknown (did you")
+    (tmp_path / "file").touch()
+    for words in (["--out", f"{tmp_path}/file/x.md"], ["--results", f"{tmp_path}/none"],
+                  ["--results", f"{tmp_path}/{'x' * 300}"]):  # fmt: skip
+        with pytest.raises(UserError) as error:
+            tables.main(["--results", str(tmp_path), *words])
+        assert "\n" not in str(error.value)
