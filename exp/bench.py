@@ -177,7 +177,11 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
 
 def setting(text: str) -> Setting:
     """Read seq_len/label_len/pred_len/factor (a type of argparse)."""
-    seq_len, label_len, pred_len, factor = map(int, text.split("/"))
+    try:
+        seq_len, label_len, pred_len, factor = map(int, text.split("/"))
+    except ValueError:
+        form = "must be seq_len/label_len/pred_len/factor"
+        raise argparse.ArgumentTypeError(f"{text}: {form}") from None
     return seq_len, label_len, pred_len, factor
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from models import MODELS
+from models.model import NAMES
 from utils.errors import UserError, nearest
 from utils.files import canonical, sha256_of
 from utils.timefeatures import parse_freq
 
 RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
 FEATURES, TYPES = ("M", "S", "MS"), ("type1", "type2")
-AXES, NORMS = ("time", "feature"), ("max", "range", "none")
 
 
 def setting(default: Any, group: str, text: str, **rules: Any) -> Any:
@@ -70,9 +70,9 @@ class Config:
     distil: bool = setting(True, "model", "turns distilling off")
     mix: bool = setting(True, "model", "turns mixed decoder attention off")
     dropout: float = setting(0.05, "model", "dropout probability", low=0.0, high=1.0)
-    attn: str = setting("prob", "model", "self-attention", choices=("prob", "full"))
-    embed: str = setting("timeF", "model", "time embedding", choices=("timeF", "fixed", "learned"))
-    activation: str = setting("gelu", "model", "feed-forward", choices=("gelu", "relu"))
+    attn: str = setting("prob", "model", "self-attention", choices=NAMES["attn"])
+    embed: str = setting("timeF", "model", "time embedding", choices=NAMES["embed"])
+    activation: str = setting("gelu", "model", "feed-forward", choices=NAMES["activation"])
     output_attention: bool = setting(False, "model", "--do_predict keeps attention maps")
     train_epochs: int = setting(6, "training", "epochs at most", low=1, high=10_001)
     batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
@@ -84,23 +84,19 @@ class Config:
     loss: str = setting("mse", "training", "forecast loss", choices=("mse",))
     lip_coef: float = 0.0  # c, from --lam and --lip_sign
     lip_axis: str = setting(
-        "time", "regularizer", "differences along time (paper) or feature (its code)", choices=AXES
+        *("time", "regularizer", "differences along time (paper) or feature (its code)"),
+        choices=NAMES["lip_axis"],
     )
     lip_norm: str = setting(
-        "max",
-        "regularizer",
-        "divide the embedding by its max (paper), by its range, or not",
-        choices=NORMS,
+        *("max", "regularizer", "divide the embedding by its max (paper), by its range, or not"),
+        choices=NAMES["lip_norm"],
     )
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
     eval_batch_size: int = setting(
-        32,
-        "training",
-        "windows an evaluation batch (ProbSparse draws per batch)",
-        low=1,
-        high=2**20,
+        *(32, "training", "windows an evaluation batch (ProbSparse draws per batch)"),
+        **{"low": 1, "high": 2**20},
     )
-    amp: str = setting("off", "training", "bf16: mixed precision", choices=("off", "bf16"))
+    amp: str = setting("off", "training", "bf16: mixed precision", choices=NAMES["amp"])
 
     def __post_init__(self) -> None:
         check_values(self)

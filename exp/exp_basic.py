@@ -90,9 +90,7 @@ def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings cannot be used."""
     place = (config.data, options.root_path, options.data_path)
     data = load_data(*place, DataSettings.of(config), options.scaler_from)
-    if (count := len(data.train)) < (size := config.batch_size):
-        file = data.path.name
-        raise UserError(f"--batch_size {size}: {file} has {count} training windows; lower it")
+    check_batch_size(config.batch_size, data.path.name, len(data.train))
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
     for flag, width in widths.items():
         asked = getattr(options, flag)
@@ -100,6 +98,12 @@ def load(config: Config, options: Options) -> ForecastData:
             raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
     parse_windows(options.plot_windows, len(data.test))
     return data
+
+
+def check_batch_size(size: int, name: str, windows: int) -> None:
+    """Refuse a batch that holds more than all training windows."""
+    if windows < size:
+        raise UserError(f"--batch_size {size}: {name} has {windows} training windows; lower it")
 
 
 def _build_model(config: Config, data: ForecastData) -> Any:

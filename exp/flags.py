@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import math
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -101,6 +102,9 @@ class Options:
             raise UserError("--test_only: name the weights with --load FILE")
         if not self.test_only and (self.load or self.scaler_from):
             raise UserError("--load, --scaler_from: for --test_only; training resumes by itself")
+        if self.tensorboard and not importlib.util.find_spec("tensorboard"):
+            advice = "pip install -r requirements-tensorboard.txt"
+            raise UserError(f"--tensorboard: not installed; {advice}")
 
 
 class Parser(argparse.ArgumentParser):

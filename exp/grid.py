@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.data_loader import data_sha256, window_counts
 from exp.config import Config
-from exp.exp_basic import load
+from exp.exp_basic import check_batch_size, load
 from exp.flags import Options, parse, signed_coefficient
 from exp.record import Record, find_record
 from utils.errors import UserError
@@ -97,9 +97,9 @@ def _check(words: tuple[str, ...]) -> Run:
     config = run.config
     if config.data == "custom":
         load(config, run.options)
-    windows = window_counts(*run.place, config.seq_len, config.pred_len)[0]
-    if windows < (size := config.batch_size):
-        raise UserError(f"--batch_size {size}: there are {windows} training windows; lower it")
+    else:
+        windows, *_ = window_counts(*run.place, config.seq_len, config.pred_len)
+        check_batch_size(config.batch_size, config.data, windows)
     return run
 
 

@@ -1,7 +1,7 @@
 """One run from flags to record: lock, resume or skip, train, test, write."""
 
 import dataclasses
-import importlib.util
+import importlib
 import time
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,6 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     RunFailed if the loss stopped being finite, now or when the run was last tried.
     """
     exp = Exp_Informer(config, options, stop)
-    if options.tensorboard and not importlib.util.find_spec("tensorboard"):
-        raise UserError("--tensorboard: not installed; pip install -r requirements-tensorboard.txt")
     record = find_record(options.results, config, exp.data.sha256, options.data_path)
     name = record.folder.name
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
@@ -160,6 +158,8 @@ def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
 def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
+    if options.load:
+        fit_weights(exp.model, load_weights(options.load), options.load)
     data, steps = exp.data, len(exp.data.train) // config.batch_size
     batch = data.train.batch(torch.arange(config.batch_size, device=exp.device))
     exp.loss(batch)[0].backward()  # warms up

@@ -215,20 +215,24 @@ def between(counts: Sequence[int]) -> str:
     return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
+PRINTS = {  # said where the print is drawn
+    "figure2": " Grey: the paper's Figure 2.",
+    "figure3": " Grey: the paper's Figure 3 against its own c = 0.",
+}
 ONE_C = "Of several c of one sign, the one with most seeds is shown, of equals that nearest to ±2."
 # name -> title, caption, and what gives a cell's panels
 KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes], str]]]]] = {
     "figure3": (
         "test MSE with LipReg",
         "Change from the run with c = 0 and the same seed. Square and bar: mean, 95 % t interval, "
-        "which may leave the panel. Grey: the paper's Figure 3 against its own c = 0.",
+        "which may leave the panel.",
         lambda cell: [changes] if cell.d.size else [],
     ),
     "figure2": (
         "L_f of the embedded input",
         "L_f (Eq. 2): largest step along time, mean over batch and channels, after LipReg's "
-        "normalisation. Left: training mode, not smoothed; grey: the paper's Figure 2. Right: mean "
-        f"over seeds; evaluation mode: on one validation batch after each epoch. {ONE_C}",
+        "normalisation. Left: training mode, not smoothed. Right: mean over seeds; evaluation "
+        f"mode: on one validation batch after each epoch. {ONE_C}",
         lambda cell: [partial(continuity, mean=mean) for mean in (False, True)],
     ),
     "steps": (
@@ -267,6 +271,8 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
             name = re.sub(r"[^\w.]+", "-", name)
             name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
             drawing = plots.compose(title, ", ".join(words), rows)
+            if kind in PRINTS and any(len(cell.printed(kind)) for cell in cells):
+                caption += PRINTS[kind]
             figures.append(Figure(name, title, caption, drawing))
     return figures, list(dict.fromkeys(gaps))
 
@@ -274,13 +280,11 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.figures", description=__doc__)
+    records.add_flags(parser, "results", "data", "score")
     add = parser.add_argument
-    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
-    add("--data", help="data set, or file name of own data (all)")
-    add("--score", choices=("truncated", "all"), help="test windows (truncated beside a print)")
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
-    args = parser.parse_args(words, argparse.Namespace(features=None, axis=None, amp=None))
+    args = parser.parse_args(words)
     runs, out = records.load(args.results), args.out or args.results / "figures"
     scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
     figures, gaps = draw_all(runs, scored)

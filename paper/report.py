@@ -12,7 +12,7 @@ import pandas as pd
 
 from paper.figures import draw_all
 from paper.pairs import pair_tables, sentences
-from paper.runs import Runs, left_out, load, paper_settings, score_windows, select
+from paper.runs import Runs, add_flags, left_out, load, paper_settings, score_windows, select
 from paper.signs import HYPOTHESES, Named, read_hypotheses, verdicts
 from paper.tables import SIDES, result_tables
 from utils.output import run_command
@@ -31,7 +31,7 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
 
     Score is as `paper.runs.score_windows` takes it, data the one data set to show; None: all.
     """
-    flags = argparse.Namespace(data=data, features=None, axis=None, amp=None)
+    flags = argparse.Namespace(data=data)
     scored, none = select(score_windows(runs.frame, score), flags)
     whole, _ = select(score_windows(runs.frame, "all"), flags)
     used = scored.loc[scored["outcome"] == "ok"]
@@ -125,10 +125,8 @@ def typeset(text: str) -> str:
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.report", description=__doc__)
+    add_flags(parser, "results", "data", "score")
     add = parser.add_argument
-    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
-    add("--data", help="data set, or file name of own data (all)")
-    add("--score", choices=("truncated", "all"), help="test windows (truncated beside a print)")
     add("--hypotheses", type=Path, default=HYPOTHESES, help="what is tested (%(default)s)")
     add("--out", type=Path, help="file to write (RESULTS/report.html)")
     args = parser.parse_args(words)

@@ -241,35 +241,41 @@ def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what paper.tables and paper.signs have in common."""
-    add = parser.add_argument
-    add("--results", type=Path, default=Path("results"), help="folder of the runs (results)")
-    add("--data", help="data set, or file name of own data (all)")
-    add("--features", choices=("S", "M", "MS"), help="S: Table 2, M: Table 5 (all)")
-    add("--axis", choices=("feature", "time"), help="axis of the regularizer (all)")
-    add("--amp", choices=("off", "bf16"), help="precision (all)")
-    add("--format", choices=FORMATS, default=FORMATS[0], help="csv: unrounded (%(default)s)")
-    add("--standalone", action="store_true", help="LaTeX as a document, not tabulars to \\input")
-    add("--out", type=Path, help="file to write (the terminal)")
+FLAGS: dict[str, dict[str, Any]] = {  # that several commands have
+    "results": {"type": Path, "default": Path("results"), "help": "folder of runs (%(default)s)"},
+    "data": {"help": "data set, or file name of own data (all)"},
+    "features": {"choices": ("S", "M", "MS"), "help": "S: Table 2, M: Table 5 (all)"},
+    "axis": {"choices": ("feature", "time"), "help": "axis of the regularizer (all)"},
+    "amp": {"choices": ("off", "bf16"), "help": "precision (all)"},
+    "score": {"choices": ("truncated", "all"), "help": "windows (truncated beside a print)"},
+    "format": {"choices": FORMATS, "default": FORMATS[0], "help": "csv: unrounded (%(default)s)"},
+    "standalone": {"action": "store_true", "help": "LaTeX as a document, not tabulars"},
+    "out": {"type": Path, "help": "file to write (the terminal)"},
+}
+
+
+def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add some of FLAGS to a command."""
+    for name in names:
+        parser.add_argument(f"--{name}", **FLAGS[name])
 
 
 def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the runs that the flags ask for, c = 0 for every axis, or say that there are none.
+    """Keep the runs that the flags given ask for, c = 0 for every axis, or say that there are none.
 
     Raises:
         UserError: no such data set, here or in the paper.
     """
-    if args.data:
+    asked = {name: getattr(args, name, None) for name in ("data", "features", "axis", "amp")}
+    if data := asked["data"]:
         known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
-        asked = args.data.lower()
-        names = [name for name in known if asked in (name.lower(), name.lower().rsplit(" ", 1)[0])]
+        names = [n for n in known if data.lower() in (n.lower(), n.lower().rsplit(" ", 1)[0])]
         if not names:
-            have, hint = ", ".join(sorted({*frame["dataset"]})) or "none", nearest(args.data, known)
-            raise UserError(f"--data {args.data}: unknown{hint}; data sets with runs: {have}")
+            have, hint = ", ".join(sorted({*frame["dataset"]})) or "none", nearest(data, known)
+            raise UserError(f"--data {data}: unknown{hint}; data sets with runs: {have}")
         frame = frame.loc[frame["dataset"].isin(names)]
-    for column, value in (("features", args.features), ("amp", args.amp), ("axis", args.axis)):
-        if value:
+    for column in ("features", "amp", "axis"):
+        if value := asked[column]:
             frame = frame.loc[(frame[column] == value) | ((frame["c"] == 0) & (column == "axis"))]
-    words = ", ".join(filter(None, (args.data, args.features, args.axis, args.amp)))
+    words = ", ".join(filter(None, asked.values()))
     return frame, [f"No run of {words}." if words else "There are no runs."] * frame.empty

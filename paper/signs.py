@@ -251,9 +251,10 @@ def hypothesis_table(tested: pd.DataFrame, named: Named) -> Table:
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
-    add_flags(parser)
+    names = "results data features axis amp format standalone out"
+    add_flags(parser, *names.split())
     add = parser.add_argument
-    add("--hypotheses", type=Path, default=HYPOTHESES, help="hypotheses to test (%(default)s)")
+    add("--hypotheses", type=Path, default=HYPOTHESES, help="what is tested (%(default)s)")
     about = "leave out pairs made on different processors, devices, torch versions or commits"
     add("--alike", action="store_true", help=about)
     args = parser.parse_args(words)

@@ -236,9 +236,8 @@ def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
 def main(words: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
-    records.add_flags(parser)
-    about = "test windows scored (truncated where a print is beside them, else all)"
-    parser.add_argument("--score", choices=("truncated", "all"), help=about)
+    names = "results data features axis amp score format standalone out"
+    records.add_flags(parser, *names.split())
     args = parser.parse_args(words)
     runs = records.load(args.results)
     whole = records.score_windows(runs.frame, args.score)

@@ -6,7 +6,8 @@
 # With the Python that is active, as it is; INFORMER_DATA names the folder of the CSV files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-out=${2:?name a part, check or runs, and a folder}
+case ${1:-} in check | runs) ;; *) echo "error: usage: bash scripts/cuda.sh check|runs OUT" >&2 && exit 2 ;; esac
+out=${2:-results/cuda}
 end=$((SECONDS + 530)) device=${DEVICE:-cuda} # DEVICE=cpu rehearses the second part
 export INSTALL=no
 mkdir -p "$out"
@@ -44,7 +45,4 @@ print(len(runs), "runs side by side:", round(rates.sum(), 1), "steps a second to
     python -m paper.study collect "$out/study-runs" --study "$out/study"
 }
 
-case $1 in
-    check | runs) "$1" ;;
-    *) echo "error: $1: check or runs" >&2 && exit 2 ;;
-esac
+"$1"

@@ -103,6 +103,7 @@ def test_figure_3_has_paired_changes_by_seed_their_interval_and_the_print(tmp_pa
     write_arm(tmp_path, 32.0, [None, 0.4], arrays=True)
     write_run(tmp_path, None, 4.0, status="failed")
     figure = drawn(tmp_path)["figure3-ETTh2-S"]
+    assert "Grey: the paper's Figure 3" in figure.caption
     found, panel = lines(figure), figure.drawing.axes[0]
     np.testing.assert_allclose(found["one seed"][1], [10, -10, 10, 100])
     np.testing.assert_allclose(found["one seed"][0], [2.88, 2.88, 2.88, 10.88])  # places of -2, +32
@@ -129,8 +130,9 @@ def test_figure_2_has_one_run_as_it_is_and_the_mean_apart(tmp_path):
         write_npz(folder / "trace.npz", {"epoch": epoch, "l_f": level + 0.01 * (epoch % 0.1)})
     write_run(tmp_path, model="autoformer", train_epochs=10, arrays=True)
     figures = drawn(tmp_path)
-    assert {*lines(figures["figure2-ETTh2-S-autoformer"])} == {"c = 0"}  # the print is Informer's
-    figure = figures["figure2-ETTh2-S"]
+    other, figure = figures["figure2-ETTh2-S-autoformer"], figures["figure2-ETTh2-S"]
+    assert {*lines(other)} == {"c = 0"} and "Grey" not in other.caption  # the print is Informer's
+    assert "Grey: the paper's Figure 2" in figure.caption
     one, mean = lines(figure, 0), lines(figure, 1)
     epoch, l_f = one["c = −2"]
     np.testing.assert_allclose(l_f, 0.1 + 0.01 * (epoch % 0.1))  # seed 0, not smoothed

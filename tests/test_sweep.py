@@ -62,7 +62,7 @@ MISTAKES = {
     "--engine rays": "--engine rays: unknown (did you mean ray?)",
     "--jobs 0": "--jobs 0: must be at least 1",
     "--runs_per_gpu 0": "--runs_per_gpu 0: must be auto or at least 1",
-    "--batch_size 7000": "--batch_size 7000: there are 6080 training windows",
+    "--batch_size 7000": "--batch_size 7000: demo has 6080 training windows",
     "--engine ray --jobs 2": "--jobs: Ray decides how many fit",
     "--settings nowhere.txt": "--settings nowhere.txt: cannot be read ([Errno 2] No such file",
     "--settings /dev/null": "--settings /dev/null: no setting in it",
