@@ -156,13 +156,21 @@ class Exp_Informer(Exp_Basic):
         meter.close()
 
     def vali(self) -> dict[str, float]:
-        """Return the MSE over all validation windows; LipReg and L_f of the first, fixed batch."""
-        sums, measures = ErrorSums(), {}
+        """Return the MSE over all validation windows, and over the test windows if asked for.
+
+        Beside it LipReg, L_f and the largest embedded value of the first, fixed batch.
+        """
+        sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
             if not measures:
                 values = continuity(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
+                measures["eval_max"] = float(forecast.embedded.max())
             sums.add(forecast.pred, true)
+        if self.options.test_each_epoch:  # it is recorded, and chooses nothing
+            for forecast, true in self._forecasts(self.data.test, "test"):
+                tested.add(forecast.pred, true)
+            measures["test_mse"] = tested.mse
         return {**measures, "val_mse": sums.mse}
 
     def test(self, folder: Path | None = None) -> dict[str, Any]:

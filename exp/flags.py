@@ -76,6 +76,7 @@ class Options:
     )
     do_predict: bool = setting(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
     inverse: bool = setting(False, OUTPUT, "report errors in original units, too")
+    test_each_epoch: bool = setting(False, OUTPUT, "record the test MSE of every epoch")
     save_forecasts: bool = setting(False, OUTPUT, "keep all test forecasts (csv.gz)")
     plot_windows: str = setting(
         "best,median,worst",

@@ -24,6 +24,10 @@ from utils.text import Column, Table, interval, render, write_text
 STUDY = Path("results/study")
 POINTS = 300  # of L_f a run, at most
 HEADS = ("Claim", "Place", "Test", "Numbers", "Verdict", "Command")
+ARM = ["label", "axis", "c"]
+BY_EPOCH = "Test MSE of every epoch, whatever validation chose (all windows, mean over seeds)"
+LARGEST = "Does the largest value move LipReg? (one validation batch, mean over seeds)"
+MOVED = {"lip": "LipReg", "plain": "not normalised", "eval_max": "largest value"}
 LITTLE = 5.0  # percent of a step's time that counts as "very little extra computational cost"
 
 
@@ -106,10 +110,30 @@ def page(study: Path, named: Named) -> str:
         "Exploratory, over all test windows, not corrected: one interval in 20 leaves out 0 by "
         "chance alone.",
         _bullets(sentences(scored)),
+        *_explored(runs, scored.loc[scored["outcome"] == "ok"]),
         "## Ours beside the print",
         render(result_tables(beside), "markdown", left_out(beside)),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:
+    """Show what only some runs recorded: test MSE by epoch, and what moves a normalised LipReg."""
+    recorded = ["run", "epoch", "test_mse", "eval_max", "eval_lip_time", "eval_lip_feature"]
+    epochs = _read(ok["run"], runs.history).reindex(columns=recorded)
+    epochs = epochs.merge(ok[["run", "lip_norm", *ARM]], on="run")
+    tested = epochs.dropna(subset="test_mse").pivot_table("test_mse", ARM, "epoch")
+    own = epochs["eval_lip_time"].where(epochs["axis"] == "time", epochs["eval_lip_feature"])
+    moved = epochs.assign(lip=own, plain=own * epochs["eval_max"] ** 2).dropna(subset="eval_max")
+    ends = {f"{w}, {end} epoch": (n, end) for n, w in MOVED.items() for end in ("first", "last")}
+    moved = moved.loc[moved["lip_norm"] == "max"].groupby([*ARM, "run"]).agg(**ends)
+    tables = {BY_EPOCH: tested.add_prefix("epoch "), LARGEST: moved.groupby(ARM).mean()}
+    parts = []
+    for title, wide in tables.items():
+        columns = [Column(str(n), str(n), None if n in ARM else 4) for n in (*ARM, *wide.columns)]
+        table = Table(title, wide.reset_index(), columns)
+        parts += [render([table], "markdown")] * (len(wide) > 0)
+    return ["## Explored", "A few runs each, which test nothing.", *parts] if parts else []
 
 
 def _bullets(lines: Iterable[str]) -> str:

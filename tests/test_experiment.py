@@ -174,7 +174,7 @@ def test_runs_that_differ_in_c_share_weights_batches_and_draws():
 
 
 def test_evaluation_leaves_the_training_stream_alone():
-    exp = build()
+    exp = build("--test_each_epoch")
     state = torch.get_rng_state()
     first = exp.vali()
     assert torch.equal(state, torch.get_rng_state())
@@ -183,6 +183,9 @@ def test_evaluation_leaves_the_training_stream_alone():
     (forecast, _), *_ = exp._forecasts(exp.data.val, "validation")
     assert not forecast.pred.requires_grad
     assert first["eval_lip_feature"] == pytest.approx(float(forecast.lip), rel=1e-6)
+    assert first["eval_max"] == float(forecast.embedded.max())
+    assert first["test_mse"] == pytest.approx(exp.test()["all"]["mse"], rel=1e-6)
+    assert "test_mse" not in build().vali()
 
 
 def test_the_trace_holds_the_embedding_of_the_training_pass():

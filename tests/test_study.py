@@ -1,5 +1,8 @@
 """The committed study: its CSV reads like the runs' folders, and RESULTS.md is built from it."""
 
+import itertools
+import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -86,6 +89,25 @@ def test_results_page(collected):
     # L_f ends at 0.15 - 0.02 c (1 - e^-6) / 2: 0.17 against 0.15, on every seed
     assert re.search(r"L_f becomes larger .*\+13\.\d %, \+1\d\.\d to \+1\d.* supported", text)
     assert "| Very little extra computational cost" in text
+
+
+def test_what_was_explored_is_laid_out_by_arm(tmp_path):
+    for c, seed in itertools.product((0.0, -2.0), range(2)):
+        folder = write_run(tmp_path / "runs", 0.1, c, seed, arrays=True)
+        epochs = [
+            {"epoch": i, "test_mse": 0.1 * i + seed / 100, "eval_max": 2.0 * i}
+            | {"eval_lip_feature": 0.5 - c * i, "eval_lip_time": math.nan}
+            for i in (1, 2)
+        ]
+        (folder / "history.json").write_text(json.dumps({"schema": 1, "epochs": epochs}))
+    out = tmp_path / "study"
+    assert study.main(["collect", str(tmp_path / "runs"), "--study", str(out)]) == 0
+    text = study.page(out, read_hypotheses()).partition("## Explored")[2]
+    rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines()]
+    assert ["feature", "-2", "0.1050", "0.2050"] in rows  # epochs 1 and 2, over seeds 0 and 1
+    # LipReg, not normalised (times the largest value squared), largest value: first, last
+    assert ["feature", "-2", "2.5000", "4.5000", "10.0000", "72.0000", "2.0000", "4.0000"] in rows
+    assert ["", "0", "0.5000", "0.5000", "2.0000", "8.0000", "2.0000", "4.0000"] in rows
 
 
 def test_results_md_is_built_from_the_committed_csv():
