@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paper.pairs import choice_table, choices, compare, contrasts, pair, sentences
-from paper.runs import by_cell, load, score_windows
+from paper.pairs import compare, contrasts
+from paper.runs import load, score_windows
 from paper.signs import Named, classify, main, verdicts
 from tests.records import write_arm, write_run
 
@@ -173,20 +173,6 @@ def test_unlike_pairs_are_marked_counted_and_left_out_on_request(tmp_path, named
     assert contrasts(scored(tmp_path), alike=True)["n"].tolist() == [5]
 
 
-def test_choice_on_validation_is_described_and_not_tested(tmp_path):
-    for c, validation in ((-2.0, [1, 5, 5]), (-4.0, [9, 4, 4])):
-        for seed, value in enumerate(validation):
-            write_run(tmp_path, -c / 100 + seed / 1000, c, seed, metrics={"val_mse": value})
-    write_arm(tmp_path, 0.0, [0.03] * 3)
-    frame = choices(scored(tmp_path))
-    (row,) = frame.to_dict("records")
-    # the others' means: seed 0: 5 (2), 4 (4); seeds 1 and 2: 3 (2), 6.5 (4)
-    assert row["chosen"] == "-4 (1x), -2 (2x)" and row["n"] == 3
-    assert row["mse"] == pytest.approx(np.mean([0.04, 0.021, 0.022]))
-    assert row["mse_zero"] == pytest.approx(0.03)
-    assert choice_table(frame).heads[-3:] == ["n", "MSE", "MSE at c = 0"]  # no p, no interval
-
-
 def test_pilot_seeds_choose_and_the_others_test(tmp_path, named):
     piloted = {"first": math.nan, "choose_from": (-2.0, -4.0), "pilot_seeds": "0-1,100"}
     family = replace(named, family=[replace(named.family[0], **piloted)])
@@ -200,15 +186,6 @@ def test_pilot_seeds_choose_and_the_others_test(tmp_path, named):
     row = verdict_on(tmp_path, family)
     assert row["first"] == -4 and row["seeds"] == "2, 3, 4, 5, 6, 7"
     assert row["change"] == pytest.approx(-4)
-
-
-def test_negative_control_is_shown_and_never_chosen(tmp_path):
-    write_pairs(tmp_path, 0.0)
-    write_arm(tmp_path, -1e-6, LUCK * (1 + NOISE))
-    shown = contrasts(scored(tmp_path)).set_index("first")
-    assert shown["control"].to_dict() == {-2.0: False, -1e-6: True}
-    assert shown.loc[-1e-6, "sd"] == pytest.approx(np.log(1 + NOISE).std(ddof=1))
-    assert choices(scored(tmp_path)).empty  # one c < 0 is no choice
 
 
 def test_weeks_are_resampled_where_errors_by_window_are_there(tmp_path, named):
@@ -262,23 +239,6 @@ def test_simulated_studies_are_nominal(truth, named):
         assert np.mean(equal) <= 0.065 and np.mean(at_least) <= 0.065
 
 
-def test_every_cell_has_one_plain_sentence(tmp_path):
-    write_pairs(tmp_path, -0.05 + NOISE)
-    write_arm(tmp_path, 2.0, LUCK * (1 + NOISE))
-    write_arm(tmp_path, 0.0, [0.5, 0.6], data="ETTh1")
-    for c in (0.0, 2.0):
-        write_run(tmp_path, 0.5, c, data="demo")
-    assert sentences(scored(tmp_path)) == [
-        "ETTh1 S 24: nothing to compare, for want of a seed with both c = 0 and another c; ridge "
-        "(0.2000) is better than every c (at best 0.5500).",
-        "ETTh2 S 24, feature axis: lower MSE than c = 0 with c = -2 (−5.0 %, −5.2 to −4.8 %, "
-        "n = 8); no difference from c = 0 shown for c = 2 (−0.0 %, −0.2 to +0.2 %, n = 8); at "
-        "best 0.0765, below every baseline.",
-        "demo S 24 (96/48), feature axis: one seed with c = 0 and another c, from which nothing "
-        "can be said; ridge (0.2000) is better than every c (at best 0.5000).",
-    ]
-
-
 def test_command(tmp_path, capsys):
     write_pairs(tmp_path, -0.05 + NOISE)
     assert main(["--results", str(tmp_path)]) == 0
@@ -291,10 +251,3 @@ def test_command(tmp_path, capsys):
     assert "H2" in shown and "H1" not in shown and "No run of M." in shown
     assert main(["--results", str(tmp_path), "--format", "csv"]) == 0
     assert ",-2.0,0.0," in capsys.readouterr().out
-
-
-def test_pairs_by_hand(tmp_path):
-    write_arm(tmp_path, 0.0, [4, 6, 8, None, 9])
-    write_arm(tmp_path, -2.0, [2, 6, 4, 1])
-    row = compare(pair(by_cell(scored(tmp_path)), -2.0, 0.0), -2.0, 0.0)  # 2/4 * 6/6 * 4/8 = 0.25
-    assert (row["n"], row["change"]) == (3, pytest.approx(100 * (0.25 ** (1 / 3) - 1)))
