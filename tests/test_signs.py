@@ -15,7 +15,7 @@ from scipy import stats
 from paper.pairs import compare, contrasts
 from paper.runs import load, score_windows
 from paper.signs import Named, classify, main, verdicts
-from tests.records import write_arm, write_run
+from tests.records import damage, write_arm, write_run
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
@@ -67,6 +67,8 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict):
     where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
     assert f"the printed −7.3 % (Table 2) lies {where} the interval" in row["sentence"]
     assert "n = 8" in row["sentence"]
+    shown = row["verdict"].startswith("equal") and row["p_holm"] <= 0.05
+    assert ("a difference is shown, and is smaller than that" in row["sentence"]) == shown
 
 
 def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named):
@@ -77,7 +79,8 @@ def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named)
     for c in (-32.0, -2.0):
         write_arm(tmp_path, c, LUCK * 2, lip_axis="time")
     write_arm(tmp_path, -2.0, LUCK * 2, lip_norm="range")
-    write_arm(tmp_path, -2.0, LUCK * 2, dropout=0.0)
+    for apart in ({"dropout": 0.0}, {"amp": "bf16"}, {"model": "informerstack"}, {"data": "ETTh1"}):
+        write_arm(tmp_path, -2.0, LUCK * 2, **apart)
     for seed in (8, 100):
         write_run(tmp_path, 9.0, 0.0, seed)
         write_run(tmp_path, 1.0, -2.0, seed)
@@ -95,6 +98,8 @@ def test_no_verdict_before_the_named_seeds_are_complete(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["verdict"] == "in progress: 7 of 8 seeds"
     assert row["sentence"].endswith("in progress: 7 of 8 seeds.")
+    hidden = ("change", "low", "high", "low90", "high90", "p", "p_holm")
+    assert row["n"] == 7 and all(math.isnan(row[name]) for name in hidden)
     assert verdict_on(tmp_path, named, place=1)["verdict"] == "no runs"
 
 
@@ -109,7 +114,9 @@ def test_extension_when_the_differences_scatter(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["n"] == 16 and row["verdict"] == "undecided"
     # no second extension; what it would take is said
-    assert "about" in row["sentence"] and "seeds would give an interval of ±2 %" in row["sentence"]
+    sd = np.log1p(wide.tolist() * 2).std(ddof=1)
+    needed = math.ceil((1.96 * sd / 0.02) ** 2)
+    assert f"; about {needed} seeds would give an interval of ±2 %" in row["sentence"]
 
 
 def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, named):
@@ -123,6 +130,15 @@ def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, na
     assert "replication on cuda: +0.0 %, +0.0 to +0.0 %, n = 4" in row["notes"]
     write_pairs(tmp_path / "gpu", 0.0, environment=gpu)
     assert verdict_on(tmp_path / "gpu", named)["verdict"] == "in progress: 8 of 12 seeds"
+
+
+def test_several_settings_in_one_cell_are_no_pairs_and_newer_results_stand_alone(tmp_path, named):
+    write_pairs(tmp_path / "two", -0.05 + NOISE)
+    write_run(tmp_path / "two", 0.1, sha256="b" * 64)  # the same cell of another file
+    assert verdict_on(tmp_path / "two", named)["verdict"].startswith("undecided: several settings")
+    write_pairs(tmp_path / "new", -0.05 + NOISE)
+    damage(write_run(tmp_path / "new", 0.1, seed=9), "newer version")
+    assert verdict_on(tmp_path / "new", named)["verdict"] == "no runs"
 
 
 def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
