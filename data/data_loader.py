@@ -85,8 +85,7 @@ class ForecastData:
 
     path: Path
     sha256: str
-    columns: list[str]  # in tensor order
-    target: str  # the last of them
+    columns: list[str]  # in tensor order, the target last
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
     step: pd.Timedelta  # the commonest one where steps are the calendar's (months)
@@ -202,7 +201,7 @@ def scaled_rows(
     marks = marks.to(torch.float32 if how.embed == "timeF" else torch.int64)
     train, val, test = (Windows(values, marks, how, *part) for part in parts)
     return ForecastData(
-        *(table.path, table.sha256, columns, columns[-1], dates, beyond, table.step, table.offset),
+        *(table.path, table.sha256, columns, dates, beyond, table.step, table.offset),
         *(scaler, len(columns), len(columns) if how.features == "M" else 1, train, val, test),
     )
 

@@ -1,5 +1,7 @@
 """Mutation testing: python -m tests.mutate [FILE...] changes one thing of a file at a time.
 
+FILE:PATTERN takes only the mutants whose line, before or after, has a regular expression's match.
+
 mutmut makes the mutants. Its own runner leaves out decorated functions and the tables of a module,
 and four fifths of what it makes are changed texts and Nones. Here the libraries are imported once,
 and each mutant is a fork of that process, in which pytest runs the tests of its file up to the
@@ -9,6 +11,7 @@ first failure.
 import collections
 import importlib
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -128,15 +131,17 @@ def judge(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "error")
 
 
-def run(path: str) -> None:
-    """Run all mutants of a file; print those that survive, and how many ended how."""
+def run(asked: str) -> None:
+    """Run the mutants of FILE[:PATTERN]; print those that survive, and how many ended how."""
+    path, _, pattern = asked.partition(":")
     begun, source = os.times().children_user, Path(path).read_text()
     _, status = os.waitpid(start(path, source, 600), 0)
     if judge(status) != "survived":
         sys.exit(f"{path}: its tests fail as it is ({judge(status)})")
     seconds = round(3 * (os.times().children_user - begun) + 10)
     counts: collections.Counter[str] = collections.Counter()
-    waiting, running = list(mutants_of(source)), {}
+    waiting = [mutant for mutant in mutants_of(source) if re.search(pattern, mutant[0])]
+    running = {}
     while waiting or running:
         while waiting and len(running) < len(os.sched_getaffinity(0)):
             change, code = waiting.pop(0)
@@ -147,7 +152,7 @@ def run(path: str) -> None:
         if outcome != "killed":
             print(f"  {outcome} {path}:{change}", flush=True)
     killed = counts["killed"] + counts["timeout"]
-    print(f"{path}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
+    print(f"{asked}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
 
 
 if __name__ == "__main__":
