@@ -92,8 +92,8 @@ def parse_table(content: bytes, path: Path) -> Table:
         header, *rows = list(csv.reader(text, strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
-    if fault := next(_faults(header, rows), None):
-        raise UserError(f"{path}: {fault}")
+    if mistake := next(_mistakes(header, rows), None):
+        raise UserError(f"{path}: {mistake}")
     columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
     dates, step, offset = regular_dates(columns.pop("date"), path)
     texts = pd.DataFrame(columns, dates, dtype=object)
@@ -106,7 +106,7 @@ def parse_table(content: bytes, path: Path) -> Table:
     return Table(path, sha256_of(content), values, bad, step, offset)
 
 
-def _faults(header: list[str], rows: list[list[str]]) -> Iterator[str]:
+def _mistakes(header: list[str], rows: list[list[str]]) -> Iterator[str]:
     """Say what is wrong with a table's form, the likeliest cause first."""
     if not header:
         yield "row 1 is empty; the file needs a header and a row for each date"

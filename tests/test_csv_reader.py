@@ -54,7 +54,7 @@ INDEXED = pd.DataFrame({"date": HOURS, "OT": 1.0}).to_csv().encode()
 UNUSUAL = (
     "row {}, column 'date': {} 00:00:00 comes {} days 00:00:00 after the row above, where {} is"
 )
-FAULTS: list[tuple[bytes, str]] = [
+MISTAKES: list[tuple[bytes, str]] = [
     (b"", "row 1 is empty"),
     (b"\xef\xbb\xbf\n\n", "row 1 is empty"),
     (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2"),
@@ -105,8 +105,8 @@ FAULTS: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "expected"), FAULTS, ids=range(len(FAULTS)))
-def test_faulty_files_are_named_in_one_line_that_says_what_to_do(content, expected):
+@pytest.mark.parametrize(("content", "expected"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, expected):
     said = message(content)
     assert said.startswith(expected) and "; " in said and len(said.splitlines()) == 1
 
