@@ -24,6 +24,7 @@ from exp.exp_informer import Exp_Informer
 from exp.flags import Parser, parse
 from exp.state import TrainState
 from models import MODELS
+from utils.cuda_graph import EAGER
 from utils.environment import describe, peak_memory_mb
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
@@ -95,6 +96,7 @@ def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespac
 def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
+    torch.backends.cudnn.allow_tf32 = False  # the peer's, as ours
     torch.manual_seed(0)
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
     bf16 = contender.endswith("bf16")
@@ -102,11 +104,17 @@ def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namesp
     with FlopCounterMode(display=False) as counter:  # the first step, which is never captured
         step()
     flops = float(counter.get_total_flops())
-    matrix = torch.zeros(SIDE, SIDE, device=device)
+    for _ in range(EAGER + 2 if device.type == "cuda" else 0):  # kernels loaded, graph captured
+        _seconds(step, device)
     answers["step"] = lambda: _seconds(step, device)
     answers["memory"] = lambda: peak_memory_mb(device)
     answers["flops"] = lambda: flops
-    answers["rate"] = lambda: 2 * SIDE**3 / _seconds(lambda: matrix @ matrix, device)
+    answers["rate"] = lambda: _rate(device)
+
+
+def _rate(device: torch.device) -> float:
+    matrix = torch.rand(SIDE, SIDE, device=device)  # made here: no part of a step's peak
+    return 2 * SIDE**3 / min(_seconds(lambda: matrix @ matrix, device) for _ in range(3))
 
 
 def answer(what: str) -> float:
@@ -138,8 +146,14 @@ def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataF
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
         pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in names}
-        for name, pool in pools.items():
-            pool.submit(prepare, model, name, setting, asked).result()
+        for name, pool in [*pools.items()]:
+            try:
+                pool.submit(prepare, model, name, setting, asked).result()
+            except (BrokenProcessPool, UserError):
+                raise
+            except Exception as error:  # one that cannot run must not cost the others'
+                print(f"note: {name} is left out: {error!r}", flush=True)
+                del pools[name]
 
         def ask(what: str) -> dict[str, float]:
             return {name: pool.submit(answer, what).result() for name, pool in pools.items()}
@@ -149,7 +163,7 @@ def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataF
             rounds.append(ask("step"))
             meter.step()
         meter.close()
-        table = summary(pd.DataFrame(rounds[1:], columns=names))  # the first warms up
+        table = summary(pd.DataFrame(rounds[1:], columns=[*pools]))  # the first warms up
         table["peak_memory_mb"] = pd.Series(ask("memory"))
         rate = max(ask("rate").values())  # the device's, whoever asks
         table["floor_seconds"] = pd.Series(ask("flops")) / rate

@@ -43,6 +43,8 @@ class Exp_Basic:
                 raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
             if options.cuda_graph:
                 raise UserError("--cuda_graph: needs a CUDA device; leave it out")
+        else:
+            torch.backends.cudnn.allow_tf32 = False  # convolutions, too, in fp32
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:

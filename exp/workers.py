@@ -84,7 +84,8 @@ class Local:
             raise UserError(f"--runs_per_gpu {runs_per_gpu}: must be auto or at least 1")
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        free = options.device == "auto" and options.use_gpu is not False and options.gpu is None
+        free = options.device in ("auto", "cuda") and options.gpu is None
+        free = free and options.use_gpu is not False  # to take whichever GPU
         count = torch.cuda.device_count() if free else 0
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = visible.split(",")[:count] if visible else map(str, range(count))

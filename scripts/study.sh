@@ -7,6 +7,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+trap 'exit 143' TERM # when the sweep under way has stopped
+
 STAGES=${STAGES:-H1 H2 H3 H4 control time dropout0 lambda figure3 tables}
 SEEDS=${SEEDS:-0 1 2 3 4 5 6 7}
 AXIS=feature

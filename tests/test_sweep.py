@@ -106,7 +106,9 @@ def test_gpus_are_taken_in_turn(monkeypatch):
     assert gpus() == ["3", "5"]
     assert gpus(jobs=3) == ["3", "5", "3"]
     assert gpus(per_gpu="2") == ["3", "5", "3", "5"]
-    assert gpus("--device", "cpu", jobs=2) == [None, None]
+    assert gpus("--device", "cuda", per_gpu="2") == ["3", "5", "3", "5"]
+    for own in (("--device", "cpu"), ("--device", "cuda:1"), ("--gpu", "1"), ("--use_gpu", "0")):
+        assert gpus(*own, jobs=2) == [None, None]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpus() == ["0", "1"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
