@@ -122,8 +122,8 @@ def test_a_captured_training_is_the_ordinary_one(tmp_path: Path):
 
 @on_cuda
 def test_too_little_memory_is_said_in_one_line(tmp_path: Path):
-    sizes = "--attn full --seq_len 500 --d_model 512 --n_heads 512 --batch_size 127".split()
-    code, _, errors = run("--device", "cuda", *sizes, results=tmp_path)
+    sizes = "--attn full --seq_len 500 --d_model 512 --n_heads 512 --batch_size 127"
+    code, _, errors = run("--device", "cuda", *sizes.split(), results=tmp_path)
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "--batch_size" in errors
