@@ -17,6 +17,7 @@ from data.dates import FIRST_ROW
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
 from utils.errors import UserError
+from utils.files import is_file
 from utils.timefeatures import natural_unit, time_features
 
 MISSING = -9999.0  # how weather, and many loggers, mark a missing value
@@ -260,7 +261,7 @@ def _table(name: str, root_path: Path | str, data_path: str) -> Table:
 
 def _training_rows(path: Path, columns: list[str], missing: str) -> pd.DataFrame:
     """Return the training rows of another file's columns of the same names."""
-    size = path.stat().st_size if path.is_file() else 0
+    size = path.stat().st_size if is_file(path) else 0
     name = next((known.name for known in DATASETS.values() if known.size == size), "custom")
     chosen = read_table(path, DATASETS.get(name)).pick(columns[-1], columns)
     return treat_missing(chosen, path, missing).head(_borders(name, len(chosen))[1])

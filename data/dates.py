@@ -43,7 +43,7 @@ def regular_dates(
 def parse_dates(texts: Sequence[str], path: Path) -> pd.DatetimeIndex:
     """Turn texts into dates, clock time as written: ISO 8601, or month first with slashes.
 
-    Raises UserError where one is not written as the first is, or time zones are mixed.
+    Raises UserError where one is written in another form, or time zones are mixed.
     """
     first = texts[0] if texts else ""
     form = SLASHES[min(2, first.count(":"))] if "/" in first else "ISO8601"
@@ -74,7 +74,7 @@ def regular_step(dates: pd.DatetimeIndex, path: Path) -> tuple[pd.Timedelta, Bas
     if (early := gaps <= pd.Timedelta(0)).any():
         i = int(early.argmax())
         what = "is before" if gaps[i] else "repeats"
-        advice = "that of the row above; sort the rows by date and keep one row for each"
+        advice = "that of the row above; sort by date, one row each (at clock changes: write UTC)"
         raise UserError(f"{path}: row {i + FIRST_ROW}, column 'date': {dates[i]} {what} {advice}")
     usual = gaps.mode()[0]
     offsets: list[BaseOffset] = [to_offset(usual)]

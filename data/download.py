@@ -9,7 +9,7 @@ import pooch
 
 from data.registry import DATASETS, DOWNLOADS, DataSet
 from utils.errors import UserError, nearest
-from utils.files import sha256_of
+from utils.files import is_file, sha256_of
 
 
 def fetch(dataset: DataSet, folder: Path) -> str:
@@ -19,10 +19,10 @@ def fetch(dataset: DataSet, folder: Path) -> str:
     what was fetched is not it.
     """
     path = dataset.below(folder)
-    if path.is_file() and sha256_of(path.read_bytes()) == dataset.sha256:
+    if is_file(path) and sha256_of(path.read_bytes()) == dataset.sha256:
         return f"{dataset.name}: already there, checksum right: {path}"
     if not dataset.url:
-        state = "has another checksum" if path.exists() else "is not there"
+        state = "has another checksum" if is_file(path) else "is not there"
         raise UserError(
             f"{dataset.name}: {path} {state}; it is placed there by hand: {dataset.file}, "
             f"{dataset.size:,} bytes, sha256 {dataset.sha256}, from {dataset.source}"
@@ -42,7 +42,7 @@ def fetch(dataset: DataSet, folder: Path) -> str:
 
 def _listed(dataset: DataSet, folder: Path) -> str:
     absent = "not here" if dataset.url else "not here, placed by hand"
-    place = next(filter(Path.is_file, [dataset.below(folder), *dataset.paths()]), absent)
+    place = next(filter(is_file, [dataset.below(folder), *dataset.paths()]), absent)
     return f"{dataset.name:8} {dataset.size / 1e6:5.1f} MB  {dataset.licence:13} {place}"
 
 

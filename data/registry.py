@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from utils.errors import UserError
+from utils.files import is_file
 
 HERE = Path(__file__).resolve().parent
 DOWNLOADS = HERE / "downloads"
@@ -68,7 +69,7 @@ def locate(name: str, root_path: Path, data_path: str) -> Path:
     dataset = DATASETS[name]
     paths = [root_path / dataset.file, *dataset.paths()]
     for path in paths:
-        if os.path.isfile(path):  # noqa: PTH113 - false where a folder cannot be read
+        if is_file(path):
             return path
     raise UserError(
         f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "

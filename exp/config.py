@@ -50,7 +50,9 @@ class Config:
         "cells of -9999, a missing value's mark: as they are, or filled in time",
         choices=("keep", "interpolate"),
     )
-    freq: str = setting("h", "data", "unit of the time features: s, t (minutes), h, d, b, w, m")
+    freq: str = setting(
+        "h", "data", "time features: s, t (minutes), h, d, b, w, m; custom: by the file"
+    )
     seq_len: int = setting(96, "data", "encoder input length in steps", low=2, high=5001)
     label_len: int = setting(48, "data", "known steps at the decoder's start", low=0, high=5001)
     pred_len: int = setting(24, "data", "forecast length in steps", low=1, high=5001)

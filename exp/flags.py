@@ -213,7 +213,7 @@ def _fill(settings: Any, asked: argparse.Namespace) -> Any:
 
 
 def _recorded(weights: Path | None) -> dict[str, Any]:
-    """Return model and lengths from the record beside the weights to be tested, if there is one."""
+    """Return data and model settings from the record beside the weights, if there is one."""
     try:
         body = read_json(weights.parent / "config.json") if weights else {}
     except (FileNotFoundError, NotADirectoryError):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset
 
 from data.csv_reader import Table, parse_table, read_table
 from data.data_loader import DataSettings, scaled_rows, treat_missing
@@ -104,7 +103,7 @@ class TrainedRun:
                 f"{path}: row {i + FIRST_ROW}, column 'date': {dates[i]} does not keep the step of "
                 f"the run ({offset.freqstr}); resample the file to it"
             )
-        now = len(rows) if at is None or rows.empty else _position(at, dates, offset, path)
+        now = len(rows) if at is None or rows.empty else self._position(at, dates, path)
         if now < c.seq_len:
             found = f"{now} rows before the first date to forecast"
             raise UserError(f"{path}: {found}; the run reads {c.seq_len} (seq_len)")
@@ -118,17 +117,17 @@ class TrainedRun:
         truth = rows.iloc[now : now + c.pred_len, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
 
-
-def _position(at: str, dates: pd.DatetimeIndex, offset: BaseOffset, path: Path) -> int:
-    """Return the row of a date, which may be the next after the last."""
-    date = pd.to_datetime(at, errors="coerce", format="ISO8601")
-    whole = pd.date_range(dates[0], periods=len(dates) + 1, freq=offset)
-    position = int(whole.get_indexer([date])[0])
-    if position < 0:
-        raise UserError(
-            f"--at {at}: {path} has no row of that date; give one from {whole[0]} to {whole[-1]}"
-        )
-    return position
+    def _position(self, at: str, dates: pd.DatetimeIndex, path: Path) -> int:
+        """Return the row of a date, which may be the next after the last."""
+        date = pd.to_datetime(at, errors="coerce", format="ISO8601")
+        whole = pd.date_range(dates[0], periods=len(dates) + 1, freq=self.offset)
+        position = int(whole.get_indexer([date])[0])
+        if position < 0:
+            first = whole[min(self.config.seq_len, len(dates))]
+            raise UserError(
+                f"--at {at}: {path} has no row of that date; give one from {first} to {whole[-1]}"
+            )
+        return position
 
 
 def main(words: list[str]) -> int:

@@ -135,7 +135,7 @@ def read_runs(results: Path) -> pd.DataFrame:
         regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
         the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
         name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
-        the same for the baselines (last_, day_, ridge_), and RESULTS. Missing numbers are NaN.
+        the same for the baselines (last_, day_, week_, ridge_), and RESULTS. Missing numbers are NaN.
     """
     try:
         folders = sorted(path for path in results.iterdir() if ASIDE not in path.name)

@@ -93,7 +93,7 @@ class Prediction:
         paths = [path, path.with_suffix(".png")]
         write_atomic(paths[1], render(figure, "png"))
         if self.attention:
-            paths.append(folder / "attention.npz")
+            paths.append(path.with_name(f"attention{path.stem.removeprefix(stem)}.npz"))
             write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
         return paths
 

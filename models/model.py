@@ -29,7 +29,7 @@ class Forecast(NamedTuple):
 
     pred: Tensor  # of the scaled series [B, out_len, c_out], fp32
     lip: Tensor  # LipReg of the encoder's embedding, an fp32 scalar
-    attns: list[Tensor] | None  # maps [B, H, L, L] of each encoder layer, with output_attention
+    attns: list[Tensor] | None  # encoder layers' maps [B, H, L, L] (Autoformer: [B, 1, L, L])
     embedded: Tensor  # the encoder's embedded input [B, seq_len, d_model] after dropout
 
 

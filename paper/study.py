@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from paper.pairs import contrasts, sentences
-from paper.runs import CELL, DESCRIBED, Runs, by_cell, left_out, load, score_windows
+from paper.runs import CELL, DESCRIBED, PRINTED, Runs, by_cell, left_out, load, score_windows
 from paper.signs import UNDECIDED, Named, cell_runs, read_hypotheses, verdicts
 from paper.tables import count_note, result_tables, shape_frame
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
-from utils.text import Column, Table, interval, render, write_text
+from utils.text import DIGITS, Column, Table, interval, render, write_text
 
 STUDY = Path("results/study")
 POINTS = 300  # of L_f a run, at most
@@ -113,8 +113,21 @@ def page(study: Path, named: Named) -> str:
         *_explored(runs, scored.loc[scored["outcome"] == "ok"]),
         "## Ours beside the print",
         render(result_tables(beside), "markdown", left_out(beside)),
+        "## The released code itself",
+        "Run as it is, one run a row, apart from this study and with draws of its own.",
+        render([released()], "markdown"),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def released() -> Table:
+    """Lay out what the released code gave when it was run."""
+    frame = pd.read_csv(PRINTED / "released_code_runs.csv", dtype={"seed": str})
+    frame["c"] = -frame["lam"]
+    names = ["dataset", "features", "pred_len", "lip_axis", "c", "train_epochs", "seed"]
+    columns = [Column(name, name) for name in names]
+    columns += [Column("MSE", "mse", DIGITS), Column("MAE", "mae", DIGITS), Column("", "note")]
+    return Table("", frame, columns)
 
 
 def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:

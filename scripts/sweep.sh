@@ -66,7 +66,7 @@ if [ -n "${own:-}" ]; then
 else
     [ -f "$table" ] || stop "MODEL=$MODEL: no file $table"
     common=(--data "$data")
-    rows=$(grep "^$rows_of," "$table") || stop "$data: neither a CSV file nor a data set of the paper"
+    rows=$(grep "^$rows_of," "$table") || stop "$data: neither a CSV file nor a data set in $table"
     all_features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
     all_pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
     if [ "$data" = WTH ]; then default_seeds="0 1 2"; fi

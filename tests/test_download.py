@@ -127,3 +127,5 @@ def test_the_command_goes_on_past_an_error_and_lists_what_is_there(tmp_path, ben
     assert list(listed) == list(DATASETS)
     assert listed["ETTh1"] == f"ETTh1      2.6 MB  CC BY-ND 4.0  {benchmark}/ETT/ETTh1.csv"
     assert listed["ECL"].endswith("UCI           not here, placed by hand")
+    long = ["--to", "x" * 300]  # no system takes such a name
+    assert (main(["ETTh1", *long]), main(long)) == (2, 0)

@@ -154,7 +154,7 @@ def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, caps
 
 
 HALF_HOURS = pd.date_range("2020-01-01", periods=400, freq="30min")
-SPAN = "frame has no row of that date; give one from 2013-12-14 03:00:00 to 2013-12-30 19:00:00"
+SPAN = "frame has no row of that date; give one from 2013-12-14 15:00:00 to 2013-12-30 19:00:00"
 EARLY = "rows before the first date to forecast; the run reads 12 (seq_len)"
 MISTAKES: list[tuple[pd.DataFrame, str | None, str]] = [
     (

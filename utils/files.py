@@ -52,6 +52,11 @@ def make_folder(path: Path) -> None:
         raise UserError(f"{path}: cannot be made, {advice(error)}") from error
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there; one whose folder cannot be read is not."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises there
+
+
 def advice(error: OSError) -> str:
     """Say in a few words what an operating system's refusal means, and what to do."""
     return ADVICE.get(error.errno or 0, f"{error.strerror}: check the folder and try again")
