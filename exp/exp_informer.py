@@ -170,7 +170,8 @@ class Exp_Informer(Exp_Basic):
         if self.options.test_each_epoch:  # it is recorded, and chooses nothing
             for forecast, true in self._forecasts(self.data.test, "test"):
                 tested.add(forecast.pred, true)
-            measures["test_mse"] = tested.mse
+            if np.isfinite(tested.mse):
+                measures["test_mse"] = tested.mse
         return {**measures, "val_mse": sums.mse}
 
     def test(self, folder: Path | None = None) -> dict[str, Any]:
@@ -195,7 +196,7 @@ class Exp_Informer(Exp_Basic):
         scores = score(stream(), len(data.test))
         if not np.isfinite(scores.full.mse):
             raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
-        methods, seconds = baselines(data, self.config), time.monotonic() - begun
+        seconds, methods = time.monotonic() - begun, baselines(data, self.config)
         if folder:
             pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [.., T]
             windows, ridge = options.plot_windows, methods["ridge"]

@@ -222,4 +222,5 @@ def _recorded(weights: Path | None) -> dict[str, Any]:
     apart = ("data", "target", "cols")  # the weights may be tested on other data
     identity = body.get("identity", {})  # absent from the config.json of another project
     settings = {k: v for k, v in settings_of(identity).items() if k not in apart}
-    return {k: v for k, v in settings.items() if groups[k] in ("data", "model")}
+    draws = ("seed", "eval_batch_size")  # without them ProbSparse would choose otherwise
+    return {k: v for k, v in settings.items() if groups[k] in ("data", "model") or k in draws}

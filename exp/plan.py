@@ -28,7 +28,6 @@ REFERENCE = 70e9  # multiply-adds a second on one thread of an AMD EPYC with AVX
 BF16 = 1.8  # times faster, with instructions for it
 SOFTMAX = 800  # multiply-adds that take as long as softmax and dropout of one score
 STEP_SECONDS = 0.01  # what a step of any size costs
-WEIGHTS = 4 * 43  # bytes that a run keeps, by d_model squared, at the paper's numbers of layers
 
 
 class State(NamedTuple):
@@ -87,6 +86,12 @@ def expected_seconds(run: Run, epochs: int, threads: int) -> float:
     return forward * (operations(c, columns) / pace + STEP_SECONDS / 3 / c.batch_size)
 
 
+def weight_bytes(config: Config) -> int:
+    """Estimate what a run's weights take: layers with d_ff = 4 d_model, two tables of positions."""
+    d = config.d_model
+    return 4 * d * (d * (15 * config.e_layers + 16 * config.d_layers - 3) + 2 * 5000)
+
+
 class Plan:
     """A sweep's runs, or a shard's, their states, and what those to do will cost."""
 
@@ -120,8 +125,9 @@ class Plan:
             f"time left: about {left}, less with early stopping (runs at a time: "
             f"{side_by_side or 'counted as 1'}, threads a run: {self.threads}; {pace})"
         )
-        kept = [run.config.d_model**2 for run in self.to_do if run.options.weights == "keep"]
-        needed, folder = sum(kept) * WEIGHTS, self.to_do[0].options.results.absolute()
+        kept = [run.config for run in self.to_do if run.options.weights == "keep"]
+        needed, options = sum(map(weight_bytes, kept)), self.to_do[0].options
+        folder = (options.checkpoints or options.results).absolute()
         free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.is_dir())).free
         print(f"disk: about {needed / 1e9:.2g} GB of weights, {free / 1e9:.3g} GB are free")
         if needed > free:

@@ -49,9 +49,10 @@ class Record:
         make_folder(locks)
         holder = locks / f"{self.folder.name}.holder"
         lock = filelock.FileLock(locks / f"{self.folder.name}.lock")
-        while not lock.is_locked:
+        held = None
+        while not held:
             try:
-                lock.acquire(timeout=0.5 if wait else 0)
+                held = lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
                 if not wait:
                     who = holder.read_text() if holder.exists() else "another process"
@@ -60,7 +61,9 @@ class Record:
                 wait.check()
             except OSError as error:
                 raise UserError(f"{self.folder}: cannot be locked, {advice(error)}") from error
-        with lock:
+            except NotImplementedError:
+                raise UserError(f"{self.folder}: its file system has no locks") from None
+        with held:
             write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
             yield
 
@@ -71,10 +74,10 @@ class Record:
             earlier = [*before["earlier_environments"], before["environment"]]
         except UserError:  # none yet, or a damaged one
             earlier = []
-        for key in ("threads", "torch", "processor"):
+        for key in ("threads", "torch", "processor", "device"):
             if earlier and earlier[-1][key] != environment[key]:
                 was = f"{environment[key]}, was {earlier[-1][key]} before"
-                print(f"note: {key} is {was}: the last bits of numbers may differ")
+                print(f"note: {key} is {was}: numbers may differ from those of one sitting")
         body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
@@ -109,7 +112,8 @@ def find_record(results: Path, config: Config, data_sha256: str, data_path: str)
     folder = results / config.run_name(data_sha256, data_path)
     identity = config.identity(data_sha256)
     if config.data == "custom" and not folder.exists():  # earlier versions left the file out
-        folder = next(iter(results.glob(f"*-{identity_hash(identity)[:8]}")), folder)
+        own = f"{config.model}_*-{identity_hash(identity)[:8]}"
+        folder = next(iter(results.glob(own)), folder)
     return Record(folder, identity)
 
 
@@ -135,7 +139,7 @@ def read_runs(results: Path) -> pd.DataFrame:
         regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
         the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
         name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
-        the same for the baselines (last_, day_, week_, ridge_), and RESULTS. Missing numbers are NaN.
+        the same for the baselines (last_, day_, week_, ridge_), and RESULTS; NaN where missing.
     """
     try:
         folders = sorted(path for path in results.iterdir() if ASIDE not in path.name)
@@ -172,7 +176,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Read one of a run's JSON files, in the layout that this version knows."""
     try:
         body = read_json(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: not there; --force runs it anew, the rest kept aside") from None
     if body.get("schema") != SCHEMA:
         raise UserError(f"{path}: has schema {body.get('schema')}, not {SCHEMA}; update the code")

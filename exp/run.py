@@ -17,7 +17,7 @@ from exp.record import SCORES, Record, RunFailed, find_record, set_aside
 from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
 from utils.errors import UserError
-from utils.files import discard_temporaries, make_folder, sha256_of, write_atomic
+from utils.files import discard_temporaries, make_folder, read_json, sha256_of, write_atomic
 from utils.interrupt import Stop
 from utils.progress import duration
 
@@ -51,7 +51,7 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
     checkpoints = options.checkpoints / name if options.checkpoints else record.folder
     with record.hold(stop if options.wait else None):
         if options.force and record.ended:  # what was cut off is continued
-            for folder in {record.folder, checkpoints}:
+            for folder in dict.fromkeys((checkpoints, record.folder)):  # the record last
                 set_aside(folder)
         metrics = record.metrics()
         if metrics is None:
@@ -109,6 +109,9 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give: a forecast from its weights."""
     weights = checkpoints / "weights.pt"
+    if not weights.exists():  # --checkpoints named another folder then
+        about = read_json(folder / "config.json")["environment"]
+        weights = Path(about.get("checkpoints", folder)) / "weights.pt"
     if exp.options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
         print("note: --save_forecasts was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
@@ -160,6 +163,8 @@ def dry_run(config: Config, options: Options) -> None:
     exp = Exp_Informer(config, options)
     if options.load:
         fit_weights(exp.model, load_weights(options.load), options.load)
+        print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
+        return
     data, steps = exp.data, len(exp.data.train) // config.batch_size
     batch = data.train.batch(torch.arange(config.batch_size, device=exp.device))
     exp.loss(batch)[0].backward()  # warms up

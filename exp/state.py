@@ -72,7 +72,9 @@ class TrainState:
             "lr": float(self.optimizer.param_groups[0]["lr"]),
         }
         row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
-        row |= {**measures, "seconds": round(time.monotonic() - self.begun, 3)}
+        spent = self.seconds + time.monotonic() - self.begun  # over all sittings
+        earlier = sum(past["seconds"] for past in self.history)
+        row |= {**measures, "seconds": round(spent - earlier, 3)}
         self.history.append(row)
         if self.best_val is None or row["val_mse"] <= self.best_val:
             self.best_val, self.best_epoch, self.waited = row["val_mse"], self.epoch, 0

@@ -78,6 +78,8 @@ def main(words: list[str]) -> int:
         options = grid[0].options
         if asked.engine == "local":
             engine = Local(options, asked.jobs, asked.runs_per_gpu)
+        elif (asked.gpus_per_run or 0) < 0:
+            raise UserError(f"--gpus_per_run {asked.gpus_per_run:g}: must be at least 0")
         elif asked.jobs is not None:
             raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
         else:
@@ -105,6 +107,7 @@ def sweep(plan: Plan, engine: Local | OnRay) -> int:
     bar = tqdm(total=total, smoothing=0, disable=None, bar_format=form)  # on a terminal
     with signals_noted() as stop, closing(work), closing(bar):
         for ended in work:
+            stop.check()  # first: what a signal ended has not failed
             for name, error in ended:
                 bar.update(left.pop(name))
                 rest = sum(left.values())
@@ -117,7 +120,6 @@ def sweep(plan: Plan, engine: Local | OnRay) -> int:
                 with tqdm.external_write_mode():
                     print(f"{count}, about {duration(pace * rest)} {state}", flush=True)
             bar.refresh()
-            stop.check()
     skipped = sum(state.status == "done" for state in plan.states.values())
     done = len(plan.runs) - skipped - len(errors)
     print(f"done {done}, skipped {skipped} (done before), failed {len(errors)}")

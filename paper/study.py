@@ -106,6 +106,7 @@ def page(study: Path, named: Named) -> str:
         _bullets([*tested["sentence"], *notes]),
         "## Claim by claim",
         render([Table("", claims, [Column(head, head) for head in HEADS])], "markdown"),
+        "Cost: runs with c = 0 compute LipReg, too, to record it; what is compared is its gradient.",
         "## Cell by cell",
         "Exploratory, over all test windows, not corrected: one interval in 20 leaves out 0 by "
         "chance alone.",

@@ -13,12 +13,16 @@ STAGES=${STAGES:-H1 H2 H3 H4 control time dropout0 lambda figure3 tables}
 SEEDS=${SEEDS:-0 1 2 3 4 5 6 7}
 AXIS=feature
 more=("$@")
+failed=0 # a failed run is kept and listed (PLAN.md); any other error ends the study
 
 # runs LAMS SIGNS SEEDS DATA FEATURES PRED_LEN [FLAG...]: sweep a cell at the paper's settings.
 runs() {
+    local code=0
     LAMS=$1 SIGNS=$2 SEEDS=$3 FEATURES=$5 PRED_LENS=$6 AXIS=$AXIS MODEL=informer \
         RESULTS=${RESULTS:-results/study-runs} \
-        bash scripts/sweep.sh "$4" --weights drop "${@:7}" ${more[@]+"${more[@]}"}
+        bash scripts/sweep.sh "$4" --weights drop "${@:7}" ${more[@]+"${more[@]}"} || code=$?
+    if [ "$code" -gt 1 ]; then exit "$code"; fi
+    failed=$((failed | code))
 }
 
 stage_H1() { runs "0 2" minus "$SEEDS" ETTh2 S 24; }
@@ -56,3 +60,4 @@ for stage in $STAGES; do
     echo "== $stage"
     "stage_$stage"
 done
+[ "$failed" = 0 ] # the exit code

@@ -10,6 +10,7 @@ import pytest
 
 from exp.flags import build_parser, parse
 from main_informer import main
+from tests.records import write_run
 from tests.runs import ROOT, TINY
 
 SETTINGS = pd.read_csv(ROOT / "paper" / "printed" / "informer_settings.csv")
@@ -96,6 +97,13 @@ def test_identity_is_intent():
     study, _ = parse([*words.split(), "--lam", "2", "--lip_axis", "feature"])
     data = "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b"
     assert study.run_name(data) == "informer_ETTh2_S_48-48-24_c-2_feature_s0-4d31c8a2"
+
+
+def test_weights_are_tested_as_their_record_says(tmp_path):
+    weights = write_run(tmp_path, seed=3, eval_batch_size=50) / "weights.pt"
+    words = f"--model informer --data ETTh2 --features S --test_only --load {weights}"
+    config, _ = parse(words.split())
+    assert (config.seed, config.eval_batch_size, config.seq_len) == (3, 50, 48)
 
 
 def test_booleans_work():

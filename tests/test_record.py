@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from exp.config import Config
-from exp.record import Record, read_arrays, read_runs
+from exp.record import Record, find_record, read_arrays, read_runs
 from utils.errors import UserError
 from utils.files import read_json, write_json
 
@@ -60,6 +60,12 @@ def test_records_of_other_settings_and_of_earlier_versions(tmp_path):
     record.finish("finished", METRICS)
     with pytest.raises(UserError, match="holds a run of other settings"):
         Record(record.folder, record_of(tmp_path, 5).identity).metrics()
+    custom = Config(model="informer", data="custom")
+    own = find_record(tmp_path, custom, "0" * 64, "mine.csv").folder
+    (tmp_path / f"forecast-{own.name}").mkdir()  # what exp.forecast leaves
+    assert find_record(tmp_path, custom, "0" * 64, "mine.csv").folder == own
+    (tmp_path / own.name.replace("mine-OT", "custom")).mkdir()
+    assert find_record(tmp_path, custom, "0" * 64, "mine.csv").folder.exists()
     path = record.folder / "config.json"
     body = read_json(path)
     write_json(path, {k: v for k, v in body.items() if k != "setting_id"})

@@ -92,8 +92,7 @@ def test_variables_and_arguments_narrow_and_widen_a_script(script):
 def test_a_slurm_job_array_runs_every_run_once(script):
     shards = []
     for task in "1234":
-        numbers = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_COUNT": "4"}
-        array = script("slurm.sbatch", PRED_LENS="24", **numbers)
+        array = script("slurm.sbatch", PRED_LENS="24", SLURM_ARRAY_TASK_ID=task, ARRAY="4")
         shards.append([run.name for run in runs_in(array.stdout)])
     whole = [run.name for run in runs_in(script("ETTh2.sh", PRED_LENS="24").stdout)]
     assert sorted(name for names in shards for name in names) == sorted(whole)
@@ -130,6 +129,13 @@ def test_mistaken_variables_stop_with_one_line(mistake, script):
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith(f"error: {MISTAKES[mistake]}")
     assert answer.stderr.count("\n") == 1
+
+
+def test_a_failed_run_does_not_end_the_study(tmp_path):
+    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 1")
+    assert (answer.returncode, answer.stdout.count("== ")) == (1, 10)
+    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 2")
+    assert (answer.returncode, answer.stdout.count("== ")) == (2, 1)
 
 
 def test_the_study_runs_its_stages_in_the_order_of_its_plan(script):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.data_loader import window_counts
+from exp.exp_informer import Exp_Informer
 from exp.flags import parse
 from exp.grid import expand, shard_of
-from exp.plan import expected_seconds
+from exp.plan import expected_seconds, weight_bytes
 from exp.sweep import main
 from exp.workers import Local
 from tests.runs import ROOT
@@ -132,6 +133,13 @@ def test_an_estimate_is_within_a_quarter_of_the_measured_step(words):
     epoch = expected_seconds(run, 2, threads=2) - expected_seconds(run, 1, threads=2)
     train, val, _ = window_counts("ETTh2", "", "", run.config.seq_len, 24)
     assert epoch * 32 / (train + val / 3) == pytest.approx(STEPS[words], rel=0.25)
+
+
+def test_the_disk_that_weights_need_is_estimated():
+    words = "--model informer --data demo --d_model 128 --d_ff 512 --e_layers 3"
+    exp = Exp_Informer(*parse(words.split()))
+    weights = sum(value.nbytes for value in exp.model.state_dict().values())
+    assert weight_bytes(exp.config) == pytest.approx(weights, rel=0.05)
 
 
 def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, capsys):

@@ -67,6 +67,10 @@ def test_other_encodings_closed_pipes_and_mistakes(tmp_path):
     assert done.returncode == 0 and "0.15000 +- 0.07071" in done.stdout, done.stderr
     done = shell(f"{python}.signs --results {tmp_path} | head -1")
     assert done.returncode == 0 and done.stdout.count("\n") == 1 and done.stderr == ""
+    code = "from utils.output import run_command as run; run(lambda _: print('note') or exit(print"
+    code += "('error', file=__import__('sys').stderr)))"
+    done = shell(f'{sys.executable} -c "{code}" 2>&1')
+    assert done.stdout == "note\nerror\n"  # a log of both has the order of events
     done = shell(f"{python}.tables --results {tmp_path} --data ETTh3")
     assert done.returncode == 2 and done.stderr.startswith("error: --data ETTh3: unknown (did you")
     (tmp_path / "file").touch()

@@ -78,10 +78,10 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; FileNotFoundError if it is not there, UserError if it is damaged."""
+    """Read a JSON object; an OSError says it is not there, a UserError that it is damaged."""
     try:
         body = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read, {advice(error)}") from error

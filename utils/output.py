@@ -38,9 +38,8 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         buffer = io.BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))  # pyright: ignore[reportArgumentType]
-        wrapped = io.TextIOWrapper(
-            buffer, stream.encoding, errors="plain", line_buffering=stream.line_buffering
-        )
+        # by lines: in a log of both, an error stands below the notes before it
+        wrapped = io.TextIOWrapper(buffer, stream.encoding, errors="plain", line_buffering=True)
         setattr(sys, name, wrapped)
     try:
         return main(sys.argv[1:])
