@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
-from paper.tables import SIDES, printed, regularizer, summarise
+from paper.tables import SIDES, printed, regularizer
 from utils import stats
 from utils.errors import UserError
 from utils.text import DIGITS, Column, Table, interval, joined, percent
@@ -165,13 +165,16 @@ def sentences(scored: pd.DataFrame, numbers: bool = True) -> list[str]:
     """Say in plain words, one sentence a cell, what its runs show over all windows."""
     frame, lines = contrasts(scored), []
     frame = frame.loc[(frame["second"] == 0) & ~frame["control"].astype(bool)]
-    for _, cell in summarise(scored).groupby(CELL, sort=False):
-        row = cell.iloc[0].to_dict()
+    for _, cell in by_cell(scored).groupby(CELL, sort=False):
+        ok = cell.loc[cell["outcome"] == "ok"]
+        if ok.empty:
+            continue
+        row = ok.iloc[0].to_dict()
         shown = _shown(frame.loc[(frame[CELL] == cell[CELL].iloc[0]).all(axis=1)], numbers)
         name = f"{row['label']}, {regularizer(row)}" if row["axis"] else row["label"]
         scores = {words: row[f"{b}_mse"] for b, words in BASELINES.items()}
         best = min(scores, key=lambda words: np.nan_to_num(scores[words], nan=math.inf))
-        model, least = cell["mse"].min(), scores[best]
+        model, least = ok.groupby("c")["mse"].mean().min(), scores[best]
         end = f"{best} ({least:.4f}) is better than every c (at best {model:.4f})"
         end = end if least < model else f"at best {model:.4f}, below every baseline"
         lines.append(f"{name}: {shown}; {end}.")
@@ -182,13 +185,14 @@ def _shown(rows: pd.DataFrame, numbers: bool) -> str:
     """Say which c have an interval beside c = 0."""
     if rows.empty:
         return "nothing to compare, for want of a seed with both c = 0 and another c"
-    if max(rows["n"]) < 2:
+    if max(rows["n"]) < 2 and not any(rows["failed"]):
         return "one seed with c = 0 and another c, from which nothing can be said"
-    below, above = rows["high"] < 0, rows["low"] > 0
+    below, above, few = rows["high"] < 0, rows["low"] > 0, rows["n"] < 2
     groups = {
         "lower MSE than c = 0 with": rows.loc[below],
         "higher MSE than c = 0 with": rows.loc[above],
-        "no difference from c = 0 shown for": rows.loc[~below & ~above],
+        "no difference from c = 0 shown for": rows.loc[~below & ~above & ~few],
+        "no interval for": rows.loc[few],
     }
     said = []
     for words, part in groups.items():

@@ -236,6 +236,7 @@ def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     zero = scored.loc[scored["c"] == 0].drop(columns=["axis", "norm"])
     zero = zero.merge(regularized[CELL].drop_duplicates(), how="left")
     zero = zero.fillna({"axis": "", "norm": ""})
+    zero = zero.iloc[(zero["lip_norm"] != zero["norm"]).argsort(kind="stable")]  # its own first
     whole = pd.concat([part for part in (zero, regularized) if len(part)] or [regularized])
     whole = whole.drop_duplicates([*CELL, "c", "seed"])
     return whole.sort_values(ORDER, kind="stable").reset_index(drop=True)

@@ -25,6 +25,7 @@ from utils.text import Column, Table, interval, joined, percent, write_out
 HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
 ALPHA = 0.05
 UNDECIDED = "undecided"
+HIDDEN = ("change", "low", "high", "low90", "high90", "favour", "p", "p_complete", "p_holm")
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
     for row, p_holm, factor in zip(rows, adjusted, factors, strict=True):
         row |= {"p_holm": p_holm, "threshold": ALPHA / factor}
         row["verdict"] = row["state"] or classify(row, named.margin)
-        hidden = ("change", "low", "high", "low90", "high90", "p", "p_holm") if row["state"] else ()
-        row.update(dict.fromkeys(hidden, math.nan))
+        row.update(dict.fromkeys(HIDDEN if row["state"] else (), math.nan))
         row["sentence"] = _sentence(row, named.margin)
     return pd.DataFrame(rows)
 
@@ -128,7 +128,8 @@ def _test(
     one: Hypothesis, named: Named, frame: pd.DataFrame, runs: Runs, alike: bool
 ) -> dict[str, Any]:
     """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
-    cell, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
+    every, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
+    cell = every.loc[every["results_version"] == every["results_version"].max()]
     kinds = [*cell.sort_values("started")["kind"].unique()] or ["cpu"]
     first = _chosen(one, cell, pilots) if one.choose_from else one.first
     pairs, *again = (pair(cell.loc[cell["kind"] == kind], first, one.second) for kind in kinds)
@@ -145,17 +146,22 @@ def _test(
     row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
     row |= {"seeds": joined(kept.index), **print_of(row)}
     notes = []
+    if len(every) > len(cell):
+        notes.append(f"{len(every) - len(cell)} runs of earlier results versions left out")
     if len(pairs) > len(tested):
         other = joined(pairs.index.difference(tested.index))
         notes.append(f"seeds not named, left out: {other}")
     if row["failed"]:
-        complete = f"on complete pairs: {interval(row)}, p = {row['p_complete']:.4f}"
-        notes.append(f"failed, ranked worst in a sign test: {row['failed']}; {complete}")
+        complete = f"; on complete pairs: {interval(row)}, p = {row['p_complete']:.4f}"
+        complete *= not state and row["n"] > 1
+        notes.append(f"failed, ranked worst in a sign test: {row['failed']}{complete}")
     notes += _marks(tested, "left out" if alike else "kept", named.since)
     notes += [] if state else over_weeks(kept, one.data, runs)
     for kind, other in zip(kinds[1:], again, strict=True):
         found = compare(other, first, one.second)
-        notes.append(f"replication on {kind}: {interval(found)}, n = {found['n']}")
+        failed = f", failed: {found['failed']}" * bool(found["failed"])
+        words = f"replication on {kind}: {interval(found)}, n = {found['n']}{failed}"
+        notes += [words] * (len(other) > 0)
     return row | {"notes": notes}
 
 
@@ -170,14 +176,13 @@ def _marks(tested: pd.DataFrame, fate: str, since: datetime | None) -> Iterator[
 
 
 def cell_runs(one: Hypothesis, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs of a hypothesis' cell: the paper's settings, the newest results version."""
+    """Return the runs of a hypothesis' cell at the paper's settings."""
     same = (frame["data"] == one.data) | (frame["dataset"] == one.data)
     for name in ("model", "features", "pred_len", "amp"):
         same &= frame[name] == getattr(one, name)
     same &= (frame["differs"] == "") & frame["axis"].isin([one.lip_axis, ""])
     cell = frame.loc[same & frame["norm"].isin([one.lip_norm, ""])]
     cell = cell.loc[cell["c"].isin([one.first, one.second, *one.choose_from])]
-    cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
     return cell.assign(kind=np.where(cell["device"].fillna("cpu") == "cpu", "cpu", "cuda"))
 
 
@@ -193,7 +198,7 @@ def _progress(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[list
     done = pairs.index.isin(seeds).sum()
     if done < len(seeds):
         return seeds, f"in progress: {done} of {len(seeds)} seeds" if done else "no runs"
-    sd = pairs.loc[seeds, "d"].std()
+    sd = pairs.loc[pairs.index.isin(seeds), "d"].std()  # of several settings no seed may be whole
     if not sd > limit:
         return seeds, ""
     more = [max(seeds) + 1 + i for i in range(len(seeds))]
@@ -208,16 +213,22 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     words += row["verdict"]
     if row["state"]:
         return f"{words}."
-    numbers = f"{interval(row)} (95 % interval), n = {row['n']}, p = {row['p']:.4f}"
+    numbers = f"{interval(row)} (95 % interval), " if row["n"] > 1 else ""
+    numbers += f"n = {row['n']}, p = {row['p']:.4f}"
     words += f"; {numbers}, with Holm's correction {row['p_holm']:.4f}"
+    if row["verdict"].startswith("equal"):
+        bounds = {"low": row["low90"], "high": row["high90"]}
+        words += f"; 90 % interval {interval(row | bounds).split(', ')[1]}"
     if row["verdict"].startswith("equal") and row["p_holm"] <= ALPHA:
         words += "; a difference is shown, and is smaller than that"
     if row["smallest_p"] > row["threshold"]:
         words += f"; so few pairs could not reach p ≤ {row['threshold']:.4f}"
     if row["verdict"] == UNDECIDED and row["n"] > 1:
         enough = max((1.96 * row["sd"] / margin) ** 2, 1 - math.log2(row["threshold"]))
-        words += f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
-    if row["print_at"]:
+        if enough > row["n"]:
+            margin_text = f"±{100 * margin:g} %"
+            words += f"; about {math.ceil(enough)} seeds would give an interval of {margin_text}"
+    if row["print_at"] and row["n"] > 1:
         inside = "inside" if row["low"] <= row["print"] <= row["high"] else "outside"
         place = f"{percent(row['print'])} ({row['print_at']})"
         words += f"; the printed {place} lies {inside} the interval"

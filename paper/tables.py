@@ -60,7 +60,7 @@ def summarise(scored: pd.DataFrame) -> pd.DataFrame:
     zero = runs.loc[runs["c"] == 0, [*CELL, "seed", "mse"]]
     runs = runs.merge(zero, how="left", on=[*CELL, "seed"], suffixes=("", "_zero"))
     ratios = (runs["mse"] / runs["mse_zero"]).mask(runs["c"] == 0)
-    arms = runs.assign(ratio=ratios.map(math.log, na_action="ignore"))
+    arms = runs.assign(ratio=np.log(ratios.where(ratios.between(0, math.inf, inclusive="neither"))))
     arms = arms.groupby([*CELL, "c"], sort=False)
     numbers = arms.agg(
         n=("seed", "size"), seeds=("seed", tuple), mse=("mse", "mean"), mse_sd=("mse", "std"),

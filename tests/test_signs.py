@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from paper.pairs import compare, contrasts
+from paper.pairs import compare, contrasts, sentences
 from paper.runs import load, score_windows
-from paper.signs import Named, classify, main, verdicts
+from paper.signs import HIDDEN, Named, classify, main, verdicts
 from tests.records import damage, write_arm, write_run
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
@@ -84,6 +84,8 @@ def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named)
     for seed in (8, 100):
         write_run(tmp_path, 9.0, 0.0, seed)
         write_run(tmp_path, 1.0, -2.0, seed)
+    for seed in range(8):  # c = 0 is the same whatever the norm, but its own comes first
+        write_run(tmp_path, 0.5, 0.0, seed, lip_norm="range", status="unfinished")
     after = verdict_on(tmp_path, named)
     same = ("verdict", "n", "p", "p_holm", "change", "low", "high", "first", "second", "sentence")
     assert {k: before[k] for k in same} == {k: after[k] for k in same}
@@ -98,8 +100,7 @@ def test_no_verdict_before_the_named_seeds_are_complete(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["verdict"] == "in progress: 7 of 8 seeds"
     assert row["sentence"].endswith("in progress: 7 of 8 seeds.")
-    hidden = ("change", "low", "high", "low90", "high90", "p", "p_holm")
-    assert row["n"] == 7 and all(math.isnan(row[name]) for name in hidden)
+    assert row["n"] == 7 and all(math.isnan(row[name]) for name in HIDDEN)
     assert verdict_on(tmp_path, named, place=1)["verdict"] == "no runs"
 
 
@@ -133,12 +134,14 @@ def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, na
 
 
 def test_several_settings_in_one_cell_are_no_pairs_and_newer_results_stand_alone(tmp_path, named):
-    write_pairs(tmp_path / "two", -0.05 + NOISE)
-    write_run(tmp_path / "two", 0.1, sha256="b" * 64)  # the same cell of another file
+    write_pairs(tmp_path / "two", 0.0, n=4)
+    write_pairs(tmp_path / "two", 0.0, n=4, sha256="b" * 64)  # the same cell of another file
     assert verdict_on(tmp_path / "two", named)["verdict"].startswith("undecided: several settings")
     write_pairs(tmp_path / "new", -0.05 + NOISE)
     damage(write_run(tmp_path / "new", 0.1, seed=9), "newer version")
-    assert verdict_on(tmp_path / "new", named)["verdict"] == "no runs"
+    row = verdict_on(tmp_path / "new", named)
+    assert row["verdict"] == "no runs"
+    assert row["notes"] == ["16 runs of earlier results versions left out"]
 
 
 def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
@@ -173,6 +176,9 @@ def test_an_arm_that_always_fails_is_worse(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["p"] == pytest.approx(2 / 2**8) and row["n"] == 0
     assert row["verdict"] == "worse, by how much is open"
+    assert "interval" not in row["sentence"]  # there is none
+    (line,) = sentences(scored(tmp_path))
+    assert "failed: c = -2: seeds 0, 1, 2, 3, 4, 5, 6, 7" in line and "for want of" not in line
 
 
 def test_unlike_pairs_are_marked_counted_and_left_out_on_request(tmp_path, named):

@@ -65,8 +65,11 @@ def test_collecting_never_loses_a_run(collected, tmp_path):
     old = before["run"].iloc[0]
     assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
     text = {path.name: path.read_text() for path in copy.iterdir()}
-    assert study.main(["collect", str(tmp_path / "more"), "--study", str(copy)]) == 0
-    assert text == {path.name: path.read_text() for path in copy.iterdir()}  # once is enough
+    again = {"environment": {"device": "NVIDIA H100"}, "arrays": True}
+    write_run(tmp_path / "again", 0.9, 0.0, 77, **again)  # the same run elsewhere: not the first
+    for folder in ("more", "again"):
+        assert study.main(["collect", str(tmp_path / folder), "--study", str(copy)]) == 0
+        assert text == {path.name: path.read_text() for path in copy.iterdir()}
 
 
 def test_a_fresh_clone_shows_the_study(collected, tmp_path):

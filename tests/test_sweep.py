@@ -136,8 +136,8 @@ def test_an_estimate_is_within_a_quarter_of_the_measured_step(words):
 
 
 def test_the_disk_that_weights_need_is_estimated():
-    words = "--model informer --data demo --d_model 128 --d_ff 512 --e_layers 3"
-    exp = Exp_Informer(*parse(words.split()))
+    words = ["--model", "informer", "--data", "demo", "--d_model", "128", "--d_ff", "512"]
+    exp = Exp_Informer(*parse([*words, "--e_layers", "3"]))
     weights = sum(value.nbytes for value in exp.model.state_dict().values())
     assert weight_bytes(exp.config) == pytest.approx(weights, rel=0.05)
 

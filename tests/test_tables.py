@@ -148,7 +148,7 @@ def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
 
 def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
     runs: list[tuple[float, float, dict[str, Any]]] = [
-        (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # c = 0 again: one run counts
+        (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # c = 0 again, beside its own norm
         (0.07, 0.0, {"amp": "bf16"}), (0.10, -2.0, {}), (0.20, -2.0, {"lip_axis": "time"}),
         (0.30, -2.0, {"amp": "bf16"}), (0.40, -2.0, {"lip_norm": "range"}),
     ]  # fmt: skip
@@ -161,7 +161,7 @@ def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
     assert cells == {
         ("feature", "max", "off"): [0.05, 0.10],
         ("time", "max", "off"): [0.05, 0.20],
-        ("feature", "range", "off"): [0.05, 0.40],
+        ("feature", "range", "off"): [0.06, 0.40],
         ("feature", "max", "bf16"): [0.07, 0.30],
     }
 
