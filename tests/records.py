@@ -120,8 +120,6 @@ def _write_samples(folder: Path, config: Config) -> None:
     ahead = np.arange(config.pred_len)
     arrays = {
         "rank": np.array(rank),
-        "window": 40 * np.arange(len(rank)),
-        "mse": np.array([0.004, 0.07, 0.6, 0.1, 0.1, 0.1]),
         "date": np.datetime64("2017-11-01T05:00:00") + hours * np.timedelta64(1, "h"),
         "history": past,
         "truth": truth,

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.csv_reader import parse_table, read_table
-from data.data_loader import DataSettings, load_data
+from tests.test_data import load
 from utils.errors import UserError
 
 ROWS = 60
@@ -34,11 +33,9 @@ def dated(dates: Iterable[pd.Timestamp | str]) -> bytes:
 
 def message(content: bytes, **flags) -> str:
     """The error of a file and of flags, without the file's name."""
-    data_path, scaler_from = flags.pop("data_path", MINE.name), flags.pop("scaler_from", None)
-    how = DataSettings("M", "OT", None, "keep", "h", "timeF", seq_len=8, label_len=4, pred_len=2)
     MINE.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        load_data("custom", ".", data_path, replace(how, **flags), scaler_from)
+        load("custom", seq_len=8, label_len=4, pred_len=2, **flags)
     return str(caught.value).removeprefix("mine.csv: ")
 
 
@@ -56,10 +53,8 @@ UNUSUAL = (
 )
 MISTAKES: list[tuple[bytes, str]] = [
     (b"", "row 1 is empty"),
-    (b"\xef\xbb\xbf\n\n", "row 1 is empty"),
     (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2"),
     (CSV.replace(b".", b",").replace(b",", b";"), "row 1 has no comma"),
-    (CSV.replace(b",", b"\t"), "row 1 has no comma"),
     (INDEXED, "row 1, column 1 has no name: probably the index that pandas writes"),
     (CSV.replace(b"date", b"date "), "row 1 has no column 'date' (did you mean 'date '?)"),
     (CSV.replace(b"load", b"OT"), "row 1 names column 'OT' twice"),
@@ -67,11 +62,6 @@ MISTAKES: list[tuple[bytes, str]] = [
     (CSV.replace(b"load", b'"lo\nad"'), "row 1, column 2: 'lo\\nad' is no column name"),
     (changed(9, f"{HOURS[7]},7"), "row 9 has 2 cells, the header 3"),
     (changed(9, f"{HOURS[7]},7,3,5"), "row 9 has 4 cells, the header 3"),
-    (b"\x89PNG\r\n", "not a CSV file in UTF-8 ('utf-8' codec can't decode byte 0x89"),
-    (
-        CSV.decode().encode("utf-16"),
-        "not a CSV file in UTF-8 ('utf-8' codec can't decode byte 0xff",
-    ),
     (CSV.replace(b"OT", b"\xb0C"), "not a CSV file in UTF-8 ('utf-8' codec can't decode byte 0xb0"),
     (changed(9, f'{HOURS[7]},"7,3.5'), "not a CSV file in UTF-8 (unexpected end of data)"),
     (changed(2, "yesterday,0,0"), "row 2, column 'date': 'yesterday' is not a date"),
@@ -111,17 +101,16 @@ def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, e
     assert said.startswith(expected) and "; " in said and len(said.splitlines()) == 1
 
 
-UNREAD = "cannot be read ({}); check its path"
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
         ({"cols": ["laod"]}, "--cols laod: mine.csv has no such value column (did you mean load?)"),
         ({"cols": ["load", "load"]}, "--cols load load: a column is named twice; name each once"),
         ({"target": "date"}, "--target date: mine.csv has no such value column"),
-        ({"scaler_from": Path("x")}, "x: " + UNREAD.format("No such file or directory")),
-        ({"data_path": "loop"}, "loop: " + UNREAD.format("Too many levels of symbolic links")),
+        (
+            {"scaler_from": Path("loop")},
+            "loop: cannot be read (Too many levels of symbolic links); check its path",
+        ),
     ],
 )
 def test_flags_that_no_file_fits_are_named(flags, expected):
@@ -145,14 +134,13 @@ def test_a_file_is_read_once_until_it_changes():
         b"\xef\xbb\xbf" + CSV,
         CSV.replace(b"\n", b"\r\n"),
         CSV.replace(b"\n", b"\r"),
-        CSV.replace(b"date,load,OT", b'"date","load","OT"'),
         CSV.replace(b" ", b"T"),
         CSV.replace(b":00:00,", b":00,"),
         CSV.replace(b":00:00,", b":00:00+01:00,"),
         CSV.replace(b"2020-01-0", b"1/").replace(b" ", b"/2020 "),
         CSV.replace(b"2020-01-0", b"01/").replace(b" ", b"/2020 ").replace(b":00:00,", b":00,"),
     ],
-    ids=range(10),
+    ids=range(9),
 )
 def test_ways_to_write_the_same_table(content):
     frame = parse_table(content, MINE).pick("OT", None)

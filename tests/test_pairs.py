@@ -19,7 +19,8 @@ from paper.pairs import (
 )
 from paper.runs import PRINTED, by_cell, load
 from tests.records import write_arm, write_run
-from tests.test_signs import LUCK, NOISE, scored, write_pairs
+from tests.test_signs import LUCK, NOISE, write_pairs
+from tests.test_tables import scored
 from utils.stats import block_bootstrap_ratio
 from utils.text import interval
 
@@ -29,7 +30,7 @@ def test_choice_on_validation_is_described_and_not_tested(tmp_path):
         for seed, value in enumerate(validation):
             write_run(tmp_path, -c / 100 + seed / 1000, c, seed, metrics={"val_mse": value})
     write_arm(tmp_path, 0.0, [0.03] * 3)
-    frame = choices(scored(tmp_path))
+    frame = choices(scored(tmp_path, "all"))
     (row,) = frame.to_dict("records")
     # the others' means: seed 0: 5 (2), 4 (4); seeds 1 and 2: 3 (2), 6.5 (4)
     assert row["chosen"] == "-4 (1x), -2 (2x)" and row["n"] == 3
@@ -41,10 +42,10 @@ def test_choice_on_validation_is_described_and_not_tested(tmp_path):
 def test_negative_control_is_shown_and_never_chosen(tmp_path):
     write_pairs(tmp_path, 0.0)
     write_arm(tmp_path, -1e-6, LUCK * (1 + NOISE))
-    shown = contrasts(scored(tmp_path)).set_index("first")
+    shown = contrasts(scored(tmp_path, "all")).set_index("first")
     assert shown["control"].to_dict() == {-2.0: False, -1e-6: True}
     assert shown.loc[-1e-6, "sd"] == pytest.approx(np.log(1 + NOISE).std(ddof=1))
-    assert choices(scored(tmp_path)).empty  # one c < 0 is no choice
+    assert choices(scored(tmp_path, "all")).empty  # one c < 0 is no choice
 
 
 def test_every_cell_has_one_plain_sentence(tmp_path):
@@ -53,7 +54,7 @@ def test_every_cell_has_one_plain_sentence(tmp_path):
     write_arm(tmp_path, 0.0, [0.5, 0.6], data="ETTh1")
     for c in (0.0, 2.0):
         write_run(tmp_path, 0.5, c, data="demo")
-    assert sentences(scored(tmp_path)) == [
+    assert sentences(scored(tmp_path, "all")) == [
         "ETTh1 S 24: nothing to compare, for want of a seed with both c = 0 and another c; ridge "
         "(0.2000) is better than every c (at best 0.5500).",
         "ETTh2 S 24, feature axis: lower MSE than c = 0 with c = -2 (−5.0 %, −5.2 to −4.8 %, "
@@ -62,13 +63,6 @@ def test_every_cell_has_one_plain_sentence(tmp_path):
         "demo S 24 (96/48), feature axis: one seed with c = 0 and another c, from which nothing "
         "can be said; ridge (0.2000) is better than every c (at best 0.5000).",
     ]
-
-
-def test_pairs_by_hand(tmp_path):
-    write_arm(tmp_path, 0.0, [4, 6, 8, None, 9])
-    write_arm(tmp_path, -2.0, [2, 6, 4, 1])
-    row = compare(pair(by_cell(scored(tmp_path)), -2.0, 0.0), -2.0, 0.0)  # 2/4 * 6/6 * 4/8 = 0.25
-    assert (row["n"], row["change"]) == (3, pytest.approx(100 * (0.25 ** (1 / 3) - 1)))
 
 
 def test_failed_runs_by_hand():
@@ -118,7 +112,7 @@ def test_blocks_of_windows_are_weeks(tmp_path, data):
     first, second = np.random.default_rng(3).gamma(0.1, size=(2, 2500)).astype(np.float32)
     for c, errors in ((0.0, second), (-2.0, first)):
         write_run(tmp_path, 0.1, c, data=data, windows=errors, environment={"git_commit": None})
-    found = over_weeks(pair(by_cell(scored(tmp_path)), -2.0, 0.0), data, load(tmp_path))
+    found = over_weeks(pair(by_cell(scored(tmp_path, "all")), -2.0, 0.0), data, load(tmp_path))
     if not WEEKS[data]:
         assert found == []  # the step of a custom file is not known
         return

@@ -1,6 +1,12 @@
 """The page: what it says, and how a real browser shows it."""
 
+import json
+import os
+import shutil
+import subprocess
+from html import unescape
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -10,7 +16,6 @@ from paper.report import build, main, page_table, typeset
 from paper.runs import load
 from paper.signs import read_hypotheses
 from paper.study import main as study_main
-from tests.browser import measure
 from tests.records import damage, write_arm, write_run, write_study
 from utils.text import Column, Table
 
@@ -156,13 +161,39 @@ SEEN = """(page) => {
       style(page.document.body).color, style(first(".soft")).color],
   };
 }"""
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]
+FLAGS += ["--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr"]
+HARNESS = """<!DOCTYPE html><body>%s<script>
+const frames = [...document.querySelectorAll("iframe")], measure = %s;
+onload = () => {
+  document.body.textContent = JSON.stringify(frames.map((frame) => measure(frame.contentWindow)));
+};
+</script>"""
+FRAME = '<iframe src="{}" width="{}" height="844" style="border: 0; color-scheme: {}"></iframe>'
+
+
+def measure(page: Path, sizes: list[tuple[int, str]]) -> list[Any]:
+    """Show a page in frames of these widths, in light or dark; return what SEEN gives for each."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        assert not os.environ.get("CI"), "chromium must be installed where CI is"
+        pytest.skip("no chromium is installed (Debian: apt-get install chromium)")
+    harness = page.with_name("harness.html")
+    shown = [FRAME.format(page.as_uri(), width, scheme) for width, scheme in sizes]
+    harness.write_text(HARNESS % ("".join(shown), SEEN))
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    command = [program, *FLAGS, profile, harness.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    body = done.stdout.partition("<body>")[2].rpartition("</body>")[0]
+    return json.loads(unescape(body))
 
 
 def test_a_real_browser_shows_all_of_it(page, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page.html, encoding="utf-8")
     sizes = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
-    for (width, scheme), seen in zip(sizes, measure(path, sizes, SEEN), strict=True):
+    for (width, scheme), seen in zip(sizes, measure(path, sizes), strict=True):
         assert seen["width"] <= width and seen["cut"] == []
         assert width < 600 or seen["height"] < 6000
         assert seen["answer"] < 844  # on the first screen

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from paper.pairs import compare, contrasts, sentences
-from paper.runs import load, score_windows
+from paper.runs import load
 from paper.signs import HIDDEN, Named, classify, main, verdicts
 from tests.records import damage, write_arm, write_run
+from tests.test_tables import scored
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
@@ -26,10 +27,6 @@ def verdict_on(results: Path, named: Named, place: int = 0, **more: Any) -> dict
     """Return what is said of one hypothesis, H1 unless another place is given."""
     row = verdicts(load(results), named, **more).to_dict("records")[place]
     return {str(name): value for name, value in row.items()}
-
-
-def scored(results: Path) -> pd.DataFrame:
-    return score_windows(load(results).frame, "all")
 
 
 def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: Any) -> None:
@@ -90,7 +87,7 @@ def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named)
     same = ("verdict", "n", "p", "p_holm", "change", "low", "high", "first", "second", "sentence")
     assert {k: before[k] for k in same} == {k: after[k] for k in same}
     assert "seeds not named, left out: 8, 100" in after["notes"]
-    time = contrasts(scored(tmp_path)).query("axis == 'time' and second == 0")
+    time = contrasts(scored(tmp_path, "all")).query("axis == 'time' and second == 0")
     assert sorted(time["first"]) == [-32, -2]  # two arms
 
 
@@ -177,7 +174,7 @@ def test_an_arm_that_always_fails_is_worse(tmp_path, named):
     assert row["p"] == pytest.approx(2 / 2**8) and row["n"] == 0
     assert row["verdict"] == "worse, by how much is open"
     assert "interval" not in row["sentence"]  # there is none
-    (line,) = sentences(scored(tmp_path))
+    (line,) = sentences(scored(tmp_path, "all"))
     assert "failed: c = -2: seeds 0, 1, 2, 3, 4, 5, 6, 7" in line and "for want of" not in line
 
 
@@ -191,8 +188,8 @@ def test_unlike_pairs_are_marked_counted_and_left_out_on_request(tmp_path, named
     assert row["n"] == 8
     row = verdict_on(tmp_path, named, alike=True)
     assert row["n"] == 5 and row["seeds"] == "3, 4, 5, 6, 7"
-    assert contrasts(scored(tmp_path))["unlike"].tolist() == [3]
-    assert contrasts(scored(tmp_path), alike=True)["n"].tolist() == [5]
+    assert contrasts(scored(tmp_path, "all"))["unlike"].tolist() == [3]
+    assert contrasts(scored(tmp_path, "all"), alike=True)["n"].tolist() == [5]
 
 
 def test_pilot_seeds_choose_and_the_others_test(tmp_path, named):

@@ -127,11 +127,9 @@ def test_every_c_of_a_cell_in_one_table(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "differs"),
     [
-        ({"seq_len": 96, "factor": 5}, "factor 5, seq_len 96"),
-        ({"batch_size": 16, "dropout": 0.1}, "dropout 0.1, batch_size 16"),
-        ({"learning_rate": 1e-3}, "learning_rate 0.001"),
-        ({"distil": False, "attn": "full"}, "distil False, attn full"),
-        ({"freq": "t"}, "freq t"),
+        ({"seq_len": 96, "factor": 5, "freq": "t"}, "freq t, factor 5, seq_len 96"),
+        ({"batch_size": 16, "learning_rate": 1e-3}, "batch_size 16, learning_rate 0.001"),
+        ({"distil": False, "dropout": 0.1, "attn": "full"}, "distil False, dropout 0.1, attn full"),
         ({"cols": ("OT", "HULL"), "d_model": 64}, "cols OT,HULL, d_model 64"),
     ],
 )
