@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from exp.exp_informer import Exp_Informer
+from exp.flags import parse
 from main_informer import main
 from utils.files import read_json
 
@@ -22,6 +24,11 @@ TINY = [
 ]
 STEPS = 615 // 64  # of an epoch
 CLOCKS = {"wall_seconds", "step_seconds", "test_seconds", "peak_memory_mb", "seconds"}
+
+
+def build(*words: str) -> Exp_Informer:
+    """Return the experiment of the tiny setting."""
+    return Exp_Informer(*parse([*TINY, *words]))
 
 
 def tiny(results: Path, *words: str) -> int:

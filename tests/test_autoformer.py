@@ -1,12 +1,12 @@
 """Autoformer's parts against references written from the definitions."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
 
-from models.autoformer import AutoCorrelation, Autoformer, decompose
+from models.autoformer import AutoCorrelation, decompose
+from tests.test_models import batch, build
 
 
 def randn(*shape, seed=0):
@@ -57,11 +57,8 @@ def test_auto_correlation_equals_the_reference(length, keys, training):
 
 def test_the_decoder_reads_the_input_and_not_x_dec():
     """A level added to the input comes back in the forecast of the target, the last column."""
-    sizes: dict[str, Any] = {"enc_in": 2, "dec_in": 2, "c_out": 1, "d_model": 8, "n_heads": 2}
-    sizes |= {"d_ff": 12, "seq_len": 16, "label_len": 6, "out_len": 5, "moving_avg": 5}
-    model = Autoformer(**sizes).eval()
-    x, marks = torch.randn(3, 16, 2), torch.rand(3, 16, 4)
-    x_dec, marks_dec = torch.randn(3, 11, 2), torch.rand(3, 11, 4)
+    model = build("autoformer").eval()
+    x, marks, x_dec, marks_dec = batch()
     pred = model(x, marks, x_dec, marks_dec).pred
     assert torch.equal(model(x, marks, x_dec + 1, marks_dec).pred, pred)
     assert not torch.equal(model(x, marks, x_dec, marks_dec + 1).pred, pred)

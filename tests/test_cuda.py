@@ -1,7 +1,6 @@
 """What must hold on a CUDA device; `scripts/cuda.sh check` runs it there."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,24 +8,18 @@ import torch
 from torch import Tensor
 
 from exp.exp_informer import Exp_Informer
-from exp.flags import parse
 from exp.state import TrainState
-from tests.runs import STEPS, TINY, numbers, only_run, run
+from tests.runs import STEPS, build, numbers, only_run, run
 from tests.test_golden import NAMES, Golden, agree
-from utils.cuda_graph import Draws
-from utils.errors import UserError
 from utils.files import read_json
 
 absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-
-
-def on_cuda(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.cuda(absent(test))
+pytestmark = [pytest.mark.cuda, absent]
 
 
 def prepared(folder: Path, *words: str) -> tuple[Exp_Informer, TrainState]:
     """Build the tiny experiment and its optimizer."""
-    exp = Exp_Informer(*parse([*TINY, *words]))
+    exp = build(*words)
     exp.model.train()
     state = TrainState(exp.model, 1e-3, 100, 1, folder)
     state.set_rate(1e-3, exp.options.cuda_graph)
@@ -40,7 +33,6 @@ def steps(exp: Exp_Informer, state: TrainState, count: int) -> Tensor:
     return torch.stack([step(index).clone() for index in batches])
 
 
-@on_cuda
 @pytest.mark.parametrize("name", NAMES)
 def test_golden_arrays_hold(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -58,14 +50,12 @@ def test_golden_arrays_hold(name: str, monkeypatch: pytest.MonkeyPatch):
         assert abs(ours.cpu().numpy() - gradient).max() <= 1e-4 * abs(gradient).max() + 1e-6, key
 
 
-@on_cuda
 def test_three_steps_are_those_of_the_processor(tmp_path: Path):
     words = ("--dropout", "0", "--device")
     ours, theirs = (steps(*prepared(tmp_path, *words, name), 3).cpu() for name in ("cuda", "cpu"))
     assert torch.allclose(ours, theirs, rtol=1e-3)
 
 
-@on_cuda
 def test_deterministic_runs_killed_or_not_have_equal_bits(tmp_path: Path):
     words = ("--device", "cuda", "--deterministic")
     for name in ("one", "two"):
@@ -83,7 +73,6 @@ def test_deterministic_runs_killed_or_not_have_equal_bits(tmp_path: Path):
         assert numbers(first) == numbers(other)
 
 
-@on_cuda
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("how", [[], ["--cuda_graph"]])
 def test_steps_wait_for_nothing(tmp_path: Path, how: list[str]):
@@ -99,7 +88,6 @@ def test_steps_wait_for_nothing(tmp_path: Path, how: list[str]):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@on_cuda
 @pytest.mark.parametrize("model", ["informer", "transformer", "autoformer"])
 def test_captured_steps_are_the_ordinary_ones(tmp_path: Path, model: str):
     words = ("--device", "cuda", "--dropout", "0", "--model", model)
@@ -109,7 +97,6 @@ def test_captured_steps_are_the_ordinary_ones(tmp_path: Path, model: str):
     assert len(captured.unique(dim=0)) == 12  # each on its own windows
 
 
-@on_cuda
 def test_a_captured_training_is_the_ordinary_one(tmp_path: Path):
     words, found = ("--device", "cuda", "--dropout", "0"), []
     for how in ([], ["--cuda_graph"]):
@@ -120,31 +107,9 @@ def test_a_captured_training_is_the_ordinary_one(tmp_path: Path):
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
-@on_cuda
 def test_too_little_memory_is_said_in_one_line(tmp_path: Path):
     sizes = "--attn full --seq_len 500 --d_model 512 --n_heads 512 --batch_size 127"
     code, _, errors = run("--device", "cuda", *sizes.split(), results=tmp_path)
     assert code == 1
     assert len(errors.splitlines()) == 1
     assert "--batch_size" in errors
-
-
-def test_renewed_draws_are_those_of_an_ordinary_step(tmp_path: Path):
-    exp, _ = prepared(tmp_path, "--device", "cpu", "--dropout", "0", "--factor", "1")
-    batch, draws = exp.data.train.batch(torch.arange(4)), Draws(exp.model)
-    with draws.note():
-        before = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    ordinary = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    draws.renew()
-    with draws.reuse():
-        again = exp.loss(batch)[0]
-    assert len(draws.noted) == 3  # two encoder layers, one decoder layer
-    assert torch.equal(ordinary, again)
-    assert not torch.equal(ordinary, before)
-
-
-def test_a_captured_step_needs_a_cuda_device():
-    with pytest.raises(UserError, match="--cuda_graph: needs a CUDA device"):
-        Exp_Informer(*parse([*TINY, "--device", "cpu", "--cuda_graph"]))

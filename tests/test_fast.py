@@ -10,7 +10,7 @@ from torch import nn
 
 from models import fast
 from models.encoder import FeedForward
-from models.fast import Dropout, LayerNorm, Linear, TimeConv, max_pool
+from models.fast import Dropout, LayerNorm, Linear, TimeConv
 from tests.runs import ROOT
 
 ULP = 2**-8  # half the spacing of bf16 numbers, relative
@@ -56,13 +56,6 @@ def test_bf16_rounds_weights_and_results_and_trains_fp32_weights(name):
     rounded = {k: v.bfloat16().float() for k, v in ours.state_dict().items()}
     exact = torch.func.functional_call(ours, rounded, x.float())
     torch.testing.assert_close(y.float(), exact, rtol=1.01 * ULP, atol=1e-5)
-
-
-def test_max_pool_is_torchs():
-    for length in (1, 2, 7, 8):
-        x = torch.randn(3, length, 5)
-        theirs = F.max_pool1d(x.transpose(1, 2), 3, stride=2, padding=1).transpose(1, 2)
-        assert torch.equal(max_pool(x), theirs)
 
 
 def test_pieces_draw_their_masks_in_turn(monkeypatch):

@@ -28,6 +28,7 @@ def imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: a relative import would not be seen here"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found |= {name if name in FILES else node.module for name in names}
         elif isinstance(node, ast.Import):

@@ -96,15 +96,12 @@ def test_a_slurm_job_array_runs_every_run_once(script):
         shards.append([run.name for run in runs_in(array.stdout)])
     whole = [run.name for run in runs_in(script("ETTh2.sh", PRED_LENS="24").stdout)]
     assert sorted(name for names in shards for name in names) == sorted(whole)
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_help_lists_every_variable_the_examples_and_the_settings(script):
     text = script("ETTh2.sh --help").stdout
-    for name in (
-        *("MODEL", "LAMS", "SIGNS", "SEEDS", "FEATURES", "PRED_LENS", "AXIS", "JOBS"),
-        *("RUNS_PER_GPU", "ENGINE", "SHARD", "RESULTS", "INFORMER_DATA"),
-    ):
+    names = "MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
+    for name in [*names.split(), "INFORMER_DATA"]:
         assert f"\n  {name}=" in text
     assert 'SEEDS="0 1 2 3 4 5 6 7" JOBS=2 bash scripts/ETTh2.sh' in text and "0.0625" in text
     assert text.count("\nETTh2\t") == 10 and "ETTm1\t" not in text

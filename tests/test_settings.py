@@ -5,21 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
-from exp.flags import parse
-from exp.record import Record, read_arrays
-from tests.runs import ROOT, TINY, only_run, tiny
-from utils.errors import UserError
-from utils.files import read_json
+from exp.record import Record, read_history
+from tests import runs
+from tests.runs import ROOT, only_run, tiny
 
 CALM = ["--lam", "0", "--batch_size", "512"]
-MAPS = "--output_attention"
+MAPS, ALL = "--output_attention", "--features M"
 
 
 class Case(NamedTuple):
@@ -34,7 +31,7 @@ class Case(NamedTuple):
 
 
 def build(words: str = "") -> Exp_Informer:
-    return Exp_Informer(*parse([*TINY, *CALM, *words.split()]))
+    return runs.build(*CALM, *words.split())
 
 
 def call(exp: Exp_Informer, part: nn.Module | None = None, training: bool = False) -> Any:
@@ -49,10 +46,6 @@ def call(exp: Exp_Informer, part: nn.Module | None = None, training: bool = Fals
         exp.loss(exp.data.train.batch(torch.arange(32)))
     hook.remove()
     return calls[0]
-
-
-def pred(words: str = "") -> Tensor:
-    return call(build(words))[1].pred
 
 
 def memory(exp: Exp_Informer) -> list[int]:
@@ -71,8 +64,10 @@ def given(i: int) -> Callable[[Exp_Informer], list[int]]:
     return lambda exp: list(call(exp)[0][i].shape[1:])
 
 
-def inside(exp: Exp_Informer) -> torch.dtype:
-    return call(exp, exp.model.encoder)[1][0].dtype
+def formats(exp: Exp_Informer) -> tuple[torch.dtype, set[torch.dtype]]:
+    """Return the number format inside, and those of weights and forecast."""
+    outside = {p.dtype for p in (call(exp)[1].pred, *exp.model.parameters())}
+    return call(exp, exp.model.encoder)[1][0].dtype, outside
 
 
 def tables(exp: Exp_Informer) -> tuple[torch.dtype, int]:
@@ -84,8 +79,22 @@ def placeholder(exp: Exp_Informer) -> set[float]:
     return set(call(exp)[0][2][:, 6:].flatten().tolist())
 
 
+def columns(exp: Exp_Informer) -> list[str]:
+    return exp.data.columns
+
+
+def dropped(exp: Exp_Informer) -> float:
+    """Return the share of zeros in the embedding, in training."""
+    h = call(exp, exp.model.enc_embedding, training=True)[1][0]
+    return float((h == 0).float().mean())
+
+
+SINGLE = {torch.float32}
 CASES = {
     "model": Case("--model informerstack", memory, [6, 8], [9, 8]),  # the last 12, 6 and 3 steps
+    "data": Case("--data demo", lambda exp: len(exp.data.dates), 900, 8730),
+    "target": Case("--target humid", columns, ["temp"], ["humid"]),
+    "cols": Case("--cols humid temp", columns, ["dewp", "humid", "temp"], ["humid", "temp"], ALL),
     "freq": Case("--freq t", given(1), [12, 4], [12, 5]),
     "seq_len": Case("--seq_len 20", given(0), [12, 1], [20, 1]),
     "label_len": Case("--label_len 3", given(2), [10, 1], [7, 1]),
@@ -101,17 +110,18 @@ CASES = {
         "--moving_avg 3", lambda exp: exp.model.moving_avg, 25, 3, "--model autoformer", True
     ),
     "padding": Case("--padding 1", placeholder, {0.0}, {1.0}),
+    "dropout": Case("--dropout 0.5", dropped, 0.0, pytest.approx(0.5, abs=0.03), "--dropout 0"),
     "distil": Case("--distil", memory, [6, 8], [12, 8]),
+    "mix": Case("--mix", lambda exp: None, None, None, "", True),
     "attn": Case("--attn full", active, 3, 12, f"--factor 1 {MAPS}", True),
     "embed": Case("--embed learned", tables, (torch.int64, 0), (torch.int64, 8), "--embed fixed"),
     "activation": Case("--activation relu", lambda exp: None, None, None, "", True),
     "output_attention": Case(MAPS, lambda exp: call(exp)[1].attns is None, True, False),
-    "amp": Case("--amp bf16", inside, torch.float32, torch.bfloat16),
+    "amp": Case("--amp bf16", formats, (torch.float32, SINGLE), (torch.bfloat16, SINGLE)),
 }
-
-
-REGULARIZER = ("lip_coef", "lip_axis", "lip_norm")  # tests/test_sign.py has them
-FIELDS = [f.name for f in dataclasses.fields(Config) if f.name not in REGULARIZER]
+# of tests/test_sign.py, tests/test_experiment.py (its count of steps), tests/test_flags.py
+ELSEWHERE = ("lip_coef", "lip_axis", "lip_norm", "batch_size", "loss")
+FIELDS = [f.name for f in dataclasses.fields(Config) if f.name not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -130,29 +140,17 @@ def test_another_value_moves_what_it_says(field, tmp_path):
         assert not torch.allclose(first.pred, second.pred)
 
 
-def test_bf16_moves_roundings_and_rounds_no_weight():
-    rough, exact = pred("--amp bf16"), pred()
-    assert 1e-5 < float((rough - exact).abs().max()) < 0.2 * float(exact.abs().max())
-    assert {p.dtype for p in (rough, *build("--amp bf16").model.parameters())} == {torch.float32}
-
-
 class Moves:
     """The settings that take more than one look at the forward pass."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def history(self, words: str) -> list[dict[str, float]]:
-        """Train, and return the rows of the epochs."""
+    def column(self, name: str, words: str) -> list[float]:
+        """Train, and return a column of the history."""
         results = self.folder / str(len(list(self.folder.iterdir())))
         assert tiny(results, *CALM, *words.split()) == 0
-        return read_json(only_run(results) / "history.json")["epochs"]
-
-    def column(self, name: str, words: str) -> list[float]:
-        return [row[name] for row in self.history(words)]
-
-    def data(self):
-        assert [len(build(words).data.dates) for words in ("", "--data demo")] == [900, 8730]
+        return read_history(only_run(results))[name].to_list()
 
     def features(self):
         for features, columns, out in (("S", 1, 1), ("M", 3, 3), ("MS", 3, 1)):
@@ -165,16 +163,6 @@ class Moves:
             with torch.no_grad():
                 assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
 
-    def target(self):
-        data, raw = build("--target humid").data, pd.read_csv(ROOT / "tests/part.csv")["humid"]
-        assert data.columns == ["humid"]
-        own = data.scaler.inverse(data.train.values.numpy())[:, 0]
-        assert own.tolist() == pytest.approx(raw.tolist(), rel=1e-5)
-
-    def cols(self):
-        exp = build("--features M --cols humid dewp temp")
-        assert exp.data.columns == ["humid", "dewp", "temp"] and given(0)(exp) == [12, 3]
-
     def missing(self):
         lines = (ROOT / "tests/part.csv").read_text().splitlines()
         lines[4] = lines[4].rpartition(",")[0] + ",-9999"
@@ -183,22 +171,6 @@ class Moves:
             data = build(f"--root_path {self.folder} {words}").data
             rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
             assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
-
-    def mix(self):
-        assert not torch.allclose(pred(), pred("--mix"))
-        # with one head there is nothing to mix
-        assert torch.equal(pred("--n_heads 1"), pred("--n_heads 1 --mix"))
-
-    def dropout(self):
-        assert torch.equal(pred("--dropout 0"), pred("--dropout 0.5"))  # evaluation
-        for share in (0.0, 0.5):
-            exp = build(f"--dropout {share}")
-            h = call(exp, exp.model.enc_embedding, training=True)[1][0]
-            assert float((h == 0).float().mean()) == pytest.approx(share, abs=0.03)
-
-    def batch_size(self):
-        self.history("--train_epochs 1 --batch_size 200")
-        assert len(read_arrays(only_run(self.folder / "0"), "trace")["mse"]) == 615 // 200
 
     def patience(self):
         words = "--train_epochs 7 --batch_size 128 --learning_rate 0.1 --patience"
@@ -214,13 +186,10 @@ class Moves:
 
     train_epochs = learning_rate = lradj
 
-    def loss(self):
-        with pytest.raises(UserError, match="--loss mae: unknown"):  # MSE: features
-            build("--loss mae")
-
-    def start(self, name: str, seed: int) -> tuple[Tensor, Tensor]:
+    def start(self, seed: int) -> tuple[Tensor, Tensor]:
         """Return the initial weights of the projection, and the first batch trained on."""
-        exp, batches, folder = build(f"--seed {seed} --train_epochs 1"), [], self.folder / name
+        exp, batches = build(f"--seed {seed} --train_epochs 1"), []
+        folder = self.folder / str(seed)
         weights = exp.model.projection.weight.detach().clone()
         exp.model.register_forward_pre_hook(lambda _, given: batches.append(given[0]))
         folder.mkdir()
@@ -228,9 +197,8 @@ class Moves:
         return weights, batches[0]
 
     def seed(self):
-        first, again, other = self.start("a", 3), self.start("b", 3), self.start("c", 4)
-        for i in (0, 1):
-            assert torch.equal(first[i], again[i]) and not torch.equal(first[i], other[i])
+        for one, other in zip(self.start(3), self.start(4), strict=True):
+            assert not torch.equal(one, other)
 
     def eval_batch_size(self):
         exp, sizes = build("--eval_batch_size 50"), []

@@ -1,19 +1,15 @@
 """The sign of c, from the command line to the weights and from a script to the table."""
 
-import os
-import subprocess
-import sys
 from functools import cache
 
 import pytest
 import torch
 from torch import Tensor
 
-from exp.exp_informer import Exp_Informer
-from exp.flags import parse
 from exp.record import read_runs
 from paper import tables
-from tests.runs import ROOT, TINY, only_run, tiny
+from tests.runs import ROOT, build, only_run, tiny
+from tests.test_scripts import REAL, SMALL, bash
 from utils.files import read_json
 
 STEP = ["--batch_size", "615", "--train_epochs", "2", "--attn", "full", "--dropout", "0"]
@@ -35,7 +31,7 @@ def steps_by_hand(c: float, axis: str, norm: str) -> tuple[dict[str, Tensor], di
     Returns:
         The weights reached, and the smallest size of each one's gradients.
     """
-    exp = Exp_Informer(*parse([*TINY, *STEP, "--lam", "0"]))
+    exp = build(*STEP, "--lam", "0")
     model = exp.model.train()
     batch = exp.data.train.batch(torch.arange(len(exp.data.train)))
     known, true = batch.y[:, :6], batch.y[:, 6:]
@@ -94,7 +90,7 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path
     for c, sign in ((lam, "minus"), ("0", "minus"), (lam, "plus")):
         words = ["--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST]
         assert tiny(tmp_path / sign / c, *words) == 0
-        exp = Exp_Informer(*parse([*TINY, *words]))
+        exp = build(*words)
         weights = only_run(tmp_path / sign / c) / "weights.pt"
         exp.model.load_state_dict(torch.load(weights, weights_only=True))
         batch = exp.data.val.batch(torch.arange(len(exp.data.val)))
@@ -106,24 +102,16 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path
 
 
 def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
-    small = "--d_model 8 --n_heads 2 --d_ff 16 --batch_size 128 --train_epochs 1"
-    small += " --seq_len 24 --label_len 12"
     results = tmp_path / "results"
+    line = f"bash {ROOT}/scripts/sweep.sh {ROOT}/tests/part.csv --target temp {SMALL}"
+    line += " --batch_size 128 --seq_len 24 --label_len 12"
     asked = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
-    asked |= {"RESULTS": str(results), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        ["bash", "scripts/sweep.sh", "tests/part.csv", "--target", "temp", *small.split()],
-        cwd=ROOT,
-        env={"VIRTUAL_ENV": sys.prefix, **os.environ, **asked},
-        check=True,
-        capture_output=True,
-    )
+    answer = bash(tmp_path, line, REAL, RESULTS=str(results), **asked)
+    assert answer.returncode == 0, answer
     runs = read_runs(results).set_index("lip_coef")
     assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}
     log = results / "logs" / f"{runs.loc[-2.0, 'run']}.log"
     assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in log.read_text()
-    config = read_json(results / str(runs.loc[-2.0, "run"]) / "config.json")
-    assert config["identity"]["lip_coef"] == -2.0
     assert tables.main(["--results", str(results)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for c, text in ((-2.0, "c = -2"), (0.0, "c = 0")):
