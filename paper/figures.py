@@ -238,8 +238,8 @@ KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes]
     "steps": (
         "test MSE by forecast step",
         "Left: mean over seeds, and baselines where a run recorded them by step. Right: mean and "
-        "95 % t interval (band) of the change from the run with c = 0 and the same seed. All test "
-        f"windows. {ONE_C}",
+        "95 % t interval (band, which may leave the panel) of the change from the run with c = 0 "
+        f"and the same seed. All test windows. {ONE_C}",
         lambda cell: [step_errors, step_changes] if cell.d.size else [step_errors],
     ),
     "windows": (

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paper.figures import draw_all
 from paper.pairs import contrasts, sentences
 from paper.runs import CELL, DESCRIBED, PRINTED, Runs, by_cell, left_out, load, score_windows
 from paper.signs import UNDECIDED, Named, cell_runs, read_hypotheses, verdicts
 from paper.tables import count_note, result_tables, shape_frame
+from utils import plots
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
 from utils.text import DIGITS, Column, Table, interval, render, write_text
 
-STUDY = Path("results/study")
+STUDY, PICTURE = Path("results/study"), "figure3-ETTh2-S.png"
 POINTS = 300  # of L_f a run, at most
 HEADS = ("Claim", "Place", "Test", "Numbers", "Verdict", "Command")
 ARM = ["label", "axis", "c"]
@@ -114,6 +116,7 @@ def page(study: Path, named: Named) -> str:
         f"{named.sha256[:12]}, {named.when}.",
         "## Headline",
         _bullets([*tested["sentence"], *notes]),
+        f"![our seeds beside the paper's Figure 3]({STUDY / PICTURE})" * (study / PICTURE).exists(),
         "## Claim by claim",
         render([Table("", claims, [Column(head, head) for head in HEADS])], "markdown"),
         NOTES,
@@ -128,7 +131,7 @@ def page(study: Path, named: Named) -> str:
         "Run as it is, one run a row, apart from this study and with draws of its own.",
         render([released()], "markdown"),
     ]
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
 def released() -> Table:
@@ -278,6 +281,10 @@ def main(words: Sequence[str]) -> int:
     if args.command == "collect":
         print(collect(args.results, args.study))
         return 0
+    runs = load(args.study)
+    for one in draw_all(runs, score_windows(runs.frame))[0]:
+        if f"{one.name}.png" == PICTURE:
+            write_atomic(args.study / PICTURE, plots.render(one.drawing, "png"))
     write_text(args.out, page(args.study, read_hypotheses()))
     return 0
 

@@ -84,7 +84,11 @@ def test_a_fresh_clone_shows_the_study(collected, tmp_path):
 
 
 def test_results_page(collected):
-    text = study.page(collected[1], read_hypotheses())
+    written = collected[1] / "page.md"
+    assert study.main(["results", "--study", str(collected[1]), "--out", str(written)]) == 0
+    text = written.read_text()
+    assert "](results/study/figure3-ETTh2-S.png)" in text
+    assert (collected[1] / "figure3-ETTh2-S.png").read_bytes().startswith(b"\x89PNG")
     for heading in ("# Results", "## Headline", "## Claim by claim", "## Ours beside the print"):
         assert f"{heading}\n" in text
     assert "- H1, ETTh2 S 24, feature axis, c = -2 against 0: in progress: 3 of 8 seeds." in text
