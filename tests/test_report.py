@@ -89,6 +89,15 @@ def test_the_committed_study_gives_the_same_answers_and_figures(study, page, tmp
     assert drawn[0] == [alt for alt in drawn[1] if "windows" not in alt]
 
 
+def test_complete_tests_come_first(tmp_path):
+    for c in (0.0, -2.0):
+        write_arm(tmp_path, c, [0.1 + c / 100] * 8)
+    text = Page(tmp_path).text
+    assert text.index("H1, ETTh2 S 24, feature axis, c = −2 against 0: better") < text.index(
+        "In short, cell by cell"
+    )
+
+
 def test_names_from_outside_are_text_and_nothing_else(tmp_path):
     write_run(tmp_path, 0.1, data="custom", target=HOSTILE, arrays=True)
     error = {"error": HOSTILE}
