@@ -73,7 +73,7 @@ def test_deterministic_runs_killed_or_not_have_equal_bits(tmp_path: Path):
         assert numbers(first) == numbers(other)
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch calls it a prototype
 @pytest.mark.parametrize("how", [[], ["--cuda_graph"]])
 def test_steps_wait_for_nothing(tmp_path: Path, how: list[str]):
     exp, state = prepared(tmp_path, "--device", "cuda", *how)
