@@ -225,9 +225,8 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
         words += f"; so few pairs could not reach p ≤ {row['threshold']:.4f}"
     if row["verdict"] == UNDECIDED and row["n"] > 1:
         enough = max((1.96 * row["sd"] / margin) ** 2, 1 - math.log2(row["threshold"]))
-        if enough > row["n"]:
-            margin_text = f"±{100 * margin:g} %"
-            words += f"; about {math.ceil(enough)} seeds would give an interval of {margin_text}"
+        wish = f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
+        words += wish * (enough > row["n"])
     if row["print_at"] and row["n"] > 1:
         inside = "inside" if row["low"] <= row["print"] <= row["high"] else "outside"
         place = f"{percent(row['print'])} ({row['print_at']})"
