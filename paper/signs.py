@@ -226,7 +226,7 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     if row["verdict"] == UNDECIDED and row["n"] > 1:
         enough = max((1.96 * row["sd"] / margin) ** 2, 1 - math.log2(row["threshold"]))
         wish = f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
-        words += wish * (enough > row["n"])
+        words += wish if enough > row["n"] else ""
     if row["print_at"] and row["n"] > 1:
         inside = "inside" if row["low"] <= row["print"] <= row["high"] else "outside"
         place = f"{percent(row['print'])} ({row['print_at']})"

@@ -31,7 +31,7 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "settings experiment state sign hostile": "exp/exp_informer.py exp/state.py",
     "data missing": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
-    "stats": "utils/stats.py",
+    "stats tables": "utils/stats.py",
     "pairs signs": "paper/pairs.py",
     "signs hypotheses pairs": "paper/signs.py",
     "tables pairs signs": "paper/runs.py",
