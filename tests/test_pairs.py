@@ -11,6 +11,7 @@ from paper.pairs import (
     choice_table,
     choices,
     compare,
+    contrast_table,
     contrasts,
     over_weeks,
     pair,
@@ -63,6 +64,27 @@ def test_every_cell_has_one_plain_sentence(tmp_path):
         "demo S 24 (96/48), feature axis: one seed with c = 0 and another c, from which nothing "
         "can be said; ridge (0.2000) is better than every c (at best 0.5000).",
     ]
+
+
+def test_every_c_is_laid_out_against_0_and_against_minus_c(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.2, 0.3])
+    write_arm(tmp_path, -2.0, [0.09, 0.18])
+    write_run(tmp_path, 0.09, -2.0, 2, status="failed")
+    write_arm(tmp_path, 2.0, [0.11, 0.22, 0.33])
+    write_arm(tmp_path, -4.0, [0.1005, 0.201])
+    write_arm(tmp_path, -1e-6, [0.1])
+    table = contrast_table(contrasts(scored(tmp_path)))
+    rows = {c: row for (_, _, c, *row) in table.rows}
+    change, failed = "−10.0 %, −10.0 to −10.0 %", "c = -2: seeds 2"
+    assert rows["-2 / 0"] == ["2", change, "0.000", "−7.3 %", "0", failed]
+    assert rows["2 / 0"][1:3] == ["+10.0 %, +10.0 to +10.0 %", "0.000"] and rows["2 / 0"][-1] == ""
+    assert rows["-2 / 2"][1] == "−18.2 %, −18.2 to −18.2 %"
+    assert rows["-1e-06 / 0"][-1] == "control"
+    assert len(table.rows) == 5 and "Exploratory" in table.notes[0]
+    (line,) = sentences(scored(tmp_path))
+    assert "higher MSE than c = 0 with c = -4 (+0.5 %, +0.5 to +0.5 %, n = 2), c = 2" in line
+    chosen = choices(scored(tmp_path))
+    assert chosen["n"].tolist() == [2] and choice_table(chosen).notes
 
 
 def test_failed_runs_by_hand():
