@@ -34,7 +34,7 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "stats tables": "utils/stats.py",
     "pairs signs": "paper/pairs.py",
     "signs hypotheses pairs": "paper/signs.py",
-    "tables pairs signs": "paper/runs.py",
+    "tables study pairs signs": "paper/runs.py",
 }
 TESTS = {
     str(path): [f"tests/test_{area}.py" for area in areas.split()]
