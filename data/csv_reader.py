@@ -44,7 +44,7 @@ class Table:
         if cols is not None and len(set(cols)) < len(cols):
             raise UserError(f"--cols {' '.join(cols)}: a column is named twice; name each once")
         chosen = [name for name in cols or names if name != target] + [target]
-        return self.numbers(chosen, "mend it, or leave the column out with --cols")
+        return self.numbers(chosen, "correct it, or leave the column out with --cols")
 
     def numbers(self, names: list[str], advice: str) -> pd.DataFrame:
         """Return columns that are there; raises UserError unless every cell is a finite number."""

@@ -193,7 +193,7 @@ def scaled_rows(
             "mean of the training rows"
         )
         if not far.max() <= HOPELESS:
-            raise UserError(f"{what}; mend it")
+            raise UserError(f"{what}; correct it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     beyond = pd.date_range(dates[-1], periods=how.pred_len + 1, freq=table.offset)[1:]

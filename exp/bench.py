@@ -149,10 +149,13 @@ def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataF
         for name, pool in [*pools.items()]:
             try:
                 pool.submit(prepare, model, name, setting, asked).result()
-            except (BrokenProcessPool, UserError):
+            except BrokenProcessPool:
                 raise
             except Exception as error:  # one that cannot run must not cost the others'
-                print(f"note: {name} is left out: {error!r}", flush=True)
+                if len(pools) == 1:
+                    raise
+                why = error if isinstance(error, UserError) else repr(error)
+                print(f"note: {name} is left out: {why}", flush=True)
                 del pools[name]
 
         def ask(what: str) -> dict[str, float]:

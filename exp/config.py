@@ -47,7 +47,7 @@ class Config:
     missing: str = setting(
         "keep",
         "data",
-        "cells of -9999, a missing value's mark: as they are, or filled in time",
+        "cells equal to -9999 (missing values): keep, or interpolate over time",
         choices=("keep", "interpolate"),
     )
     freq: str = setting(
@@ -66,8 +66,12 @@ class Config:
         (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1, high=65
     )
     d_ff: int = setting(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
-    factor: int = setting(5, "model", "ProbSparse factor c", low=1, high=5001)
-    moving_avg: int = setting(25, "model", "window of autoformer's moving average, odd", low=1)
+    factor: int = setting(
+        5, "model", "sampling factor of ProbSparse and of auto-correlation", low=1, high=5001
+    )
+    moving_avg: int = setting(
+        25, "model", "window of autoformer's moving average, odd", low=1, high=5001
+    )
     padding: int = setting(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
     distil: bool = setting(True, "model", "turns distilling off")
     mix: bool = setting(True, "model", "turns mixed decoder attention off")
@@ -77,7 +81,7 @@ class Config:
     activation: str = setting("gelu", "model", "feed-forward", choices=NAMES["activation"])
     output_attention: bool = setting(False, "model", "--do_predict keeps attention maps")
     train_epochs: int = setting(6, "training", "epochs at most", low=1, high=10_001)
-    batch_size: int = setting(32, "training", "windows a training step", low=1, high=2**20)
+    batch_size: int = setting(32, "training", "windows per training step", low=1, high=2**20)
     patience: int = setting(3, "training", "epochs without a better validation MSE", low=1)
     learning_rate: float = setting(1e-4, "training", "Adam's initial rate", low=1e-12)
     lradj: str = setting(
@@ -95,21 +99,19 @@ class Config:
     )
     seed: int = setting(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
     eval_batch_size: int = setting(
-        *(32, "training", "windows an evaluation batch (ProbSparse draws per batch)"),
+        *(32, "training", "windows per evaluation batch (ProbSparse draws per batch)"),
         **{"low": 1, "high": 2**20},
     )
     amp: str = setting("off", "training", "bf16: mixed precision", choices=NAMES["amp"])
 
     def __post_init__(self) -> None:
         check_values(self)
-        row, decoded = MODELS[self.model], self.label_len + self.pred_len
+        decoded, depths = self.label_len + self.pred_len, self.depths
         label_too_long = self.label_len > self.seq_len
-        depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)
         steps_read = [self.seq_len // 2**i for i in range(len(depths))]  # by each encoder
         # The batch normalisation of the last distilling layer needs two values.
         steps_left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(steps_read, depths, strict=True)]
-        distils = self.distil and "distil" not in row.unused
-        too_few_to_distil = distils and self.batch_size * min(steps_left) < 2
+        too_few_to_distil = self.distils and self.batch_size * min(steps_left) < 2
         freq_unfit = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
         for broken, message in (
             (label_too_long, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
@@ -131,6 +133,16 @@ class Config:
                 raise UserError(message.format(**vars(self)))
 
     @property
+    def depths(self) -> tuple[int, ...]:
+        """Layers of each encoder; only informerstack has several."""
+        return self.s_layers if MODELS[self.model].depth == "s_layers" else (self.e_layers,)
+
+    @property
+    def distils(self) -> bool:
+        """Tell whether the model distils between encoder layers."""
+        return self.distil and "distil" not in MODELS[self.model].unused
+
+    @property
     def loss_text(self) -> str:
         """The loss written out, e.g. `loss = MSE - 2 * LipReg (time axis, max-normalised)`."""
         if not self.lip_coef:
@@ -146,9 +158,9 @@ class Config:
         settings = dataclasses.asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
         settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
-        if self.attn == "full":
+        if self.attn == "full" and "attn" not in row.unused:
             settings["factor"] = None
-        if self.model != "autoformer":
+        if "moving_avg" in row.unused:
             del settings["moving_avg"]  # runs recorded before it joined keep their identity
         if self.missing == "keep":
             del settings["missing"]  # likewise

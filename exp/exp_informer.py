@@ -103,7 +103,7 @@ class Exp_Informer(Exp_Basic):
                     raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
                 row = state.end_epoch(measures, config.patience)
                 record.write_history(state.history, state.curves())
-                self._report_epoch(row, state)
+                self._print_epoch(row, state)
         except Interrupted:
             self._check_finite(state)
             state.save()
@@ -125,7 +125,7 @@ class Exp_Informer(Exp_Basic):
             )
         return text
 
-    def _report_epoch(self, row: dict[str, Any], state: TrainState) -> None:
+    def _print_epoch(self, row: dict[str, Any], state: TrainState) -> None:
         """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
         means = MEASURES.format(*(row[f"train_{name}"] for name in TRACE))
         left = (state.epochs - state.epoch) * state.seconds / state.epoch

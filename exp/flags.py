@@ -64,7 +64,7 @@ class Options:
     threads: int | None = setting(
         None, RUNNING, "processor threads (all cores)", kind=int, low=1, high=1025
     )
-    force: bool = setting(False, RUNNING, "run a finished run anew, its record kept aside")
+    force: bool = setting(False, RUNNING, "repeat a finished run; its folder is renamed and kept")
     wait: bool = setting(False, RUNNING, "wait for another process that has the run")
     dry_run: bool = setting(False, RUNNING, "check all, try a batch, write nothing")
     test_only: bool = setting(False, RUNNING, "test the weights of --load, no training")
@@ -83,11 +83,13 @@ class Options:
         OUTPUT,
         "test windows to plot: best, median, worst, 1/4, 1/2, 3/4, or numbers from 0",
     )
-    weights: str = setting("keep", OUTPUT, "best weights of a run", choices=("keep", "drop"))
+    weights: str = setting(
+        "keep", OUTPUT, "keep or drop the best weights of a run", choices=("keep", "drop")
+    )
     tensorboard: bool = setting(False, OUTPUT, "curves for TensorBoard, too")
     des: str = setting("test", OUTPUT, "a label, recorded")
     use_gpu: bool | None = setting(
-        None, OLD, "True or False (a GPU where there is one)", kind=truth
+        None, OLD, "True or False (default: a GPU if there is one)", kind=truth
     )
     gpu: int | None = setting(None, OLD, "number of the GPU", kind=int, low=0)
     use_multi_gpu: bool = setting(False, OLD, "no effect: python -m exp.sweep uses all GPUs")
@@ -193,7 +195,7 @@ def parse(words: list[str]) -> tuple[Config, Options]:
     parser.set_defaults(**own | row.defaults | row.presumed | recorded)
     asked = parser.parse_args(words)  # what was asked for wins over these
     for name, value in recorded.items():
-        if (other := getattr(asked, name)) != value:
+        if name != "amp" and (other := getattr(asked, name)) != value:
             record = f"the record beside {asked.load} says {value}"
             raise UserError(f"--{name} {other}: {record}; leave the flag out")
     if asked.target != (target := own.get("target", asked.target)):
@@ -222,5 +224,5 @@ def _recorded(weights: Path | None) -> dict[str, Any]:
     apart = ("data", "target", "cols")  # the weights may be tested on other data
     identity = body.get("identity", {})  # absent from the config.json of another project
     settings = {k: v for k, v in settings_of(identity).items() if k not in apart}
-    draws = ("seed", "eval_batch_size")  # without them ProbSparse would choose otherwise
-    return {k: v for k, v in settings.items() if groups[k] in ("data", "model") or k in draws}
+    scoring = ("seed", "eval_batch_size", "amp")  # with others the test MSE would be another
+    return {k: v for k, v in settings.items() if groups[k] in ("data", "model") or k in scoring}

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
 from data.csv_reader import Table, parse_table, read_table
-from data.data_loader import DataSettings, scaled_rows, treat_missing
+from data.data_loader import MISSING, DataSettings, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
 from exp.config import Config, settings_of
@@ -89,14 +89,14 @@ class TrainedRun:
 
     def predict(self, table: Table, at: str | None) -> Prediction:
         """Forecast what follows a table's rows, or its rows before a date."""
-        path, c, offset = table.path, self.config, self.offset
+        path, config, offset = table.path, self.config, self.offset
         if missing := [name for name in self.columns if name not in table.values]:
             hint = nearest(missing[0], table.values.columns.difference(self.columns))
             raise UserError(
                 f"{path}: has no column {missing[0]!r}{hint}, on which the run was trained; it "
                 f"reads {', '.join(self.columns)}"
             )
-        rows = table.numbers(self.columns, "mend it")
+        rows = table.numbers(self.columns, "correct it")
         dates = pd.DatetimeIndex(rows.index)
         if not rows.empty and (i := first_break(dates, offset)) is not None:
             raise UserError(
@@ -104,17 +104,18 @@ class TrainedRun:
                 f"the run ({offset.freqstr}); resample the file to it"
             )
         now = len(rows) if at is None or rows.empty else self._position(at, dates, path)
-        if now < c.seq_len:
+        if now < config.seq_len:
             found = f"{now} rows before the first date to forecast"
-            raise UserError(f"{path}: {found}; the run reads {c.seq_len} (seq_len)")
-        if c.missing == "interpolate":
-            before = treat_missing(rows.head(now), path, "interpolate")  # later rows unseen
-            rows = treat_missing(pd.concat([before, rows.iloc[now:]]), path, "interpolate")
-        read = dataclasses.replace(table, values=rows[:now], offset=offset)
-        data = scaled_rows(read, self.scaler, DataSettings.of(c))
-        exp = Exp_Informer(c, self.options, data=data)
+            raise UserError(f"{path}: {found}; the run reads {config.seq_len} (seq_len)")
+        past, truth = rows.iloc[:now], rows.iloc[now : now + config.pred_len]
+        if config.missing == "interpolate":
+            past = treat_missing(past, path, "interpolate")  # later rows unseen
+            truth = truth.mask(truth.eq(MISSING))  # a cell that is filled is no truth
+        read = dataclasses.replace(table, values=past, offset=offset)
+        data = scaled_rows(read, self.scaler, DataSettings.of(config))
+        exp = Exp_Informer(config, self.options, data=data)
         fit_weights(exp.model, self.weights, self.folder)
-        truth = rows.iloc[now : now + c.pred_len, -data.out_width :].to_numpy()
+        truth = truth.iloc[:, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
 
     def _position(self, at: str, dates: pd.DatetimeIndex, path: Path) -> int:
@@ -148,11 +149,13 @@ def main(words: list[str]) -> int:
         first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if asked.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        if (truth := ahead.truth) is not None:
-            error = ahead.values[: len(truth)] - truth
+        truth = np.empty((0, len(ahead.names))) if ahead.truth is None else ahead.truth
+        known = np.isfinite(truth).all(axis=1)
+        if known.any():
+            error = (ahead.values[: len(truth)] - truth)[known]
             scaled = error / ahead.scaler.std[-error.shape[1] :]
             print(
-                f"{path}: {len(truth)} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
+                f"{path}: {known.sum()} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
                 f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}"
                 f", MAE {np.abs(error).mean():.5g}"
             )

@@ -77,7 +77,9 @@ class Record:
         for key in ("threads", "torch", "processor", "device"):
             if earlier and earlier[-1][key] != environment[key]:
                 was = f"{environment[key]}, was {earlier[-1][key]} before"
-                print(f"note: {key} is {was}: numbers may differ from those of one sitting")
+                print(
+                    f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
+                )
         body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
@@ -177,7 +179,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         body = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: not there; --force runs it anew, the rest kept aside") from None
+        raise UserError(
+            f"{path}: not there; --force repeats the run and keeps the old folder"
+        ) from None
     if body.get("schema") != SCHEMA:
         raise UserError(f"{path}: has schema {body.get('schema')}, not {SCHEMA}; update the code")
     return body

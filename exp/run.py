@@ -62,10 +62,10 @@ def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
         elif metrics["status"] == "failed":
             raise RunFailed(f"{name}: failed before: {metrics['error']}; --force tries again")
         else:
-            print(f"{name}: done before, skipped (--force runs it anew)")
+            print(f"{name}: done before, skipped (--force repeats it)")
             _add_missing(exp, record.folder, checkpoints, metrics["weights_sha256"])
         remove_states(checkpoints)
-        report(metrics, exp)
+        print_scores(metrics, exp)
     return metrics
 
 
@@ -132,7 +132,7 @@ def test_loaded(exp: Exp_Informer, path: Path) -> None:
     fit_weights(exp.model, load_weights(path), path)
     scaled_by = options.scaler_from or data.path
     print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
-    report(exp.test(), exp)
+    print_scores(exp.test(), exp)
     if options.do_predict:
         weights = sha256_of(path.read_bytes())[:8]
         name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}_s{exp.config.seed}"
@@ -140,7 +140,7 @@ def test_loaded(exp: Exp_Informer, path: Path) -> None:
         _predict(exp, options.results / name)
 
 
-def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
+def print_scores(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     """Print a run's scores beside the baselines' on the same windows."""
     whole, cut, rows = metrics["all"], metrics["truncated"] or {}, []
     for name, scores in {exp.config.model: metrics, **metrics["baselines"]}.items():
@@ -149,13 +149,27 @@ def report(metrics: dict[str, Any], exp: Exp_Informer) -> None:
             rows.append([name, *map(full.get, SCORES), part.get("mse"), part.get("mae")])
     print(
         f"test, scaled data: {whole['windows']} windows, {cut.get('windows', 0)} in the truncated "
-        f"set; {whole['zeros']} zero truths are left out of MAPE and MSPE"
+        f"set; MAPE and MSPE leave out {whole['zeros']} targets equal to 0"
     )
     heads = ["", *map(str.upper, SCORES), "MSE truncated", "MAE truncated"]
     print(tabulate(rows, heads, floatfmt=".4f", missingval="-"))
     if exp.options.inverse:
         units = metrics["original_units"]
         print(f"in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
+
+
+def step_seconds(exp: Exp_Informer) -> float:
+    """Time one batch, forward and back, after another; a UserError if its loss is not finite."""
+    batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
+    exp.loss(batch)[0].backward()
+    begun = time.monotonic()
+    loss, *_ = exp.loss(batch)
+    loss.backward()
+    finite = bool(loss.isfinite())  # waits for the device
+    seconds = time.monotonic() - begun
+    if not finite:
+        raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
+    return seconds
 
 
 def dry_run(config: Config, options: Options) -> None:
@@ -166,15 +180,7 @@ def dry_run(config: Config, options: Options) -> None:
         print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
         return
     data, steps = exp.data, len(exp.data.train) // config.batch_size
-    batch = data.train.batch(torch.arange(config.batch_size, device=exp.device))
-    exp.loss(batch)[0].backward()  # warms up
-    begun = time.monotonic()
-    loss, *_ = exp.loss(batch)
-    loss.backward()
-    finite = bool(loss.isfinite())  # waits for the device
-    seconds = time.monotonic() - begun
-    if not finite:
-        raise UserError(f"--dry_run: the first loss is {loss.item():g}; check data and --lam")
+    seconds = step_seconds(exp)
     record = find_record(options.results, config, data.sha256, options.data_path)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     print(

@@ -79,7 +79,8 @@ class Prediction:
         following = {"forecast": self.values}
         if self.truth is not None:
             known = [f"{name} (truth)" for name in self.names]
-            table.loc[self.dates[: len(self.truth)], known] = self.scaler.as_text(self.truth)
+            texts = np.where(np.isnan(self.truth), "", self.scaler.as_text(self.truth))
+            table.loc[self.dates[: len(self.truth)], known] = texts
             following["truth"] = self.truth
         content = table.to_csv(index_label="date").encode()
         path = free_path(folder / f"{stem}.csv", content)

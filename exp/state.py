@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.files import sha256_of, write_atomic
 
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
-PROGRESS = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
+POSITION = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
 
 
 class TrainState:
@@ -98,7 +98,7 @@ class TrainState:
         cuda = self.device.type == "cuda"
         content = serialise(
             {
-                "progress": {name: getattr(self, name) for name in PROGRESS},
+                "progress": {name: getattr(self, name) for name in POSITION},
                 "model": self.model.state_dict(),
                 "best": self.best,
                 "optimizer": self.optimizer.state_dict(),
@@ -116,7 +116,7 @@ class TrainState:
         state = load_state(self.folder)
         if state is None:
             return
-        for name in PROGRESS:
+        for name in POSITION:
             setattr(self, name, state["progress"][name])
         self.model.load_state_dict(state["model"])
         self.best = {name: value.to(self.device) for name, value in state["best"].items()}

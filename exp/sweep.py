@@ -33,11 +33,26 @@ def build_parser() -> Parser:
         "All other flags are main_informer.py's, and go to every run.",
         allow_abbrev=False,
     )
-    add, one = parser.add_argument, "flags of one setting a line; - for stdin"
+    add, one = parser.add_argument, "file with the flags of one setting per line; - for stdin"
     add("--settings", type=_settings, default=[[]], metavar="FILE", help=one)
-    add("--lams", type=number, nargs="+", default=[0.0, 2.0], metavar="X", help="default: 0 2")
-    add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help="default: both")
-    add("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default: 0-4")
+    add(
+        "--lams",
+        type=number,
+        nargs="+",
+        default=[0.0, 2.0],
+        metavar="X",
+        help="values of lambda (default: 0 2)",
+    )
+    both = "minus: c = -lambda, plus: c = +lambda (default: both)"
+    add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help=both)
+    add(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3, 4],
+        metavar="N",
+        help="seeds (default: 0 to 4)",
+    )
     add("--shard", default="1/1", metavar="K/N", help="only the K-th of N shares, K from 1")
     add("--plan", action="store_true", help="print what there is to do and how long it takes; stop")
     add("--engine", default="local", metavar="local|ray", help="where runs go (default: local)")
@@ -45,11 +60,16 @@ def build_parser() -> Parser:
         "--jobs",
         type=int,
         metavar="N",
-        help="local runs at a time (one a core, or GPU)",
+        help="local runs at a time (one per core, or per GPU)",
     )
-    add("--runs_per_gpu", default="1", metavar="N|auto", help="default: 1; auto: as memory allows")
+    add(
+        "--runs_per_gpu",
+        default="1",
+        metavar="N|auto",
+        help="runs side by side on one GPU (default: 1; auto: as memory allows)",
+    )
     add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    add("--gpus_per_run", type=number, metavar="X", help="Ray: GPUs a run takes, say 0.5 (1)")
+    add("--gpus_per_run", type=number, metavar="X", help="Ray: GPUs per run, say 0.5 (1)")
     return parser
 
 

@@ -1,5 +1,6 @@
 """Informer and its relatives, with the Lipschitz Regularizer on the encoder's embedding."""
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -69,6 +70,7 @@ class Informer(nn.Module):
         output_attention: bool = False,
         distil: bool = True,
         mix: bool = True,
+        device: torch.device | str | None = None,
         *,
         lip_axis: str = "time",
         lip_norm: str = "max",
@@ -107,6 +109,7 @@ class Informer(nn.Module):
         self.encoder = EncoderStack(list(map(encoder, e_layers))) if stack else encoder(e_layers)
         self.decoder = Decoder([decoder_layer() for _ in range(d_layers)], d_model)
         self.projection = Linear(d_model, c_out)
+        self.to(device)
 
     def forward(
         self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor
@@ -147,5 +150,6 @@ class Transformer(Informer):
 class InformerStack(Informer):
     """Informer with several encoders, of which the i-th, from 0, has depth e_layers[i]."""
 
-    def __init__(self, *args: Any, e_layers: Sequence[int] = (3, 2, 1), **kwargs: Any) -> None:
-        super().__init__(*args, e_layers=tuple(e_layers), **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = inspect.signature(Informer).bind_partial(*args, **kwargs).arguments
+        super().__init__(**{"e_layers": (3, 2, 1), **given})

@@ -1,4 +1,4 @@
-"""Two signed coefficients c in one cell, compared by seed.
+"""Two signed coefficients c in one cell, compared by seed; and c chosen on validation.
 
 d = ln(MSE of the first c / MSE of the second), over all test windows; shown in percent.
 """
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
-from paper.tables import SIDES, printed, regularizer
+from paper.tables import PLACE, SIDES, printed, regularizer
 from utils import stats
 from utils.errors import UserError
 from utils.text import DIGITS, Column, Table, interval, joined, percent
@@ -96,15 +96,15 @@ def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
 
 def print_of(row: dict[Any, Any]) -> dict[str, Any]:
     """Return the printed change between two c of a cell in percent (NaN: none) and its place."""
-    place = (row["model"], row["features"], row["data"], row["pred_len"])
-    first, second = row["first"], row["second"]
+    first, second, pred_len = row["first"], row["second"], row["pred_len"]
+    place = tuple(row[name] for name in PLACE)
     mse, where = {}, ""
     if {first, second} <= {*SIDES.values()} and place in printed().index:
         cell = printed().loc[place]
         mse = {c: cell[f"mse_{side}"] for side, c in SIDES.items()}
         where = {"S": "Table 2", "M": "Table 5"}[row["features"]]
-    elif place[:3] == ("informer", "S", "ETTh2"):
-        curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {place[3]}")
+    elif (row["model"], row["features"], row["data"]) == ("informer", "S", "ETTh2"):
+        curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {pred_len}")
         mse, where = dict(zip(-curve["lam"], curve["mse"], strict=True)), "Figure 3"
     if row.get("differs") or not {first, second} <= mse.keys():
         return {"print": math.nan, "print_at": ""}
@@ -184,7 +184,7 @@ def sentences(scored: pd.DataFrame, numbers: bool = True) -> list[str]:
 def _shown(rows: pd.DataFrame, numbers: bool) -> str:
     """Say which c have an interval beside c = 0."""
     if rows.empty:
-        return "nothing to compare, for want of a seed with both c = 0 and another c"
+        return "nothing to compare: no seed has both c = 0 and another c"
     if max(rows["n"]) < 2 and not any(rows["failed"]):
         return "one seed with c = 0 and another c, from which nothing can be said"
     below, above, few = rows["high"] < 0, rows["low"] > 0, rows["n"] < 2

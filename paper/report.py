@@ -12,7 +12,16 @@ import pandas as pd
 
 from paper.figures import draw_all
 from paper.pairs import pair_tables, sentences
-from paper.runs import Runs, add_flags, left_out, load, paper_settings, score_windows, select
+from paper.runs import (
+    PRINTED_MODELS,
+    Runs,
+    add_flags,
+    left_out,
+    load,
+    paper_settings,
+    score_windows,
+    select,
+)
 from paper.signs import HYPOTHESES, Named, read_hypotheses, verdicts
 from paper.tables import SIDES, result_tables
 from utils.output import run_command
@@ -104,16 +113,20 @@ def runs_table(scored: pd.DataFrame) -> Table:
 
 
 def missing(used: pd.DataFrame, asked: str | None = None) -> list[str]:
-    """Name the paper's Informer cells with fewer seeds than the paper, a line a data set asked."""
-    ours = used.loc[used["printed"].astype(bool) & (used["model"] == "informer")]
-    have = ours.groupby(["cell", "c"])["seed"].nunique()
+    """Name the paper's cells with fewer seeds than the paper, a line per model and data set."""
     lacks: dict[str, list[str]] = {}
-    for (data, features, pred_len), row in paper_settings().items():
-        zero, lip = (have.get((f"{data} {features} {pred_len}", c), 0) for c in SIDES.values())
-        seeds = f"c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds" if zero + lip else "no run"
-        if min(zero, lip) < row["itr"] and (asked or data).lower() == data.lower():
-            lacks.setdefault(data, []).append(f"{features} {pred_len} {seeds}")
-    return [f"{data}: {'; '.join(cells)}." for data, cells in lacks.items()]
+    for model in PRINTED_MODELS:
+        ours = used.loc[used["printed"].astype(bool) & (used["model"] == model)]
+        have = ours.groupby(["cell", "c"])["seed"].nunique()
+        for (data, features, pred_len), row in paper_settings(model).items():
+            zero, lip = (have.get((f"{data} {features} {pred_len}", c), 0) for c in SIDES.values())
+            seeds = f"c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds" if zero + lip else "no run"
+            if min(zero, lip) < row["itr"] and (asked or data).lower() == data.lower():
+                lacks.setdefault(f"{model} {data}", []).append(f"{features} {pred_len} {seeds}")
+    return [
+        f"{name}: {'no run' if all(c.endswith('no run') for c in cells) else '; '.join(cells)}."
+        for name, cells in lacks.items()
+    ]
 
 
 def typeset(text: str) -> str:

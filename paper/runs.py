@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
     "missing": "keep",
 }  # fmt: skip
+PRINTED_MODELS = ("informer", "transformer", "autoformer")
 EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
 NEEDED = [  # columns that are there even where no run has them
     "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
@@ -269,7 +271,8 @@ def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame,
     """
     asked = {name: getattr(args, name, None) for name in ("data", "features", "axis", "amp")}
     if data := asked["data"]:
-        known = {*frame["dataset"], *(data for data, _, _ in paper_settings())}
+        paper = itertools.chain.from_iterable(map(paper_settings, PRINTED_MODELS))
+        known = {*frame["dataset"], *(data for data, _, _ in paper)}
         names = [n for n in known if data.lower() in (n.lower(), n.lower().rsplit(" ", 1)[0])]
         if not names:
             have, hint = ", ".join(sorted({*frame["dataset"]})) or "none", nearest(data, known)

@@ -135,7 +135,7 @@ def _test(
     pairs, *again = (pair(cell.loc[cell["kind"] == kind], first, one.second) for kind in kinds)
     pairs = pairs.drop(index=pilots, errors="ignore")
     seeds = [seed for seed in named.seeds[kinds[0]] if seed not in pilots]
-    seeds, state = _progress(pairs, seeds, named.extend_above)
+    seeds, state = _seeds_asked(pairs, seeds, named.extend_above)
     if math.isnan(first):
         state = "in progress: the pilot seeds are not complete"
     if len({*cell["setting_id"]}) > 1:
@@ -193,7 +193,7 @@ def _chosen(one: Hypothesis, cell: pd.DataFrame, pilots: list[int]) -> float:
     return math.nan if wide.isna().to_numpy().any() else float(str(wide.mean().idxmin()))
 
 
-def _progress(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[list[int], str]:
+def _seeds_asked(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[list[int], str]:
     """Return the seeds that a hypothesis now asks for, and "" or what they still lack."""
     done = pairs.index.isin(seeds).sum()
     if done < len(seeds):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from paper import runs as records
-from paper.runs import BASELINES, CELL, METRICS, by_cell, paper_settings
+from paper.runs import BASELINES, CELL, METRICS, PRINTED_MODELS, by_cell, paper_settings
 from utils.output import run_command
 from utils.stats import prediction_interval
 from utils.text import DIGITS, Column, Table, percent, write_out
@@ -106,10 +106,13 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
     notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
     if frame["print"].notna().any():
         columns = [*PLACED, *columns]
-        columns += [Column("print", "print", DIGITS), Column("print inside", "low", write=_inside)]
+        columns += [
+            Column("paper", "print", DIGITS),
+            Column("paper within range?", "low", write=_inside),
+        ]
         notes.append(
-            "print inside: does the print lie where the mean of the paper's k repetitions would "
-            "lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k), if they were like ours?"
+            "paper within range?: is the printed MSE where the mean of k further runs like ours "
+            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k)? k: the paper's repetitions."
         )
     elif len(cell) == 1:
         title = f"{title}: {cell['cell'].iloc[0]} ({cell['lengths'].iloc[0]})"
@@ -180,11 +183,11 @@ def count_note(frame: pd.DataFrame, model: str, features: str) -> str:
 
     ours = frame.dropna(subset=["mse_zero", "mse_lip"])
     known = COUNTED.get((model, features))
-    recomputed = f" (recomputed; the print reads {known})" if known else ""
+    recomputed = f" (recomputed; the paper states {known})" if known else ""
     return (
         "Count of the lower of each pair, MSE and MAE, ties for both: printed "
         f"{count(printed().loc[(model, features)])}{recomputed}, ours {count(ours)} in "
-        f"{len(ours)} cells."
+        f"{len(ours)} cell{'s' * (len(ours) != 1)}."
     )
 
 
@@ -217,7 +220,7 @@ def result_tables(scored: pd.DataFrame) -> list[Table]:
 
 
 def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
-    """Name the paper's data sets that have no run with the paper's settings, one line a table.
+    """Name each model's data sets that have no run with the paper's settings, one line per table.
 
     Args:
         scored: all runs, as `paper.runs.score_windows` returns them.
@@ -226,10 +229,15 @@ def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
     done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
     notes = []
     for features, (table, _) in TABLES.items():
-        have = {*done.loc[done["features"] == features, "data"]}
-        lack = dict.fromkeys(data for data, _, _ in paper_settings() if data not in have)
-        if lack and asked in (features, None):
-            notes.append(f"{table} ({features}), no run yet: {', '.join(lack)}.")
+        lacks = []
+        for model in PRINTED_MODELS:
+            have = {*done.loc[(done["features"] == features) & (done["model"] == model), "data"]}
+            lack = dict.fromkeys(d for d, f, _ in paper_settings(model) if f == features)
+            names = [data for data in lack if data not in have]
+            words = "all" if len(names) == len(lack) else ", ".join(names)
+            lacks += [f"{model} {words}"] * bool(names)
+        if lacks and asked in (features, None):
+            notes.append(f"{table} ({features}), no run yet: {'; '.join(lacks)}.")
     return notes
 
 

@@ -19,12 +19,12 @@ is skipped, what was cut off is continued.
 
   MODEL=informer        the settings of paper/printed/MODEL_settings.csv
   LAMS="0 2"            weights lambda of LipReg; 0 is one run, whichever the sign
-  SIGNS="minus plus"    loss = MSE - lambda LipReg, loss = MSE + lambda LipReg
+  SIGNS="minus plus"    loss = MSE + c LipReg with c = -lambda, with c = +lambda
   SEEDS="0 1 2 3 4"     as many repetitions as the paper has (on WTH: 0 1 2)
   FEATURES="S M"        S: the target alone, M: all columns (on your own file: S; or MS)
   PRED_LENS="24 48"     only these horizons (all)
   AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
-  JOBS=N                runs at a time (one a core, or RUNS_PER_GPU on each GPU)
+  JOBS=N                runs at a time (one per core, or RUNS_PER_GPU on each GPU)
   RUNS_PER_GPU=1        runs side by side on one GPU, or auto
   ENGINE=local          or ray, a cluster (--address, --gpus_per_run)
   SHARD=1/1             a share of the runs: 3/16
@@ -41,6 +41,7 @@ The paper's choice of lambda, along its own axis, as a plan:
   LAMS="0 1 2 3 4 5 6 7 8" AXIS=time bash scripts/ETTh2.sh --plan
 HELP
     echo $'\n'"Settings, from $table:"
+    [ "${MODEL:-informer}" = informer ] || echo "(presumed: the paper does not publish this model's)"
     grep -E "^(dataset|${rows_of/--help/.*})," "$table" | tr , '\t'
 }
 

@@ -176,7 +176,7 @@ def test_cells_that_are_no_finite_numbers_are_named(text):
     table.loc[7, "load"] = text
     shown = repr(text[:40]) if text else "an empty cell"
     content = table.to_csv(index=False, quoting=csv.QUOTE_ALL).encode()
-    advice = "mend it, or leave the column out with --cols"
+    advice = "correct it, or leave the column out with --cols"
     assert message(content) == f"row 9, column 'load': {shown} is not a finite number; {advice}"
 
 

@@ -209,8 +209,8 @@ def test_renewed_draws_are_those_of_an_ordinary_step():
 @pytest.mark.parametrize(
     "words",
     [
-        "--features S --padding 1 --amp bf16",
-        "--features M --model informerstack --attn full",
+        "--features S --padding 1",
+        "--features M --model informerstack --attn full --output_attention",
         "--features MS --embed learned --distil --mix",
     ],
 )
@@ -221,6 +221,11 @@ def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
     assert list(pd.read_csv(only_run(tmp_path) / "prediction.csv")) == ["date", *names]
     forecasts = pd.read_csv(only_run(tmp_path) / "forecasts.csv.gz")
     assert list(forecasts["column"][: len(names)]) == names
+    assert (only_run(tmp_path) / "attention.npz").exists() == ("--output_attention" in words)
+    if "--output_attention" in words:
+        maps = read_arrays(only_run(tmp_path), "attention")
+        assert [*maps] == [f"layer_{i}" for i in range(6)] and maps["layer_0"].shape == (2, 12, 12)
+        assert maps["layer_5"].sum(-1) == pytest.approx(1.0)
 
 
 ETT = "--root_path . --seq_len 48 --label_len 48 --pred_len 24"

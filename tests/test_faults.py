@@ -31,7 +31,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(kind, finished, tmp_path, mon
         patch.setattr(os, "fsync", full)
         assert tiny(tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "the disk is full: free some space and give the same command again" in line
+    assert "the disk is full: free some space and run the same command again" in line
     folder = only_run(tmp_path)
     assert not list(folder.glob(".tmp-*")) and not (folder / "metrics.json").exists()
     assert tiny(tmp_path) == 0

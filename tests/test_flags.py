@@ -1,10 +1,13 @@
 """The command line: defaults, the released form, and every mistake in one line."""
 
+import argparse
 import dataclasses
+import operator
 from pathlib import Path
 
 import pytest
 
+from exp.config import Config
 from exp.flags import build_parser, parse
 from main_informer import main
 from tests.records import write_run
@@ -82,11 +85,24 @@ def test_identity_is_intent():
     assert study.run_name(data) == "informer_ETTh2_S_48-48-24_c-2_feature_s0-4d31c8a2"
 
 
+def test_a_models_own_defaults_hold_and_flags_win():
+    def settings(words: str) -> Config:
+        return parse(["--model", "autoformer", "--data", "ETTh2", *words.split()])[0]
+
+    one, other = settings(""), settings("--train_epochs 2 --factor 1 --moving_avg 3 --seq_len 48")
+    names = operator.attrgetter("train_epochs", "factor", "moving_avg", "seq_len", "label_len")
+    assert names(one) == (10, 3, 25, 96, 48) and names(other) == (2, 1, 3, 48, 48)
+    runs = {settings(w).run_name("") for w in ("", "--factor 1", "--moving_avg 3", "--attn full")}
+    assert len(runs) == 3  # its attention is its own
+    assert settings("--attn full --factor 1").run_name("") in {*runs}
+
+
 def test_weights_are_tested_as_their_record_says(tmp_path):
     weights = write_run(tmp_path, seed=3, eval_batch_size=50) / "weights.pt"
     words = f"--model informer --data ETTh2 --features S --test_only --load {weights}"
     config, _ = parse(words.split())
     assert (config.seed, config.eval_batch_size, config.seq_len) == (3, 50, 48)
+    assert parse([*words.split(), "--amp", "bf16"])[0].amp == "bf16"
 
 
 def test_booleans_work():
@@ -105,8 +121,12 @@ def test_help_names_every_flag_with_its_default(capsys):
     text = capsys.readouterr().out
     for action in build_parser()._actions:
         assert action.option_strings[-1] in text and action.help
+        if action.default not in (None, "", True, False, argparse.SUPPRESS):
+            assert "(default: " in action.help, action.help
     for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
         assert phrase in text
+    for model in ("transformer", "autoformer"):
+        assert f"\n{model}: published {{'seq_len': 96}}, presumed (unpublished) {{" in text
 
 
 NO_GPU = "this machine has 0 CUDA devices; use --device cpu"

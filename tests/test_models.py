@@ -96,7 +96,11 @@ def test_lip_is_of_the_encoder_embedding_after_dropout(name, axis, norm):
     assert (h == 0).any()
     assert torch.equal(h, forecast.embedded) and torch.equal(lip, forecast.lip)
     assert forecast.attns is None
-    assert torch.equal(lip, LipReg(h, transpose=axis == "feature", normalize=norm))
+    by_hand = LipReg(h, transpose=axis == "feature", normalize=norm)
+    assert torch.equal(lip, by_hand)
+    weights = [p for p in model.enc_embedding.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(forecast.lip, weights), torch.autograd.grad(by_hand, weights)
+    assert all(g.abs().max() > 0 and torch.equal(g, e) for g, e in zip(*gradients, strict=True))
     assert model.dec_embedding(*inputs[2:])[1] is None
 
 
@@ -151,13 +155,17 @@ def test_rows_name_their_own_settings():
 
 def test_informer_takes_informer2020s_arguments():
     names = "enc_in dec_in c_out seq_len label_len out_len factor d_model n_heads e_layers d_layers"
-    names += " d_ff dropout attn embed freq activation output_attention distil mix"
-    values = 5, 512, 8, 3, 2, 512, 0.0, "prob", "fixed", "h", "gelu", False, True, True
-    ours = list(inspect.signature(Informer).parameters.values())[:20]
+    names += " d_ff dropout attn embed freq activation output_attention distil mix device"
+    values = 5, 512, 8, 3, 2, 512, 0.0, "prob", "fixed", "h", "gelu", False, True, True, None
+    ours = list(inspect.signature(Informer).parameters.values())[:21]
     assert [one.name for one in ours] == names.split()
     assert tuple(one.default for one in ours[6:]) == values
     assert all(one.kind is one.POSITIONAL_OR_KEYWORD for one in ours)
-    assert inspect.signature(InformerStack).parameters["e_layers"].default == (3, 2, 1)
+    sizes = 2, 2, 1, 16, 6, 5, 1, 8, 2  # up to n_heads; e_layers follows
+    stacks: list[Any] = [InformerStack(*sizes), InformerStack(*sizes, [3, 2, 1], device="cpu")]
+    for stack in stacks:
+        assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
+    assert next(Informer(*sizes, device="meta").parameters()).is_meta
 
 
 def test_autoformers_defaults_are_those_of_its_authors_scripts():
@@ -175,7 +183,6 @@ def test_stack_joins_encoders_of_shorter_inputs():
     parts = [encoder(x[:, -(16 >> i) :])[0] for i, encoder in enumerate(stack.encoder.encoders)]
     assert torch.equal(joined, torch.cat(parts, dim=1))
     assert {k.split(".")[2] for k in stack.state_dict() if k[:8] == "encoder."} == {"0", "1", "2"}
-    assert [len(encoder.attn_layers) for encoder in stack.encoder.encoders] == [3, 2, 1]
     with pytest.raises((ValueError, RuntimeError)):
         stack.encoder(torch.zeros(1, 3, 8))  # nothing is left for the third
 
@@ -208,12 +215,12 @@ DROPPED = {
 @pytest.mark.parametrize("name", DROPPED)
 def test_dropout_stands_where_the_specification_puts_it(name):
     model = build(name, dropout=0.1, attn="prob", e_layers=1, d_layers=1).train()
-    shapes = []
+    found = []
     for module in model.modules():
         if isinstance(module, Dropout):
-            module.register_forward_hook(lambda m, args, y: shapes.append(tuple(y.shape[1:])))
+            module.register_forward_hook(lambda m, args, y: found.append((tuple(y.shape[1:]), m.p)))
     model(*batch())
-    assert shapes == DROPPED[name]
+    assert found == [(shape, 0.1) for shape in DROPPED[name]]
 
 
 @pytest.mark.parametrize("attn", ["prob", "full"])

@@ -56,7 +56,7 @@ def test_every_cell_has_one_plain_sentence(tmp_path):
     for c in (0.0, 2.0):
         write_run(tmp_path, 0.5, c, data="demo")
     assert sentences(scored(tmp_path, "all")) == [
-        "ETTh1 S 24: nothing to compare, for want of a seed with both c = 0 and another c; ridge "
+        "ETTh1 S 24: nothing to compare: no seed has both c = 0 and another c; ridge "
         "(0.2000) is better than every c (at best 0.5500).",
         "ETTh2 S 24, feature axis: lower MSE than c = 0 with c = -2 (−5.0 %, −5.2 to −4.8 %, "
         "n = 8); no difference from c = 0 shown for c = 2 (−0.0 %, −0.2 to +0.2 %, n = 8); at "

@@ -5,7 +5,11 @@ import signal
 
 import pytest
 
-from tests.runs import STEPS, numbers, only_run, run, start, tiny
+from exp.flags import parse
+from exp.run import run_one
+from models import MODELS
+from tests.runs import STEPS, TINY, numbers, only_run, run, start, tiny
+from utils.interrupt import Interrupted, Stop
 
 SEEDED = random.Random(20230501)
 POINTS = [
@@ -35,6 +39,30 @@ def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_p
     assert not [path.name for path in folder.iterdir() if "tmp" in path.name]
     where = "continuing at epoch 2, step 3" if number else "continuing"
     assert (where in capsys.readouterr().out) == (point != "step" or int(count) > STEPS)
+
+
+class StopAt(Stop):
+    """A signal that comes at the n-th look."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def check(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.note(signal.SIGTERM, None)
+        super().check()
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "informer"])
+def test_every_model_continues_to_the_same_bits(model, tmp_path):
+    words = ["--model", model, "--train_epochs", "2", "--batch_size", "128"]
+    assert tiny(tmp_path / "whole", *words) == 0
+    settings = parse([*TINY, *words, "--results", str(tmp_path / "cut")])
+    with pytest.raises(Interrupted):
+        run_one(*settings, StopAt(10))  # of epoch 2, after 4 steps and 3 batches of validation
+    run_one(*settings, Stop())
+    assert numbers(only_run(tmp_path / "cut")) == numbers(only_run(tmp_path / "whole"))
 
 
 def test_a_second_process_says_who_has_the_run_or_waits(tmp_path):

@@ -2,12 +2,15 @@
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from exp.record import read_runs
 from paper import tables
+from paper.figures import draw_all
+from paper.runs import load, score_windows
 from tests.runs import ROOT, build, only_run, tiny
 from tests.test_scripts import REAL, SMALL, bash
 from utils.files import read_json
@@ -61,15 +64,9 @@ def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[
     return max(float((apart[name] * (size > 1e-5)).max()) for name, size in smallest.items())
 
 
-@pytest.mark.parametrize(
-    ("axis", "norm", "sign"),
-    [
-        *(("time", "max", "minus"), ("time", "max", "plus")),
-        *(("feature", "max", "minus"), ("feature", "max", "plus")),
-        *(("time", "range", "plus"), ("time", "none", "minus")),
-        *(("feature", "range", "minus"), ("feature", "none", "plus")),
-    ],
-)
+@pytest.mark.parametrize("axis", ["time", "feature"])
+@pytest.mark.parametrize("norm", ["max", "range", "none"])
+@pytest.mark.parametrize("sign", SIGNS)
 def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_path):
     lam = 2 if axis == "feature" else 200  # as much in gradients: in time h hardly moves
     words = ["--lam", str(lam), "--lip_sign", sign, "--lip_axis", axis, "--lip_norm", norm]
@@ -101,7 +98,7 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path
     assert rougher > 1.1 * plain > 1.2 * smoother, found
 
 
-def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
+def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path, capsys):
     results = tmp_path / "results"
     line = f"bash {ROOT}/scripts/sweep.sh {ROOT}/tests/part.csv --target temp {SMALL}"
     line += " --batch_size 128 --seq_len 24 --label_len 12"
@@ -118,3 +115,9 @@ def test_one_run_from_signs_in_a_script_to_the_table(tmp_path, capsys):
         (line,) = [line for line in lines if line.startswith(f"{text} 1 ")]
         assert f" {runs.loc[c, 'mse']:.5f} " in line
     assert not any("c = 2 " in line for line in lines)
+    drawn, _ = draw_all(loaded := load(results), score_windows(loaded.frame))
+    (axis,) = next(one for one in drawn if one.name.startswith("figure3")).drawing.axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["\u22122", "0"]
+    dot = next(line for line in axis.lines if line.get_label() == "one seed")
+    change = 100 * (runs.loc[-2.0, "mse"] / runs.loc[0.0, "mse"] - 1)
+    assert np.ravel(dot.get_ydata()) == pytest.approx([change])

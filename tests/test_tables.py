@@ -69,7 +69,7 @@ def test_means_and_prediction_intervals_by_hand(full):
 
 def test_counts_are_computed_from_the_cells(full):
     text = render(result_tables(scored(full)), "markdown")
-    assert "printed 13/37 (recomputed; the print reads 12/38), ours 50/0 in 25 cells" in text
+    assert "printed 13/37 (recomputed; the paper states 12/38), ours 50/0 in 25 cells" in text
     assert "printed 4/46, ours 0/50 in 25 cells" in text
 
 
@@ -223,13 +223,17 @@ def test_data_sets_without_a_run_are_one_line(tmp_path):
     write_run(runs)
     write_run(runs, data="demo")
     text = said(runs)
-    assert "Table 2 (S), no run yet: ETTh1, ETTm1, WTH, ECL." in text and "ETTh1 24" not in text
+    assert (
+        "Table 2 (S), no run yet: informer ETTh1, ETTm1, WTH, ECL; transformer all; auto" in text
+        and "ETTh1 24" not in text
+    )
     text = said(runs, "--data", "etth2")
     assert "ETTh2" in text and "demo" not in text and "no run yet" not in text
     write_run(runs, features="M", data="WTH")
     assert "Table 5" not in said(runs, "--features", "S")
-    assert "Table 5 (M), no run yet: ETTh1, ETTh2, ETTm1, ECL." in said(runs)
+    assert "Table 5 (M), no run yet: informer ETTh1, ETTh2, ETTm1, ECL; trans" in said(runs)
     assert "No run of ECL." in said(runs, "--data", "ECL")
+    assert "No run of weather." in said(runs, "--data", "weather")
     assert "No run of MS." in said(runs, "--features", "MS")
     (tmp_path / "empty").mkdir()
     assert "There are no runs." in said(tmp_path / "empty")

@@ -15,8 +15,8 @@ from utils.errors import UserError
 
 TEMPORARY = ".tmp-"
 ADVICE = {
-    errno.ENOSPC: "the disk is full: free some space and give the same command again",
-    errno.EDQUOT: "the disk quota is used up: free some space and give the same command again",
+    errno.ENOSPC: "the disk is full: free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run the same command again",
     errno.EACCES: "permission denied: choose a folder of your own",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
 }

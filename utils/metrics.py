@@ -47,7 +47,7 @@ class ErrorSums:
         return float(self.square_by_step.sum()) / self.elements
 
     def result(self) -> dict[str, Any] | None:
-        """Return the metrics and the numbers of windows and of zero truths; None when empty.
+        """Return the metrics and the numbers of windows and of targets equal to 0; None when empty.
 
         A metric that is not finite, or undefined, is None.
         """
