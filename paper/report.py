@@ -47,12 +47,12 @@ def build(runs: Runs, score: str | None, named: Named, data: str | None = None) 
     tested = verdicts(runs, named).to_dict("records")
     results, signs = result_tables(scored), pair_tables(whole)
     shapes = [table for table in results if "method" not in table.heads]
-    every = [table for table in results if "method" in table.heads]  # says the same, and more
+    every = [table for table in results if "method" in table.heads]  # says all that shapes say
     many = len(shapes) and sum(len(table.frame) for table in every) > MOST
-    shown, folded = (shapes, every) if many else (every, shapes)
+    shown, folded = (shapes, every) if many else (every, [])
     figures, gaps = draw_all(runs, scored)
     details = [
-        ("The same results laid out otherwise", folded, []),
+        ("Results: every c, and the baselines", folded, []),
         ("Signs: each c against c = 0", signs, []),
         ("Runs: scores, cost, where they ran", [runs_table(scored)] if len(scored) else [], []),
         ("Missing of the paper's tables", [], missing(used, data)),

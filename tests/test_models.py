@@ -168,7 +168,7 @@ def test_informer_takes_informer2020s_arguments():
     assert next(Informer(*sizes, device="meta").parameters()).is_meta
 
 
-def test_autoformers_defaults_are_those_of_its_authors_scripts():
+def test_autoformers_defaults_are_its_authors_own():
     theirs = {"moving_avg": 25, "factor": 3, "d_model": 512, "n_heads": 8, "e_layers": 2}
     theirs |= {"d_layers": 1, "d_ff": 2048, "dropout": 0.05, "output_attention": False}
     parameters = inspect.signature(Autoformer).parameters

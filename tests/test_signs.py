@@ -14,9 +14,10 @@ from scipy import stats
 
 from paper.pairs import compare, contrasts, sentences
 from paper.runs import load
-from paper.signs import HIDDEN, Named, classify, main, verdicts
+from paper.signs import HIDDEN, Named, classify, hypothesis_table, main, verdicts
 from tests.records import damage, write_arm, write_run
 from tests.test_tables import scored
+from utils.text import interval
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
@@ -39,6 +40,7 @@ def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: A
     ("change", "verdict"),
     [
         (-0.05 + NOISE, "better by at least 2 %"),
+        (-0.073 + 5 * NOISE, "better by at least 2 %"),  # by as much as is printed
         (0.05 + NOISE, "worse by at least 2 %"),
         (-0.03 + 5 * NOISE, "better, by how much is open"),
         (0.03 + 5 * NOISE, "worse, by how much is open"),
@@ -64,6 +66,7 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict):
     where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
     assert f"the printed −7.3 % (Table 2) lies {where} the interval" in row["sentence"]
     assert "n = 8" in row["sentence"]
+    assert interval(row) in hypothesis_table(pd.DataFrame([row]), named).rows[0]
     shown = row["verdict"].startswith("equal") and row["p_holm"] <= 0.05
     assert ("a difference is shown, and is smaller than that" in row["sentence"]) == shown
 
@@ -165,6 +168,11 @@ def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
     words = f"failed, ranked worst in a sign test: {row['failed']}; on complete pairs: −10.0 %"
     (note,) = [note for note in row["notes"] if note.startswith(words)]
     assert "p = 0.1250" in note
+    write_arm(part := tmp_path / "part", 0.0, LUCK[:4])
+    for seed in range(4):
+        write_run(part, 0.07, -2.0, seed, status="finished" if seed else "failed")
+    row = verdict_on(part, named)  # no number before all seeds are there
+    assert row["notes"] == ["failed, ranked worst in a sign test: c = -2: seeds 0"]
 
 
 def test_an_arm_that_always_fails_is_worse(tmp_path, named):
@@ -177,7 +185,9 @@ def test_an_arm_that_always_fails_is_worse(tmp_path, named):
     assert row["verdict"] == "worse, by how much is open"
     assert "interval" not in row["sentence"]  # there is none
     (line,) = sentences(scored(tmp_path, "all"))
-    assert "failed: c = -2: seeds 0, 1, 2, 3, 4, 5, 6, 7" in line and "for want of" not in line
+    assert (
+        "failed: c = -2: seeds 0, 1, 2, 3, 4, 5, 6, 7" in line and "nothing to compare" not in line
+    )
 
 
 def test_unlike_pairs_are_marked_counted_and_left_out_on_request(tmp_path, named):
