@@ -15,6 +15,7 @@ from paper.pairs import (
     contrasts,
     over_weeks,
     pair,
+    pair_tables,
     print_of,
     sentences,
 )
@@ -38,6 +39,10 @@ def test_choice_on_validation_is_described_and_not_tested(tmp_path):
     assert row["mse"] == pytest.approx(np.mean([0.04, 0.021, 0.022]))
     assert row["mse_zero"] == pytest.approx(0.03)
     assert choice_table(frame).heads[-3:] == ["n", "MSE", "MSE at c = 0"]  # no p, no interval
+    assert choice_table(frame).rows[0][1] == "feature axis"
+    write_run(tmp_path, 0.05, -2.0, 3)
+    write_run(tmp_path, 0.05, -4.0, 3)  # without c = 0 of this seed there is no mean of both
+    assert math.isnan(choices(scored(tmp_path, "all"))["mse_zero"].iloc[0])
 
 
 def test_negative_control_is_shown_and_never_chosen(tmp_path):
@@ -46,7 +51,11 @@ def test_negative_control_is_shown_and_never_chosen(tmp_path):
     shown = contrasts(scored(tmp_path, "all")).set_index("first")
     assert shown["control"].to_dict() == {-2.0: False, -1e-6: True}
     assert shown.loc[-1e-6, "sd"] == pytest.approx(np.log(1 + NOISE).std(ddof=1))
-    assert choices(scored(tmp_path, "all")).empty  # one c < 0 is no choice
+    none = choices(scored(tmp_path, "all"))  # one c < 0 is no choice
+    assert none.empty and {"sign", "chosen"} < {*none.columns}
+    for c in (1.0, 2.0):
+        write_arm(tmp_path, c, [0.1, 0.2])
+    assert choices(scored(tmp_path, "all"))["sign"].tolist() == ["c > 0"]  # the other side's can be
 
 
 def test_every_cell_has_one_plain_sentence(tmp_path):
@@ -55,12 +64,20 @@ def test_every_cell_has_one_plain_sentence(tmp_path):
     write_arm(tmp_path, 0.0, [0.5, 0.6], data="ETTh1")
     for c in (0.0, 2.0):
         write_run(tmp_path, 0.5, c, data="demo")
+    write_run(tmp_path, 0.5, status="failed", pred_len=48, data="ETTh1")  # hides no other cell
+    write_run(tmp_path, 0.1, data="ETTm1")
+    write_arm(tmp_path, 0.0, [0.1, 0.2], data="WTH")
+    write_arm(tmp_path, -1.0, [0.11, 0.22], data="WTH")
     assert sentences(scored(tmp_path, "all")) == [
         "ETTh1 S 24: nothing to compare: no seed has both c = 0 and another c; ridge "
         "(0.2000) is better than every c (at best 0.5500).",
         "ETTh2 S 24, feature axis: lower MSE than c = 0 with c = -2 (−5.0 %, −5.2 to −4.8 %, "
         "n = 8); no difference from c = 0 shown for c = 2 (−0.0 %, −0.2 to +0.2 %, n = 8); at "
         "best 0.0765, below every baseline.",
+        "ETTm1 S 24: nothing to compare: no seed has both c = 0 and another c; at best 0.1000, "
+        "below every baseline.",
+        "WTH S 24, feature axis: higher MSE than c = 0 with c = -1 (+10.0 %, +10.0 to +10.0 %, "
+        "n = 2); at best 0.1500, below every baseline.",
         "demo S 24 (96/48), feature axis: one seed with c = 0 and another c, from which nothing "
         "can be said; ridge (0.2000) is better than every c (at best 0.5000).",
     ]
@@ -80,11 +97,22 @@ def test_every_c_is_laid_out_against_0_and_against_minus_c(tmp_path):
     assert rows["2 / 0"][1:3] == ["+10.0 %, +10.0 to +10.0 %", "0.000"] and rows["2 / 0"][-1] == ""
     assert rows["-2 / 2"][1] == "−18.2 %, −18.2 to −18.2 %"
     assert rows["-1e-06 / 0"][-1] == "control"
-    assert len(table.rows) == 5 and "Exploratory" in table.notes[0]
+    assert len(table.rows) == 5 and {row[1] for row in table.rows} == {"feature axis"}
+    assert "of 4 intervals about 0.2 would leave out 0" in table.notes[0]
     (line,) = sentences(scored(tmp_path))
     assert "higher MSE than c = 0 with c = -4 (+0.5 %, +0.5 to +0.5 %, n = 2), c = 2" in line
     chosen = choices(scored(tmp_path))
     assert chosen["n"].tolist() == [2] and choice_table(chosen).notes
+    for data in ("WTH", "ETTm1", "ETTh1", "ECL"):  # said in the paper's order
+        for c in (-1.0, 1.0, 0.0):
+            environment = {"torch": "2.0"} if c else {}
+            write_arm(tmp_path, c, [0.1, 0.2], data=data, environment=environment)
+            write_arm(tmp_path, 2 * c - 0.5, [0.1, 0.2], data=data)
+    several, of = contrasts(scored(tmp_path)), choices(scored(tmp_path))
+    order = ["ETTh1", "ETTh2", "ETTm1", "WTH", "ECL"]
+    assert several["data"].unique().tolist() == of["data"].unique().tolist() == order
+    assert len(several.query("first == -1 and second == 1")) == 4
+    assert any("2" in row[-2] for row in pair_tables(scored(tmp_path))[0].rows)  # unlike: kept
 
 
 def test_failed_runs_by_hand():
