@@ -57,7 +57,7 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
-    state = TrainState(exp.model, exp.config.learning_rate, 1, 1, Path("not-written"))
+    state = TrainState(exp.model, 1, 1, Path("not-written"))
     state.set_rate(exp.config.learning_rate, exp.options.cuda_graph)
     exp.model.train()
     step, count = exp.stepper(state.optimizer), len(exp.data.train)

@@ -79,15 +79,15 @@ class Exp_Informer(Exp_Basic):
             RunFailed: the loss stopped being finite.
         """
         config, count, captured = self.config, len(self.data.train), self.options.cuda_graph
-        steps = count // config.batch_size
-        initial, epochs = config.learning_rate, config.train_epochs
-        state = TrainState(self.model, initial, steps, epochs, checkpoints)
+        steps, epochs = count // config.batch_size, config.train_epochs
+        state = TrainState(self.model, steps, epochs, checkpoints)
         step = self.stepper(state.optimizer)
         if state.history:  # the end may have come between checkpoint and record
             record.write_history(state.history, state.curves())
         try:
             while not state.trained:
-                state.set_rate(learning_rate(initial, config.lradj, state.epoch + 1), captured)
+                rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
+                state.set_rate(rate, captured)
                 order = batch_order(count, config.batch_size, config.seed, state.epoch)
                 self.model.train()
                 meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)

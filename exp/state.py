@@ -21,12 +21,10 @@ POSITION = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "sec
 class TrainState:
     """Model, optimizer, measurements and position of one training, from its last checkpoint on."""
 
-    def __init__(
-        self, model: torch.nn.Module, learning_rate: float, steps: int, epochs: int, folder: Path
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, steps: int, epochs: int, folder: Path) -> None:
         self.model, self.folder = model, folder
         self.steps, self.epochs = steps, epochs  # of an epoch; at most
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
         self.device = next(model.parameters()).device
         self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
         self.rate = torch.zeros((), device=self.device)

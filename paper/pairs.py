@@ -38,7 +38,7 @@ def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
     pairs = one.merge(other, left_index=True, right_index=True, suffixes=suffixes).sort_index()
     ratio = pairs["mse_first"] / pairs["mse_second"]
     ratio = ratio.where(ratio.between(0, math.inf, inclusive="neither"))
-    pairs["d"] = ratio.map(math.log, na_action="ignore")
+    pairs["d"] = ratio.map(math.log)
     pairs["unlike"] = [
         ", ".join(n for n in UNLIKE if str(row[f"{n}_first"]) != str(row[f"{n}_second"]))
         for row in pairs.to_dict("records")
@@ -127,7 +127,7 @@ def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:
             pairs = pairs.loc[pairs["unlike"] == ""] if alike else pairs
             if len(pairs):
                 row = {**cell.iloc[0].to_dict(), **compare(pairs, first, second)}
-                rows.append({**row, **print_of(row), "control": 0 < abs(first) <= CONTROL})
+                rows.append({**row, **print_of(row), "control": abs(first) <= CONTROL})
     return pd.DataFrame(rows, columns=[*scored.columns, *COMPARED])
 
 

@@ -21,7 +21,7 @@ def prepared(folder: Path, *words: str) -> tuple[Exp_Informer, TrainState]:
     """Build the tiny experiment and its optimizer."""
     exp = build(*words)
     exp.model.train()
-    state = TrainState(exp.model, 1e-3, 100, 1, folder)
+    state = TrainState(exp.model, 100, 1, folder)
     state.set_rate(1e-3, exp.options.cuda_graph)
     return exp, state
 

@@ -60,7 +60,7 @@ def test_a_results_folder_that_cannot_be_made(tmp_path, capsys):
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsys):
-    state = TrainState(torch.nn.Linear(1000, 1), 1e-3, 9, 1, tmp_path)
+    state = TrainState(torch.nn.Linear(1000, 1), 9, 1, tmp_path)
     for state.step in (5, 6, 7):
         state.save()
     newest, before = state_files(tmp_path)  # no more than two are kept

@@ -1,6 +1,7 @@
 """The file of hypotheses: when it was settled, and what is wrong with it."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -35,6 +36,15 @@ def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):
     assert early in verdict_on(old, found)["notes"]
     file.write_text(file.read_text() + "# a change\n")
     assert read_hypotheses(file).when == "named now, not committed"
+
+
+@pytest.mark.parametrize("data", ["load.csv kW", "custom"])
+def test_a_file_of_ones_own_can_be_named(tmp_path, named, data):
+    one = replace(named.family[0], data=data)
+    own = {"data": "custom", "target": "kW", "environment": {"data_file": "load.csv"}}
+    write_pairs(tmp_path, -0.05 + NOISE, **own)
+    row = verdict_on(tmp_path, replace(named, family=(one,)))
+    assert (row["n"], row["verdict"]) == (8, "better by at least 2 %")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ def test_learning_rates_and_early_stopping(tmp_path):
     rates = {1e-4: 2, 5e-5: 2, 1e-5: 2, 5e-6: 2, 1e-6: 2, 5e-7: 5, 1e-7: 5, 5e-8: 2}  # : epochs
     expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
     assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
-    state = TrainState(torch.nn.Linear(1, 1), 1e-4, 1, 9, tmp_path)
+    state = TrainState(torch.nn.Linear(1, 1), 1, 9, tmp_path)
     for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
         assert not state.trained
         state.add_step(torch.zeros(4))
