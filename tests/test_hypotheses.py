@@ -55,6 +55,7 @@ def test_a_file_of_ones_own_can_be_named(tmp_path, named, data):
         (b"[[hypothesis]]\nclaims = 'x'\n", "unexpected keyword argument 'claims'"),
         ("claim = 'Größe'".encode("latin-1"), "can't decode"),
         (HYPOTHESES.read_bytes().replace(b"first = -2.0\n", b""), "needs first, or choose_from"),
+        (HYPOTHESES.read_bytes().replace(b"first = -2.0", b"choose_from = [-1.0]"), "pilot_seeds"),
         (HYPOTHESES.read_bytes().replace(b'"0-7"', b'"a-b"'), "invalid literal"),
         (None, "No such file"),
     ],

@@ -65,7 +65,7 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict):
     assert row["sentence"].startswith(f"H1, ETTh2 S 24, feature axis, c = -2 against 0: {verdict}")
     where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
     assert f"the printed −7.3 % (Table 2) lies {where} the interval" in row["sentence"]
-    assert "n = 8" in row["sentence"]
+    assert f"; {interval(row)} (95 % interval), n = 8, p = " in row["sentence"]
     assert interval(row) in hypothesis_table(pd.DataFrame([row]), named).rows[0]
     shown = row["verdict"].startswith("equal") and row["p_holm"] <= 0.05
     assert ("a difference is shown, and is smaller than that" in row["sentence"]) == shown
@@ -102,6 +102,17 @@ def test_no_verdict_before_the_named_seeds_are_complete(tmp_path, named):
     assert row["sentence"].endswith("in progress: 7 of 8 seeds.")
     assert row["n"] == 7 and all(math.isnan(row[name]) for name in HIDDEN)
     assert verdict_on(tmp_path, named, place=1)["verdict"] == "no runs"
+
+
+def test_an_unfinished_hypothesis_counts_as_p_1_for_the_others(tmp_path, named):
+    mixed = np.where(np.arange(8) < 2, 0.01, -0.02)
+    write_pairs(tmp_path, mixed)
+    write_pairs(tmp_path, -0.05, n=7, features="M")
+    row, open_ = verdict_on(tmp_path, named), verdict_on(tmp_path, named, place=1)
+    assert open_["verdict"] == "in progress: 7 of 8 seeds"
+    assert row["p"] > 2 / 2**7  # the open one's would come first in Holm's order
+    assert row["p_holm"] == pytest.approx(4 * row["p"])
+    assert row["threshold"] == pytest.approx(0.05 / 4)
 
 
 def test_extension_when_the_differences_scatter(tmp_path, named):
