@@ -14,10 +14,9 @@ from scipy import stats
 
 from paper.pairs import compare, contrasts, sentences
 from paper.runs import load
-from paper.signs import HIDDEN, Named, classify, hypothesis_table, main, verdicts
+from paper.signs import HIDDEN, HYPOTHESES, Named, classify, hypothesis_table, main, verdicts
 from tests.records import damage, write_arm, write_run
 from tests.test_tables import scored
-from utils.text import interval
 
 LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
@@ -37,19 +36,19 @@ def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: A
 
 
 @pytest.mark.parametrize(
-    ("change", "verdict"),
+    ("change", "verdict", "numbers"),
     [
-        (-0.05 + NOISE, "better by at least 2 %"),
-        (-0.073 + 5 * NOISE, "better by at least 2 %"),  # by as much as is printed
-        (0.05 + NOISE, "worse by at least 2 %"),
-        (-0.03 + 5 * NOISE, "better, by how much is open"),
-        (0.03 + 5 * NOISE, "worse, by how much is open"),
-        (0.001 + NOISE, "equal within 2 %"),
-        (-0.005 + NOISE, "equal within 2 %"),  # a difference that is shown, and is within 2 %
-        (-0.01 + 9 * NOISE, "undecided"),
+        (-0.05 + NOISE, "better by at least 2 %", "−5.0 %, −5.2 to −4.8 %"),
+        (-0.073 + 5 * NOISE, "better by at least 2 %", "−7.3 %, −8.4 to −6.2 %"),  # as printed
+        (0.05 + NOISE, "worse by at least 2 %", "+5.0 %, +4.8 to +5.2 %"),
+        (-0.03 + 5 * NOISE, "better, by how much is open", "−3.0 %, −4.1 to −1.9 %"),
+        (0.03 + 5 * NOISE, "worse, by how much is open", "+3.0 %, +1.9 to +4.1 %"),
+        (0.001 + NOISE, "equal within 2 %", "+0.1 %, −0.1 to +0.3 %"),
+        (-0.005 + NOISE, "equal within 2 %", "−0.5 %, −0.7 to −0.3 %"),  # a difference, but small
+        (-0.01 + 9 * NOISE, "undecided", "−1.0 %, −3.0 to +1.0 %"),
     ],
 )
-def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict):
+def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict, numbers):
     write_pairs(tmp_path, change)
     row = verdict_on(tmp_path, named)
     assert row["verdict"] == verdict
@@ -62,13 +61,20 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict):
     p = min(1, 2 * min(np.mean(sums >= d.sum() - 1e-15), np.mean(sums <= d.sum() + 1e-15)))
     assert row["p"] == pytest.approx(p)
     assert row["p_holm"] == pytest.approx(min(4 * p, 1))  # three others without runs stay in
-    assert row["sentence"].startswith(f"H1, ETTh2 S 24, feature axis, c = -2 against 0: {verdict}")
+    words = (
+        f"H1, ETTh2 S 24, feature axis, c = -2 against 0: {verdict}; {numbers} (95 % interval), "
+    )
+    words += f"n = 8, p = {p:.4f}, with Holm's correction {min(4 * p, 1):.4f}"
+    if verdict == "equal within 2 %":
+        words += f"; 90 % interval {numbers.split(', ')[1]}"  # to this figure as wide
+    if verdict == "equal within 2 %" and p < 0.01:
+        words += "; a difference is shown, and is smaller than that"
     where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
-    assert f"the printed −7.3 % (Table 2) lies {where} the interval" in row["sentence"]
-    assert f"; {interval(row)} (95 % interval), n = 8, p = " in row["sentence"]
-    assert interval(row) in hypothesis_table(pd.DataFrame([row]), named).rows[0]
-    shown = row["verdict"].startswith("equal") and row["p_holm"] <= 0.05
-    assert ("a difference is shown, and is smaller than that" in row["sentence"]) == shown
+    words += f"; the printed −7.3 % (Table 2) lies {where} the interval."
+    assert row["sentence"] == words
+    (line,) = hypothesis_table(pd.DataFrame([row]), named).rows
+    cell = ["H1", "ETTh2 S 24, feature axis", "-2 / 0", "8"]
+    assert line == [*cell, numbers, f"{p:.4f}", f"{min(4 * p, 1):.4f}", verdict]
 
 
 def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named):
@@ -136,6 +142,8 @@ def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, na
     gpu = {"device": "NVIDIA H100", "started": "2099-06-01T00:00:00+00:00"}
     for seed in range(100, 104):
         write_run(tmp_path, 0.1, 0.0, seed, environment=gpu)
+    assert not any("cuda" in note for note in verdict_on(tmp_path, named)["notes"])  # one arm
+    for seed in range(100, 104):
         write_run(tmp_path, 0.1, -2.0, seed, environment=gpu)
     row = verdict_on(tmp_path, named)
     assert (row["n"], row["verdict"]) == (8, "better by at least 2 %")
@@ -162,8 +170,10 @@ def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
     write_pairs(tmp_path, -0.05, n=6)
     row = verdict_on(tmp_path, six)
     assert row["p"] == pytest.approx(2 / 64) and row["verdict"] == "undecided"
-    sentence = row["sentence"]
-    assert "so few pairs could not reach p ≤ 0.0125" in sentence and sentence.startswith("H1, ")
+    few = (
+        "; so few pairs could not reach p ≤ 0.0125; about 8 seeds would give an interval of ±2 %; "
+    )
+    assert few in row["sentence"]
     alone = replace(six, family=six.family[:1])
     assert verdict_on(tmp_path, alone)["verdict"] == "better by at least 2 %"
 
@@ -292,5 +302,10 @@ def test_command(tmp_path, capsys):
     assert main(["--results", str(tmp_path), "--features", "M"]) == 0
     shown = capsys.readouterr().out  # hypotheses on other cells are not called "no runs"
     assert "H2" in shown and "H1" not in shown and "No run of M." in shown
+    assert main(["--results", str(tmp_path), "--data", "WTH", "--alike"]) == 0
+    assert "named beforehand" not in capsys.readouterr().out  # no hypothesis is on WTH
+    (own := tmp_path / "own.toml").write_bytes(HYPOTHESES.read_bytes().replace(b'"H1"', b'"A"'))
+    assert main(["--results", str(tmp_path), "--hypotheses", str(own)]) == 0
+    assert "A, ETTh2 S 24, feature axis, c = -2 against 0: better" in capsys.readouterr().out
     assert main(["--results", str(tmp_path), "--format", "csv"]) == 0
     assert ",-2.0,0.0," in capsys.readouterr().out
