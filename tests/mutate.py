@@ -45,7 +45,7 @@ TESTS = {
     for pattern in files.split()
     for path in sorted(Path().glob(pattern))
 }
-UNSEEN = ("strict", "device", "non_blocking", "pin_memory")  # do nothing on a processor
+UNSEEN = ("strict", "device", "non_blocking", "pin_memory")  # keywords that change no number here
 OPTIONS = ["-x", "-n0", "-pno:cacheprovider", "-otmp_path_retention_policy=none", "-knot script"]
 OPTIONS += ["-Wignore::pytest.PytestAssertRewriteWarning"]  # of what is imported before
 
@@ -84,8 +84,9 @@ class Collector(cst.CSTVisitor):
         self.found: list[tuple[cst.CSTNode, cst.CSTNode]] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        """Apply the operators; annotations and decorators stay as they are."""
-        if isinstance(node, (cst.Annotation, cst.Decorator)):
+        """Apply the operators; annotations, decorators and UNSEEN keywords stay as they are."""
+        unseen = isinstance(node, cst.Arg) and node.keyword and node.keyword.value in UNSEEN
+        if unseen or isinstance(node, (cst.Annotation, cst.Decorator)):
             return False
         for kind, operator in OPERATORS:
             if isinstance(node, kind):
