@@ -21,6 +21,7 @@ from data.data_loader import (
     window_counts,
 )
 from data.registry import DATASETS, HERE
+from data.scaler import Scaler
 from exp.baselines import baseline_scores
 from exp.config import Config
 from utils.errors import UserError
@@ -196,8 +197,8 @@ def test_the_scaler_sees_training_rows_only(tmp_path, benchmark):
     assert before.sha256 != after.sha256
     path = benchmark / "ETT" / "ETTh1.csv"  # or those of another file, here a registered one
     pd.read_csv(path).tail(600).to_csv(tmp_path / "mine.csv", index=False)
-    data = load("custom", tmp_path, path, cols=["MULL", "OT"], **SHORT)
-    expected = load("ETTh1", cols=["MULL", "OT"], **SHORT)
+    data = load("custom", tmp_path, path, cols=["HUFL", "MULL", "OT"], **SHORT)
+    expected = load("ETTh1", cols=["HUFL", "MULL", "OT"], **SHORT)
     np.testing.assert_array_equal(data.scaler.mean, expected.scaler.mean)
     assert torch.equal(data.test.values, expected.test.values[-600:])
 
@@ -208,6 +209,12 @@ def test_values_far_from_the_training_rows_are_named(tmp_path, capsys):
     load_custom(tmp_path, table)
     said = f"note: {tmp_path}/mine.csv: row 292, column 'OT': 1e+09 is 4e+08 standard deviations "
     assert capsys.readouterr().out.startswith(said)
+
+
+def test_no_more_digits_are_written_than_float32_holds():
+    scaler = Scaler(np.array([10.0, 0.0]), np.array([2.0, 1.0]))
+    text = scaler.as_text(np.array([[12.3456789, 1.23456789]]))
+    assert text.tolist() == [["12.34568", "1.23457"]]
 
 
 @pytest.mark.parametrize(
