@@ -32,11 +32,11 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "golden lipreg attention autoformer models fast": "models/*.py",
     "state settings sign hostile experiment": "exp/exp_informer.py exp/state.py",
     "flags sign": "exp/flags.py",
-    "data missing csv_reader forecast": "data/data_loader.py data/scaler.py",
+    "data scaler missing csv_reader forecast": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
     "stats tables": "utils/stats.py",
     "pairs signs": "paper/pairs.py",
-    "signs hypotheses pairs": "paper/signs.py",
+    "classify signs hypotheses pairs": "paper/signs.py",
     "tables pairs study signs": "paper/runs.py",
 }
 TESTS = {

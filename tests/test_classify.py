@@ -1,0 +1,55 @@
+"""The word of a verdict: never stronger than its numbers, and right in simulated studies."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paper.pairs import compare
+from paper.signs import classify
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.floats(-30, 30), st.floats(0.01, 30)),
+    st.floats(0, 1),
+    st.integers(1, 4),
+    st.sampled_from([2 / 2**6, 2 / 2**8, 2 / 2**12]),
+    st.booleans(),
+)
+def test_words_are_never_stronger_than_numbers(interval, p, factor, smallest, fails):
+    change, half = interval
+    row = {"change": change, "low": change - half, "high": change + half, "favour": change}
+    row |= {"low90": change - 0.8 * half, "high90": change + 0.8 * half, "smallest_p": smallest}
+    row |= {"p_holm": min(1, p * factor), "threshold": 0.05 / factor, "failed": "x" * fails}
+    verdict = classify(row, margin=0.02)
+    shown, word = row["p_holm"] <= 0.05, "better" if change < 0 else "worse"
+    if verdict == f"{word} by at least 2 %":
+        assert shown and not fails and abs(change) - half > 2
+    elif verdict == "equal within 2 %":
+        assert not fails and abs(change) + 0.8 * half <= 2
+    else:
+        assert verdict == "undecided" or (shown and verdict == f"{word}, by how much is open")
+    assert smallest * factor <= 0.05 or verdict == "undecided"
+
+
+@pytest.mark.parametrize("truth", [0.0, math.log(1.02), math.log(0.98)])
+def test_simulated_studies_are_nominal(truth, named):
+    # whole comparisons, 1,000 studies of 8 seeds: no effect, and effects exactly at the margin
+    d = truth + np.random.default_rng(12).normal(scale=0.015, size=(1000, 8))
+    sides = {"mse_second": 1.0, "unlike": ""}
+    pairs = [pd.DataFrame({"mse_first": np.exp(x), "d": x, **sides}) for x in d]
+    rows = pd.DataFrame([compare(pair_, -2.0, 0.0) for pair_ in pairs])
+    rows = rows.assign(p_holm=rows["p"], threshold=0.05)
+    said = pd.Series([classify(row, named.margin) for row in rows.to_dict("records")])
+    covers = rows["low"].le(100 * math.expm1(truth)) & rows["high"].ge(100 * math.expm1(truth))
+    assert 0.93 <= np.mean(covers) <= 0.97
+    equal, at_least = said.str.startswith("equal"), said.str.contains("at least")
+    if truth == 0:
+        assert np.mean(rows["p"] <= 0.05) <= 0.065
+        assert np.mean(equal) > 0.5 and not at_least.any()  # and there is power to see it
+    else:
+        assert np.mean(equal) <= 0.065 and np.mean(at_least) <= 0.065
