@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -33,7 +33,6 @@ from utils.progress import Meter
 
 BATCH = 32
 SIDE = 4096  # of the matrices whose product shows what the device can do
-SETTINGS = [(48, 48, 24, 3), (720, 168, 24, 5)]  # seq_len, label_len, pred_len, factor
 PEER = "neuralforecast"
 PEERS = {"informer": "Informer", "transformer": "VanillaTransformer", "autoformer": "Autoformer"}
 CONTENDERS = {  # and their flags, where they are ours
@@ -47,8 +46,22 @@ CONTENDERS = {  # and their flags, where they are ours
     f"{PEER}_bf16": "",
 }
 Step = Callable[[], object]
-Setting = tuple[int, int, int, int]
 answers: dict[str, Callable[[], float]] = {}  # what a contender's process can be asked for
+
+
+class Setting(NamedTuple):
+    """Lengths of a step, and ProbSparse's factor; written as its flag reads it."""
+
+    seq_len: int
+    label_len: int
+    pred_len: int
+    factor: int
+
+    def __repr__(self) -> str:
+        return "/".join(map(str, self))
+
+
+SETTINGS = [Setting(48, 48, 24, 3), Setting(720, 168, 24, 5)]
 
 
 def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace) -> Step:
@@ -142,7 +155,7 @@ def compare(model: str, setting: Setting, asked: argparse.Namespace) -> pd.DataF
     step's operations take at the rate of a large fp32 matrix product.
     """
     names = [name for name in asked.contenders if PEER not in name or model in PEERS]
-    meter = Meter(f"{model} {'/'.join(map(str, setting))}", asked.rounds + 1)
+    meter = Meter(f"{model} {setting}", asked.rounds + 1)
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
         pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in names}
@@ -195,11 +208,10 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
 def setting(text: str) -> Setting:
     """Read seq_len/label_len/pred_len/factor (a type of argparse)."""
     try:
-        seq_len, label_len, pred_len, factor = map(int, text.split("/"))
-    except ValueError:
+        return Setting(*map(int, text.split("/")))
+    except (TypeError, ValueError):
         form = "must be seq_len/label_len/pred_len/factor"
         raise argparse.ArgumentTypeError(f"{text}: {form}") from None
-    return seq_len, label_len, pred_len, factor
 
 
 def build_parser() -> Parser:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from exp.bench import PEER, main, summary
+from exp.bench import PEER, build_parser, main, summary
 from utils.environment import describe
 from utils.errors import UserError
 
@@ -60,6 +60,10 @@ def test_mistakes_end_in_one_line(words, tmp_path):
         main([*SMALL, "fp32", "--out", str(tmp_path), *words.split()])
     assert MISTAKES[words] in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "steps.csv").exists()
+
+
+def test_help_writes_the_settings_as_they_are_given():
+    assert "48/48/24/3, 720/168/24/5" in " ".join(build_parser().format_help().split())
 
 
 def test_a_killed_contender_ends_in_one_line(tmp_path):
