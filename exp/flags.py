@@ -123,7 +123,11 @@ def build_parser() -> Parser:
     epilog = "Example: python main_informer.py --model informer --data demo --lam 2"
     for name, row in MODELS.items():
         if row.presumed:
-            epilog += f"\n{name}: published {row.defaults}, presumed (unpublished) {row.presumed}"
+            known, guess = (
+                " ".join(f"--{flag} {value}" for flag, value in part.items())
+                for part in (row.defaults, row.presumed)
+            )
+            epilog += f"\n{name}: published {known}; presumed (unpublished) {guess}"
     parser = Parser(
         prog="main_informer.py",
         description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",

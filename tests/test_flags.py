@@ -126,7 +126,7 @@ def test_help_names_every_flag_with_its_default(capsys):
     for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
         assert phrase in text
     for model in ("transformer", "autoformer"):
-        assert f"\n{model}: published {{'seq_len': 96}}, presumed (unpublished) {{" in text
+        assert f"\n{model}: published --seq_len 96; presumed (unpublished) --label_len 48 " in text
 
 
 NO_GPU = "this machine has 0 CUDA devices; use --device cpu"
