@@ -36,6 +36,24 @@ def test_words_are_never_stronger_than_numbers(interval, p, factor, smallest, fa
     assert smallest * factor <= 0.05 or verdict == "undecided"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "verdict"),
+    [
+        ({"smallest_p": 0.0125}, "better by at least 2 %"),
+        ({"p_holm": 0.05}, "better by at least 2 %"),
+        ({"high": -2}, "better, by how much is open"),
+        ({"low": 2, "high": 4, "favour": 1}, "worse, by how much is open"),
+        ({"low90": -2, "high90": 1, "p_holm": 0.2}, "undecided"),
+        ({"low90": -1, "high90": 2, "p_holm": 0.2}, "undecided"),
+        ({"low90": -1.9, "high90": 1.9, "p_holm": 0.2}, "equal within 2 %"),
+    ],
+)
+def test_a_p_value_may_reach_its_limit_and_an_interval_may_not(numbers, verdict):
+    row = {"low": -4, "high": -2.1, "low90": -3.9, "high90": -2.2, "favour": -1, "failed": ""}
+    row |= {"smallest_p": 0.01, "threshold": 0.0125, "p_holm": 0.04}
+    assert classify(row | numbers, margin=0.02) == verdict
+
+
 @pytest.mark.parametrize("truth", [0.0, math.log(1.02), math.log(0.98)])
 def test_simulated_studies_are_nominal(truth, named):
     # whole comparisons, 1,000 studies of 8 seeds: no effect, and effects exactly at the margin

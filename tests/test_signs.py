@@ -131,6 +131,11 @@ def test_extension_when_the_differences_scatter(tmp_path, named):
     sd = np.log1p(wide.tolist() * 2).std(ddof=1)
     needed = math.ceil((1.96 * sd / 0.02) ** 2)
     assert f"; about {needed} seeds would give an interval of ±2 %" in row["sentence"]
+    for seed, change in enumerate([*wide, *wide]):
+        write_run(tmp_path / "shown", 0.1, 0.0, seed)
+        write_run(tmp_path / "shown", 0.07 * (1 + change), -2.0, seed)
+    row = verdict_on(tmp_path / "shown", named)  # what is decided asks for no more
+    assert row["verdict"] == "better by at least 2 %" and "seeds would" not in row["sentence"]
 
 
 def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, named):
@@ -170,6 +175,20 @@ def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
     assert few in row["sentence"]
     alone = replace(six, family=six.family[:1])
     assert verdict_on(tmp_path, alone)["verdict"] == "better by at least 2 %"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_interval_takes_two_pairs(tmp_path, named, n):
+    write_pairs(tmp_path, -0.05 + NOISE[:n], n=n)
+    row = verdict_on(tmp_path, replace(named, seeds={"cpu": [*range(n)], "cuda": []}))
+    assert row["sentence"].startswith("H1, ETTh2 S 24, feature axis, c = -2 against 0: undecided;")
+    for words in ("(95 % interval)", "seeds would give", "the printed −7.3 %"):
+        assert (words in row["sentence"]) == (n == 2)
+    for seed in range(n, 8):
+        write_run(tmp_path, 0.1, 0.0, seed)
+        write_run(tmp_path, 0.1, -2.0, seed, status="failed")
+    notes = verdict_on(tmp_path, named)["notes"]
+    assert any("on complete pairs: −5.0 %" in note for note in notes) == (n == 2)
 
 
 def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
