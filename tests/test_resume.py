@@ -55,13 +55,14 @@ class StopAt(Stop):
 
 
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "informer"])
-def test_every_model_continues_to_the_same_bits(model, tmp_path):
+def test_every_model_continues_to_the_same_bits(model, tmp_path, capsys):
     words = ["--model", model, "--train_epochs", "2", "--batch_size", "128"]
     assert tiny(tmp_path / "whole", *words) == 0
     settings = parse([*TINY, *words, "--results", str(tmp_path / "cut")])
     with pytest.raises(Interrupted):
-        run_one(*settings, StopAt(10))  # of epoch 2, after 4 steps and 3 batches of validation
+        run_one(*settings, StopAt(10))  # in epoch 2: after 4 steps and 3 batches of validation
     run_one(*settings, Stop())
+    assert "continuing at epoch 2, step 2" in capsys.readouterr().out
     assert numbers(only_run(tmp_path / "cut")) == numbers(only_run(tmp_path / "whole"))
 
 

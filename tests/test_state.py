@@ -1,27 +1,53 @@
-"""The schedule of rates, early stopping, and which checkpoints stay."""
+"""The schedule of rates, early stopping, which checkpoints stay, and what is said meanwhile."""
 
-import time
+import itertools
+import math
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 from exp.exp_informer import learning_rate
-from exp.state import TrainState, state_files
+from exp.record import RunFailed
+from exp.state import TRACE, TrainState, state_files
+from tests.runs import build
 
 
-def test_learning_rates_and_early_stopping(tmp_path):
+def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
     assert [learning_rate(1e-4, "type1", e) for e in range(1, 5)] == [1e-4, 1e-4, 5e-5, 2.5e-5]
     rates = {1e-4: 2, 5e-5: 2, 1e-5: 2, 5e-6: 2, 1e-6: 2, 5e-7: 5, 1e-7: 5, 5e-8: 2}  # : epochs
     expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
     assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
-    begun = time.monotonic()
+    clock = SimpleNamespace(monotonic=itertools.count(100).__next__)
+    monkeypatch.setattr("exp.state.time", clock)  # a look takes a second: two an epoch
     state = TrainState(torch.nn.Linear(1, 1), 1, 9, tmp_path)
     for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
         assert not state.trained
         state.add_step(torch.zeros(4))
         state.end_epoch({"val_mse": val_mse}, patience=2)
-    assert 0 < state.seconds <= time.monotonic() - begun
-    assert sum(row["seconds"] for row in state.history) <= state.seconds + 0.01
+    assert state.seconds == 10
+    assert [row["seconds"] for row in state.history] == [1, 2, 2, 2, 2]  # the last save is no one's
     # equal is as good as better; two worse ones in a row end the run
     assert state.trained
     assert (state.best_epoch, state.epoch, state.best_val) == (3, 5, 0.4)
     assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
+
+
+def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
+    exp = build()
+    state = TrainState(exp.model, 9, 6, tmp_path)
+    state.epoch, state.seconds, state.waited = 2, 600.0, 0
+    assert exp._check_finite(state) == ""
+    row = {f"train_{name}": i for i, name in enumerate(TRACE)}
+    for waited, star in ((0, " *"), (1, "")):
+        state.waited = waited
+        exp._print_epoch({**row, "val_mse": 0.5, "lr": 1e-4, "seconds": 300.0}, state)
+        means = "MSE 0, LipReg time 1, feature 2, L_f 3"
+        line = f"epoch 2/6: train {means}, val MSE 0.5000{star}, lr 0.0001, 5.0 min, "
+        assert capsys.readouterr().out == line + "run: at most 20.0 min left\n"
+    for i, mse in enumerate((0.5, math.inf, 0.5, math.nan)):
+        state.add_step(torch.tensor([mse, 2, 3, 4]))
+        if i == 0:
+            assert exp._check_finite(state) == "MSE 0.5, LipReg time 2, feature 3, L_f 4"
+    with pytest.raises(RunFailed, match=r"at step 20 \(MSE inf, LipReg time 2, .*\), c = -2; try"):
+        exp._check_finite(state)
