@@ -1,4 +1,4 @@
-"""The schedule of rates, early stopping, which checkpoints stay, and what is said meanwhile."""
+"""The schedule of rates, early stopping, checkpoints and weights, and what is said meanwhile."""
 
 import itertools
 import math
@@ -9,8 +9,9 @@ import torch
 
 from exp.exp_informer import learning_rate
 from exp.record import RunFailed
-from exp.state import TRACE, TrainState, state_files
+from exp.state import TRACE, TrainState, fit_weights, load_weights, state_files
 from tests.runs import build
+from utils.errors import UserError
 
 
 def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
@@ -51,3 +52,16 @@ def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
             assert exp._check_finite(state) == "MSE 0.5, LipReg time 2, feature 3, L_f 4"
     with pytest.raises(RunFailed, match=r"at step 20 \(MSE inf, LipReg time 2, .*\), c = -2; try"):
         exp._check_finite(state)
+
+
+@pytest.mark.parametrize("body", [{}, {"epoch": 3}, {"best": {"a": torch.ones(1), "epoch": 3}}])
+def test_a_file_that_holds_more_or_less_than_weights_is_refused(body, tmp_path):
+    torch.save(body, path := tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=r"not a plain weights file \(it holds no weights\)"):
+        load_weights(path)
+
+
+def test_the_first_weight_that_does_not_fit_is_named(tmp_path):
+    weights = torch.nn.Linear(3, 1).state_dict()
+    with pytest.raises(UserError, match=r"w\.pt: size mismatch for weight: .*; give the flags"):
+        fit_weights(torch.nn.Linear(2, 1), weights, tmp_path / "w.pt")
