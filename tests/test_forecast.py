@@ -16,7 +16,7 @@ import pytest
 import main_informer
 from exp.forecast import forecast, main
 from models import MODELS
-from tests.runs import ROOT, TINY, only_run
+from tests.runs import ROOT, TINY, build, only_run
 from utils.errors import UserError
 from utils.files import read_json
 
@@ -63,6 +63,14 @@ def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
     expected = read(run / "prediction.csv")
     agree(forecast(run, ROWS.iloc[-50:, ::-1]), expected)  # columns are found by name
     assert list(expected.columns) == (COLUMNS[1:] if features == "M" else ["temp"])
+
+
+def test_a_prediction_goes_on_from_the_last_rows():
+    rows = read(ROOT / "tests" / "part.csv")["temp"].tail(12)
+    ahead = build().predict()
+    assert list(ahead.past) == list(rows.index)
+    assert ahead.history[:, 0] == pytest.approx(rows.to_numpy(), rel=1e-5)
+    assert list(ahead.dates - rows.index[-1]) == [pd.Timedelta(h, "h") for h in range(1, 5)]
 
 
 def test_seq_len_rows_are_enough_and_the_index_may_hold_the_dates(run):
