@@ -51,6 +51,9 @@ def test_a_run_leaves_what_the_readme_promises(complete):
     assert row["setting_id"] == config["setting_id"] != config["id"]
     assert row["started"] == config["environment"]["started"]
     assert metrics["status"] == "finished"
+    assert 0 < metrics["test_seconds"] < metrics["wall_seconds"]
+    packed = (folder / "forecasts.csv.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # no time of day: the same run gives the same file
     windows = metrics["all"]["windows"]
     assert metrics["truncated"]["windows"] == windows // 32 * 32 < windows
     errors = read_arrays(folder, "window_errors")["mse"]

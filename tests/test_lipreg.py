@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from exp.exp_informer import continuity
 from models import LipReg, lipschitz_constant
 from models.lipreg import NORMALISATIONS
 
@@ -22,6 +23,8 @@ def test_hand_computed(how):
     assert LipReg(X, transpose=False, normalize=how).item() == pytest.approx(TIME / divisor**2)
     assert LipReg(X, transpose=True, normalize=how).item() == pytest.approx(FEATURE / divisor**2)
     assert lipschitz_constant(X, normalize=how).item() == pytest.approx(STEEPEST / divisor)
+    recorded = [TIME / divisor**2, FEATURE / divisor**2, STEEPEST / divisor]
+    assert continuity(X, how).tolist() == pytest.approx(recorded)
 
 
 def test_default_and_published_arguments():

@@ -2,15 +2,16 @@
 
 import itertools
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from exp.exp_informer import learning_rate
+from exp.exp_informer import Exp_Informer, learning_rate
 from exp.record import RunFailed
 from exp.state import TRACE, TrainState, fit_weights, load_weights, state_files
-from tests.runs import build
+from tests.runs import build, tiny
 from utils.errors import UserError
 
 
@@ -35,7 +36,8 @@ def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
 
 
 def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
-    exp = build()
+    exp, scalars = build(), []
+    exp.writer = SimpleNamespace(add_scalar=lambda *one: scalars.append(one), flush=lambda: None)
     state = TrainState(exp.model, 9, 6, tmp_path)
     state.epoch, state.seconds, state.waited = 2, 600.0, 0
     assert exp._check_finite(state) == ""
@@ -46,12 +48,25 @@ def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
         means = "MSE 0, LipReg time 1, feature 2, L_f 3"
         line = f"epoch 2/6: train {means}, val MSE 0.5000{star}, lr 0.0001, 5.0 min, "
         assert capsys.readouterr().out == line + "run: at most 20.0 min left\n"
+    steps = [step for name, _, step in scalars if name == "step/l_f"]
+    assert steps == 2 * [*range(10, 19)] and scalars[-1] == ("epoch/seconds", 300.0, 2)
     for i, mse in enumerate((0.5, math.inf, 0.5, math.nan)):
         state.add_step(torch.tensor([mse, 2, 3, 4]))
         if i == 0:
             assert exp._check_finite(state) == "MSE 0.5, LipReg time 2, feature 3, L_f 4"
     with pytest.raises(RunFailed, match=r"at step 20 \(MSE inf, LipReg time 2, .*\), c = -2; try"):
         exp._check_finite(state)
+
+
+def test_progress_and_a_validation_that_is_not_finite(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("utils.progress.LINE_SECONDS", 0)  # a line after every step
+    monkeypatch.setattr(Exp_Informer, "vali", lambda _: {"val_mse": math.inf})
+    assert tiny(tmp_path, "--batch_size", "16") == 1
+    output, error = capsys.readouterr()
+    lines = re.findall(r"^epoch 1/3, step (\d+)/38: \d+ s left (.*)$", output, re.MULTILINE)
+    assert [int(step) for step, _ in lines] == [*range(1, 39)]
+    assert [int(step) for step, note in lines if note.startswith("MSE ")] == [25]
+    assert "the validation MSE of epoch 1 is inf" in error
 
 
 @pytest.mark.parametrize("body", [{}, {"epoch": 3}, {"best": {"a": torch.ones(1), "epoch": 3}}])
