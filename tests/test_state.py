@@ -50,11 +50,11 @@ def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
         assert capsys.readouterr().out == line + "run: at most 20.0 min left\n"
     steps = [step for name, _, step in scalars if name == "step/l_f"]
     assert steps == 2 * [*range(10, 19)] and scalars[-1] == ("epoch/seconds", 300.0, 2)
-    for i, mse in enumerate((0.5, math.inf, 0.5, math.nan)):
+    for i, mse in enumerate((0.6, 0.5, math.inf, 0.5, math.nan)):
         state.add_step(torch.tensor([mse, 2, 3, 4]))
-        if i == 0:
+        if i == 1:
             assert exp._check_finite(state) == "MSE 0.5, LipReg time 2, feature 3, L_f 4"
-    with pytest.raises(RunFailed, match=r"at step 20 \(MSE inf, LipReg time 2, .*\), c = -2; try"):
+    with pytest.raises(RunFailed, match=r"at step 21 \(MSE inf, LipReg time 2, .*\), c = -2; try"):
         exp._check_finite(state)
 
 
