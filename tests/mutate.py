@@ -30,7 +30,7 @@ from mutmut.mutation import mutators
 PRELOAD = "torch numpy pandas scipy.stats matplotlib.pyplot tqdm filelock tabulate jinja2 pooch"
 AREAS = {  # which tests/test_*.py run on the mutants of which files
     "golden lipreg attention autoformer models fast": "models/*.py",
-    "state settings sign hostile experiment forecast resume": "exp/exp_informer.py exp/state.py",
+    "state lipreg settings sign hostile experiment forecast resume": "exp/exp_i*.py exp/state.py",
     "flags sign": "exp/flags.py",
     "data scaler missing csv_reader forecast": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
