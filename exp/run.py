@@ -13,7 +13,7 @@ from tabulate import tabulate
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.flags import Options
-from exp.record import SCORES, Record, RunFailed, find_record, set_aside
+from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
 from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
 from utils.errors import UserError
@@ -107,13 +107,18 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
 
 
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
-    """Write what a finished run can still give: a forecast from its weights."""
+    """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
     if not weights.exists():  # --checkpoints named another folder then
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
-    if exp.options.save_forecasts and not (folder / "forecasts.csv.gz").exists():
-        print("note: --save_forecasts was not given then; it takes --force now")
+    lacks = {
+        "save_forecasts": not (folder / "forecasts.csv.gz").exists(),
+        "test_each_epoch": "test_mse" not in read_history(folder),
+    }
+    for flag, lacking in lacks.items():
+        if lacking and getattr(exp.options, flag):
+            print(f"note: --{flag} was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
