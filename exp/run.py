@@ -115,10 +115,13 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
     lacks = {
         "save_forecasts": not (folder / "forecasts.csv.gz").exists(),
         "test_each_epoch": "test_mse" not in read_history(folder),
+        "tensorboard": not (folder / "tensorboard").exists(),
     }
     for flag, lacking in lacks.items():
         if lacking and getattr(exp.options, flag):
             print(f"note: --{flag} was not given then; it takes --force now")
+    if exp.options.plot_windows != Options().plot_windows:
+        print("note: forecasts.png stays as it was drawn; other windows take --force")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")

@@ -203,7 +203,8 @@ def _seeds_asked(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[l
         return seeds, ""
     more = [max(seeds) + 1 + i for i in range(len(seeds))]
     done = pairs.index.isin(more).sum()
-    words = f"to be extended, sd of d {sd:.3f} above {limit:g}: {done} of {len(more)} more seeds"
+    words = f"to be extended, sd of d {sd:.3f} above {limit:g}: "
+    words += f"{done} of seeds {more[0]} to {more[-1]}"
     return [*seeds, *more], words if done < len(more) else ""
 
 

@@ -2,7 +2,7 @@
 # The study of results/study/PLAN.md, in its order; the same command again continues it.
 #   STAGES="H1 H2"        only these stages (all)
 #   RESULTS=FOLDER        the runs' folders (results/study-runs)
-#   SEEDS="0 1 2 3"       other seeds for H1 to H4, say on a GPU (0 to 7)
+#   SEEDS="0 1 2 3"       other seeds for H1 to H4: on a GPU, or to extend one (0 to 7)
 # Arguments go to the sweep: --plan, --jobs N, --shard K/N.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -95,10 +95,13 @@ def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
 def test_a_finished_run_is_skipped_and_force_keeps_the_old_record(complete, tmp_path, capsys):
     folder = shutil.copytree(complete[0], tmp_path / complete[0].name)
     stamp = (folder / "metrics.json").stat().st_mtime_ns
-    assert tiny(tmp_path, "--test_each_epoch", "--save_forecasts") == 0
+    assert tiny(tmp_path, "--test_each_epoch", "--save_forecasts", "--tensorboard") == 0
     skipped = capsys.readouterr().out
-    assert "done before, skipped" in skipped and "note: --test_each_epoch was not" in skipped
-    assert "--save_forecasts" not in skipped  # its file is there
+    assert "done before, skipped" in skipped and "--save_forecasts" not in skipped  # it is there
+    assert "--test_each_epoch was not" in skipped and "--tensorboard was not" in skipped
+    assert "forecasts.png stays" not in skipped
+    assert tiny(tmp_path, "--plot_windows", "worst") == 0
+    assert "forecasts.png stays as it was drawn" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
     assert tiny(tmp_path, "--force") == 0
     old, new = folder.with_name(f"{folder.name}.replaced-1"), folder

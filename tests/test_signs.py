@@ -121,7 +121,7 @@ def test_extension_when_the_differences_scatter(tmp_path, named):
     wide = 0.06 * np.array([1, -1] * 4)
     write_pairs(tmp_path, wide)
     words = f"to be extended, sd of d {np.log1p(wide).std(ddof=1):.3f} above 0.025"
-    assert verdict_on(tmp_path, named)["verdict"] == f"{words}: 0 of 8 more seeds"
+    assert verdict_on(tmp_path, named)["verdict"] == f"{words}: 0 of seeds 8 to 15"
     for seed, change in enumerate(wide, start=8):
         write_run(tmp_path, 0.1, 0.0, seed)
         write_run(tmp_path, 0.1 * (1 + change), -2.0, seed)
