@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data.data_loader import data_sha256, window_counts
-from exp.config import Config
+from exp.config import Config, setting_hash
 from exp.exp_basic import check_batch_size, load
 from exp.flags import Options, parse, signed_coefficient
 from exp.record import Record, find_record
@@ -103,13 +103,18 @@ def _check(words: tuple[str, ...]) -> Run:
     return run
 
 
-def shard_of(names: Iterable[str], shard: str) -> set[str]:
-    """Choose the runs of one shard, say 3/16, from the names of the whole grid.
+def shard_of(runs: Iterable[Run], shard: str) -> list[Run]:
+    """Choose the runs of one shard, say 3/16, of the whole grid.
 
-    Dealt from the sorted names, done or not: every shard finds the same deal whatever is done
-    meanwhile, and each gets a like share of every setting.
+    Dealt by setting and seed, so that the runs of a pair stay on one machine; in the order of the
+    names, done or not: every shard finds the same deal whatever is done meanwhile, and each gets a
+    like share of every setting.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--shard {shard}: must be K/N with K from 1 to N, for instance 3/16")
-    return set(sorted(names)[int(match[1]) - 1 :: int(match[2])])
+    alike: dict[tuple[str, int], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.name):
+        alike.setdefault((setting_hash(run.record.identity), run.config.seed), []).append(run)
+    dealt = list(alike.values())[int(match[1]) - 1 :: int(match[2])]
+    return [run for together in dealt for run in together]

@@ -94,7 +94,7 @@ def main(words: list[str]) -> int:
         check_choice("engine", asked.engine, ["local", "ray"])
         settings = [(*words, *common) for words in asked.settings]
         grid = expand(settings, asked.lams, asked.signs, asked.seeds)
-        mine = shard_of([run.name for run in grid], asked.shard)
+        mine = {run.name for run in shard_of(grid, asked.shard)}
         options = grid[0].options
         if asked.engine == "local":
             engine = Local(options, asked.jobs, asked.runs_per_gpu)

@@ -57,7 +57,7 @@ def runs_in(output: str) -> list[Run]:
         asked, common = build_parser().parse_known_args(shlex.split(command))
         settings = [(*line.split(), *common) for line in lines if line.startswith("--features")]
         grid = expand(settings, asked.lams, asked.signs, asked.seeds)
-        mine = shard_of([run.name for run in grid], asked.shard)
+        mine = {run.name for run in shard_of(grid, asked.shard)}
         runs += [run for run in grid if run.name in mine]
     return runs
 

@@ -1,12 +1,11 @@
 """Sweeps: grids, shards, plans, and real sweeps that are stopped, killed and started again."""
 
 import os
+import random
 import signal
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from data.data_loader import window_counts
 from exp.exp_informer import Exp_Informer
@@ -36,15 +35,19 @@ def test_a_runs_flags_give_the_run_itself():
         assert options.itr == 1 and options.wait
 
 
-@settings(deadline=None)  # machines differ
-@given(st.sets(st.text(max_size=5)), st.integers(1, 20), st.randoms())
-def test_shards_are_disjoint_complete_even_and_stable(names, count, random):
-    shuffled = sorted(names)
-    random.shuffle(shuffled)
+@pytest.mark.parametrize("count", [1, 2, 3, 16, 17])
+def test_shards_are_whole_pairs_disjoint_complete_even_and_stable(count):
+    axes = [(*SETTING, *more) for more in ((), ("--lip_axis", "time"), ("--dropout", "0.1"))]
+    runs = expand(axes, [0, 2], ["minus", "plus"], list(range(8)))
+    shuffled = random.Random(0).sample(runs, len(runs))
     shards = [shard_of(shuffled, f"{i}/{count}") for i in range(1, count + 1)]
-    assert sorted(name for shard in shards for name in shard) == sorted(names)
-    assert max(map(len, shards)) - min(map(len, shards)) <= 1
-    assert shards == [shard_of(names, f"{i}/{count}") for i in range(1, count + 1)]
+    names = [run.name for shard in shards for run in shard]
+    assert sorted(names) == sorted(run.name for run in runs)
+    # 16 groups: a setting's runs with one seed, c = 0, -2 and 2, on both axes where it has both
+    groups = [{(run.config.dropout, run.config.seed) for run in shard} for shard in shards]
+    assert sum(map(len, groups)) == 16
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1
+    assert shards == [shard_of(runs, f"{i}/{count}") for i in range(1, count + 1)]
 
 
 OWN = f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target tmp"
@@ -140,7 +143,8 @@ def test_the_disk_that_weights_need_is_estimated():
 
 
 def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, capsys):
-    shards = [("--seeds", "0", "--jobs", "2", "--shard", shard) for shard in ("1/2", "2/2")]
+    words = ("--seeds", "0", "1", "--signs", "minus", "--jobs", "2", "--shard")
+    shards = [(*words, shard) for shard in ("1/2", "2/2")]
     sweeps = [start_sweep(*shard, results=tmp_path) for shard in shards]
     wait_for(lambda: under_way(tmp_path) != {}, sweeps[0])
     for sweep in sweeps:
@@ -149,7 +153,7 @@ def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, 
     for shard in shards:
         assert main([*SETTING, "--results", str(tmp_path), *shard]) == 0
         assert "failed 0" in capsys.readouterr().out
-    assert statuses(tmp_path) == ["finished"] * 3
+    assert statuses(tmp_path) == ["finished"] * 4
     for log in (tmp_path / "logs").iterdir():
         assert log.read_text().count("val MSE") == 2  # epochs, by whatever process
 
