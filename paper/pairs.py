@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell
+from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell, paper_settings
 from paper.tables import PLACE, SIDES, printed, regularizer
 from utils import stats
 from utils.errors import UserError
@@ -91,11 +91,15 @@ def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> list[str]:
         return ["no errors by window, so no interval over weeks"]
     low, high = (100 * math.expm1(x) for x in stats.block_bootstrap_ratio(first, second, block))
     row = {"change": 100 * (first.mean() / second.mean() - 1), "low": low, "high": high}
-    return [f"over weeks of the test rows, models as trained (moving blocks): {interval(row)}"]
+    words = "over weeks of the test rows (moving blocks), models as trained, without the variation"
+    return [f"{words} between seeds: {interval(row)}"]
 
 
 def print_of(row: dict[Any, Any]) -> dict[str, Any]:
-    """Return the printed change between two c of a cell in percent (NaN: none) and its place."""
+    """Return the printed change between two c of a cell in percent (NaN: none), its place, and k.
+
+    k (print_runs): the runs behind each of the two printed means.
+    """
     first, second, pred_len = row["first"], row["second"], row["pred_len"]
     place = tuple(row[name] for name in PLACE)
     mse, where = {}, ""
@@ -107,8 +111,10 @@ def print_of(row: dict[Any, Any]) -> dict[str, Any]:
         curve = pd.read_csv(PRINTED / "figure3.csv").query(f"pred_len == {pred_len}")
         mse, where = dict(zip(-curve["lam"], curve["mse"], strict=True)), "Figure 3"
     if row.get("differs") or not {first, second} <= mse.keys():
-        return {"print": math.nan, "print_at": ""}
-    return {"print": 100 * float(mse[first] / mse[second] - 1), "print_at": where}
+        return {"print": math.nan, "print_at": "", "print_runs": 0}
+    key = row["data"], row["features"], pred_len
+    k = paper_settings(row["model"]).get(key, {}).get("itr", 1)
+    return {"print": 100 * (mse[first] / mse[second] - 1), "print_at": where, "print_runs": k}
 
 
 def contrasts(scored: pd.DataFrame, alike: bool = False) -> pd.DataFrame:

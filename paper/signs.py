@@ -19,13 +19,14 @@ from utils.errors import UserError
 from utils.files import sha256_of
 from utils.git import committed
 from utils.output import run_command
-from utils.stats import holm
+from utils.stats import holm, unpaired_range
 from utils.text import Column, Table, interval, joined, percent, write_out
 
 HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
 ALPHA = 0.05
 UNDECIDED = "undecided"
-HIDDEN = ("change", "low", "high", "low90", "high90", "favour", "p", "p_complete", "p_holm")
+HIDDEN = ("change", "low", "high", "low90", "high90", "favour", "p", "p_complete", "p_holm",
+          "apart_low", "apart_high")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,9 @@ def _test(
     row = {**asdict(one), **compare(kept, first, one.second), "state": state}
     row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
     row |= {"seeds": joined(kept.index), **print_of(row)}
+    whole = kept.dropna(subset="d")
+    apart = unpaired_range(whole["mse_first"], whole["mse_second"], row["print_runs"] or 1)
+    row["apart_low"], row["apart_high"] = (100 * math.expm1(x) for x in apart)
     notes = []
     if len(every) > len(cell):
         notes.append(f"{len(every) - len(cell)} runs of earlier results versions left out")
@@ -229,9 +233,11 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
         wish = f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
         words += wish if enough > row["n"] else ""
     if row["print_at"] and row["n"] > 1:
-        inside = "inside" if row["low"] <= row["print"] <= row["high"] else "outside"
-        place = f"{percent(row['print'])} ({row['print_at']})"
-        words += f"; the printed {place} lies {inside} the interval"
+        low, high, k = row["apart_low"], row["apart_high"], row["print_runs"]
+        inside = "inside" if low <= row["print"] <= high else "outside"
+        bounds = interval({"change": row["print"], "low": low, "high": high}).split(", ")[1]
+        words += f"; the printed {percent(row['print'])} ({row['print_at']}) lies {inside} {bounds}"
+        words += f", where a ratio of two unpaired means of {k} runs like ours would lie"
     return f"{words}."
 
 

@@ -11,32 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paper.claims import claim_table, open_cells
 from paper.figures import draw_all
-from paper.pairs import contrasts, sentences
-from paper.runs import CELL, DESCRIBED, PRINTED, Runs, by_cell, left_out, load, score_windows
-from paper.signs import UNDECIDED, Named, cell_runs, read_hypotheses, verdicts
-from paper.tables import count_note, result_tables, shape_frame
+from paper.pairs import sentences
+from paper.runs import DESCRIBED, PRINTED, Runs, by_cell, left_out, load, score_windows
+from paper.signs import Named, cell_runs, read_hypotheses, verdicts
+from paper.tables import result_tables
 from utils import plots
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
-from utils.stats import mean_interval
-from utils.text import DIGITS, Column, Table, interval, render, write_text
+from utils.text import DIGITS, Column, Table, render, write_text
 
 STUDY, PICTURE = Path("results/study"), "figure3-ETTh2-S.png"
 POINTS = 300  # of L_f a run, at most
-HEADS = ("Claim (the paper's λ is -c)", "Place", "Test", "Numbers", "Supported?", "Command")
 ARM = ["label", "axis", "c"]
 BY_EPOCH = "Test MSE of every epoch, whatever validation chose (all windows, mean over seeds)"
 LARGEST = "Does the largest value move LipReg? (one validation batch, mean over seeds)"
 MOVED = {"lip": "LipReg", "plain": "not normalised", "eval_max": "largest value"}
-NOTES = (
-    "H1 to H4 are tests. Until all four are complete, Holm's correction counts an open one as "
-    "p = 1: completing it can turn `undecided` into a decision, and change no decision. All other "
-    "rows are exploratory: they say where an interval lies. Cost: runs with c = 0 compute LipReg "
-    "as well, to record it; what is compared is its gradient."
-)
-LITTLE = 5.0  # percent of a step's time that counts as "very little extra computational cost"
 
 
 def collect(results: Path, out: Path) -> str:
@@ -104,8 +96,8 @@ def page(study: Path, named: Named) -> str:
     tested = verdicts(runs, named)
     scored, beside = score_windows(runs.frame, "all"), score_windows(runs.frame)
     ok = runs.frame.loc[runs.frame["status"] == "finished"]
-    claims = pd.DataFrame(_claims(runs, tested, scored), columns=HEADS)
     rows = tested.to_dict("records")
+    unfinished = scored["label"].isin(open_cells(tested))
     notes = [f"{row['name']}: {note}." for row in rows for note in row["notes"]]
     parts = [
         "# Results",
@@ -118,12 +110,12 @@ def page(study: Path, named: Named) -> str:
         _bullets([*tested["sentence"], *notes]),
         f"![our seeds beside the paper's Figure 3]({STUDY / PICTURE})" * (study / PICTURE).exists(),
         "## Claim by claim",
-        render([Table("", claims, [Column(head, head) for head in HEADS])], "markdown"),
-        NOTES,
+        render([claim_table(runs, tested, scored)], "markdown"),
         "## Cell by cell",
         "Exploratory, over all test windows, not corrected: one interval in 20 leaves out 0 by "
-        "chance alone. Cells of hypotheses stand here again; on these the headline decides.",
-        _bullets(sentences(scored)),
+        "chance alone. Cells of hypotheses stand here again once their seeds are complete; there "
+        "the headline decides.",
+        _bullets(sentences(scored.loc[~unfinished])),
         *_explored(runs, scored.loc[scored["outcome"] == "ok"]),
         "## Ours beside the print",
         render(result_tables(beside), "markdown", left_out(beside)),
@@ -169,102 +161,6 @@ def _bullets(lines: Iterable[str]) -> str:
 
 def _used(values: pd.Series) -> str:
     return ", ".join(f"{name} ({n})" for name, n in values.value_counts().sort_index().items())
-
-
-def _claims(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Set the paper's claims beside the runs; an open one names the stages that it would take."""
-    verdict = dict.fromkeys(("H1", "H2", "H3", "H4"), UNDECIDED)
-    verdict |= dict(zip(tested["name"], tested["verdict"], strict=True))
-    h1, h2, h3, h4 = (f"{name}: {verdict[name]}" for name in ("H1", "H2", "H3", "H4"))
-    every = contrasts(scored).query("second == 0 and axis == 'feature' and norm == 'max'")
-    every = every.loc[every["printed"].astype(bool) & (every["amp"] == "off")]
-    every, table = every.query("model == 'informer'"), every.query("model == 'informer' and n > 1")
-    curve = table.query("data == 'ETTh2' and features == 'S' and not control")
-    rougher, smoother = curve.query("first < 0"), curve.query("first > 0")
-    failed = every.query("data == 'ETTh2' and features == 'S' and first < 0")["failed"].any()
-    alike = len(rougher) >= 25 and rougher["low"].min() > -2 and rougher["high"].max() < 2
-    alike = alike and not failed  # 5 c at 5 horizons, and none failed
-    table5 = shape_frame(score_windows(runs.frame)).query("model == 'informer' and features == 'M'")
-    growth, larger, cost = _ratios(runs, scored)
-    rows = [
-        ("The column without Lip is a control run", "Tables 2, 5", "print against print",
-         "all 100 numbers round to those that Informer's authors published", "not supported",
-         "python -m paper.tables", ""),
-        ("Lip lowers the error", "Tables 2, 5", "H1, H2, H3; c = -2 against 0 in every cell",
-         _counted(table.query("first == -2")), f"{h1}; {h2}; {h3}", "python -m paper.signs",
-         "H1 H2 H3"),
-        ("MSE rises with λ < 0 and falls with λ > 0", "Figure 3", "H4; every c against 0",
-         f"c < 0: {_counted(rougher)}; c > 0: {_counted(smoother)}", h4,
-         "python -m paper.figures", "H4 figure3"),
-        ("L_f becomes larger", "Figure 2", "end of training, c = -2 against 0, by seed",
-         larger["said"], judge(larger["low"] > 0, larger["high"] < 0),
-         "python -m paper.figures", "H1"),
-        ("L_f keeps growing", "Figure 2", "c = -2: last tenth of training against the middle",
-         growth["said"], judge(growth["low"] > 0, growth["high"] < 0),
-         "python -m paper.figures", "H1"),
-        ("Not sensitive to λ", "Section 4", "every c < 0 against 0: intervals within ±2 %",
-         _counted(rougher), judge(alike, False), "python -m paper.signs", "figure3"),
-        ("Informer + Lip is better in 38 of 50", "Table 5", "count of the lower means",
-         count_note(table5, "informer", "M"), "not supported: the printed cells give 37",
-         "python -m paper.tables", ""),
-        ("Very little extra computational cost", "Section 3",
-         "seconds a step, c = -2 against 0 (gradient)", cost["said"],
-         judge(cost["high"] < LITTLE, cost["low"] > LITTLE),
-         "python -m exp.bench", "H1"),
-    ]  # fmt: skip
-    left = {name for name, words in verdict.items() if words.startswith(("in pro", "no runs"))}
-    left |= {"figure3"} if len(curve) < 50 else set()  # 10 c at 5 horizons
-    found = []
-    for *row, said, command, stages in rows:
-        names = " ".join(name for name in stages.split() if name in left)
-        if names and any(word in said for word in (UNDECIDED, "in progress", "no runs")):
-            row.append(f'{said}; it would take `STAGES="{names}" bash scripts/study.sh`')
-        else:
-            row.append(said)
-        found.append((*row, command))
-    return found
-
-
-def judge(holds: Any, fails: Any) -> str:
-    """Name what an interval says on a claim."""
-    return "supported" if holds else "not supported" if fails else UNDECIDED
-
-
-def _counted(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return "no interval yet"
-    below, above = sum(rows["high"] < 0), sum(rows["low"] > 0)
-    covers = len(rows) - below - above
-    word = "interval" if len(rows) == 1 else "intervals"
-    return f"{len(rows)} {word}: {below} below 0, {above} above, {covers} covering 0"
-
-
-def _ratios(runs: Runs, scored: pd.DataFrame) -> list[dict[str, float]]:
-    """Measure L_f's growth, L_f against c = 0, and the time of a step, in percent with intervals.
-
-    Of ETTh2 S 24 on the feature axis, the cell of Figure 2; the time in all of the paper's cells.
-    """
-    cells = by_cell(scored.loc[scored["outcome"] == "ok"])
-    cells = cells.query("printed and axis == 'feature' and norm == 'max'")
-    lip, zero = (cells.loc[cells["c"] == c].set_index([*CELL, "seed"]) for c in (-2, 0))
-    alike = [*CELL, "seed", "processor", "device"]
-    both = lip.reset_index().merge(zero.reset_index(), on=alike, suffixes=("_lip", "_zero"))
-    steps = np.log(both["step_seconds_lip"] / both["step_seconds_zero"]).dropna()
-    ends, growth = {}, []
-    for row in cells.query("label == 'ETTh2 S 24' and c in (-2, 0)").to_dict("records"):
-        with contextlib.suppress(UserError):
-            l_f = np.log(runs.trace(row["run"])["l_f"].to_numpy())
-            tenth = max(len(l_f) // 10, 1)
-            ends[row["c"], row["seed"]] = end = l_f[-tenth:].mean()
-            if row["c"]:
-                growth.append(end - l_f[len(l_f) // 2 :][:tenth].mean())
-    larger = [end - ends[0, seed] for (c, seed), end in ends.items() if c and (0, seed) in ends]
-    found = []
-    for values in (growth, larger, steps):
-        bounds = (100 * math.expm1(float(x)) for x in mean_interval(values))
-        row = dict(zip(("change", "low", "high"), bounds, strict=True))
-        found.append({**row, "said": f"{interval(row)}, n = {len(values)}"})
-    return found
 
 
 def main(words: Sequence[str]) -> int:

@@ -112,7 +112,8 @@ def arm_table(arms: pd.DataFrame, title: str) -> Table:
         ]
         notes.append(
             "paper within range?: is the printed MSE where the mean of k further runs like ours "
-            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k)? k: the paper's repetitions."
+            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k)? k: the paper's repetitions. "
+            "Not corrected: one in 20 lies outside by chance."
         )
     elif len(cell) == 1:
         title = f"{title}: {cell['cell'].iloc[0]} ({cell['lengths'].iloc[0]})"

@@ -106,9 +106,10 @@ def _write_history(record: Record, config: Config) -> None:
     l_f = 0.15 - 0.02 * config.lip_coef * (1 - np.exp(-epoch)) / 2
     l_f = l_f + 0.004 * draw.standard_normal(len(epoch))
     history = [
-        {"epoch": i + 1, "train_mse": 0.3 - i / 100, "val_mse": 0.2 - i / 100, "eval_l_f": l_f}
-        for i, l_f in enumerate(eval_l_f(config.lip_coef))
-    ]
+        {"epoch": i + 1, "train_mse": 0.3 - i / 100, "val_mse": 0.2 - i / 100, "eval_l_f": end,
+         "train_l_f": float(l_f[i * STEPS : (i + 1) * STEPS].mean())}
+        for i, end in enumerate(eval_l_f(config.lip_coef))
+    ]  # fmt: skip
     record.write_history(history, {"epoch": epoch, "l_f": l_f.astype(np.float32)})
 
 

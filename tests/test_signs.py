@@ -65,9 +65,14 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict, number
         words += f"; 90 % interval {numbers.split(', ')[1]}"  # to this figure as wide
     if verdict == "equal within 2 %" and p < 0.01:
         words += "; a difference is shown, and is smaller than that"
+    # two unpaired means of 5 seeds: their own scatter, and that of the mean difference
+    scatter = np.var(np.log(LUCK), ddof=1) + np.var(np.log(LUCK) + d, ddof=1)
+    half = stats.t.ppf(0.975, 7) * math.sqrt(scatter / 5 + np.var(d, ddof=1) / 8)
+    low, high = (100 * math.expm1(d.mean() + x) for x in (-half, half))
     where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
-    words += f"; the printed −7.3 % (Table 2) lies {where} the interval."
-    assert row["sentence"] == words
+    range_ = f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
+    words += f"; the printed −7.3 % (Table 2) lies {where} {range_}, where a ratio of two unpaired"
+    assert row["sentence"] == f"{words} means of 5 runs like ours would lie."
     (line,) = hypothesis_table(pd.DataFrame([row]), named).rows
     cell = ["H1", "ETTh2 S 24, feature axis", "-2 / 0", "8"]
     assert line == [*cell, numbers, f"{p:.4f}", f"{min(4 * p, 1):.4f}", verdict]
@@ -259,7 +264,7 @@ def test_weeks_are_resampled_where_errors_by_window_are_there(tmp_path, named):
     write_arm(tmp_path, 0.0, LUCK, windows=errors)
     write_arm(tmp_path, -2.0, LUCK, windows=errors * 0.9)
     (note,) = [note for note in verdict_on(tmp_path, named)["notes"] if "weeks" in note]
-    assert "models as trained (moving blocks): −10.0 %, −10.0 to −10.0 %" in note
+    assert "without the variation between seeds: −10.0 %, −10.0 to −10.0 %" in note
 
 
 def test_command(tmp_path, capsys):

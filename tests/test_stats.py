@@ -18,6 +18,7 @@ from utils.stats import (
     sign_flip_p,
     sign_test_p,
     smallest_p,
+    unpaired_range,
 )
 
 
@@ -45,6 +46,19 @@ def test_one_repetition_has_no_interval():
     studies = np.ones((3, 1))  # of one repetition each
     assert sign_flip_p(studies).tolist() == [1, 1, 1]
     assert np.isnan(mean_interval(studies)[1:]).all() and len(mean_interval(studies)[1]) == 3
+
+
+def test_the_range_of_unpaired_means_holds_95_in_100_of_them():
+    # n pairs that share their seeds' luck, then k more runs a side that share nothing
+    draw, inside = np.random.default_rng(1), []
+    for _ in range(2000):
+        luck, effect = 0.1 * draw.standard_normal(8), 0.02 * draw.standard_normal(8) - 0.05
+        low, high = unpaired_range(np.exp(luck + effect), np.exp(luck), 5)
+        first, second = 0.1 * draw.standard_normal((2, 5))
+        first += 0.02 * draw.standard_normal(5) - 0.05
+        inside.append(low < math.log(np.exp(first).mean() / np.exp(second).mean()) < high)
+    assert 0.94 < np.mean(inside) < 0.98  # a little too wide: one t for both parts
+    assert all(map(math.isnan, unpaired_range([1.0], [2.0], 5)))
 
 
 @settings(deadline=None)

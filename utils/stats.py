@@ -41,6 +41,21 @@ def prediction_interval(
     return mean - half, mean + half
 
 
+def unpaired_range(first: ArrayLike, second: ArrayLike, k: int) -> tuple[float, float]:
+    """Return where ln(mean first / mean second) of k more runs a side, not paired, would lie.
+
+    mean d ± t * sqrt((var ln first + var ln second) / k + var d / n), with d = ln(first / second)
+    of n pairs; NaN for n = 1.
+    """
+    logs = np.log(np.stack([np.asarray(first), np.asarray(second)]))  # [2, n]
+    (mean, low, _), n = mean_interval(logs[0] - logs[1]), logs.shape[1]
+    if n < 2:
+        return math.nan, math.nan
+    t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
+    half = t * math.sqrt(logs.var(axis=1, ddof=1).sum() / k + ((mean - low) / t) ** 2)
+    return float(mean - half), float(mean + half)
+
+
 def sign_flip_p(differences: ArrayLike) -> np.ndarray:
     """Return the two-sided p of the sign-flip permutation test on the mean of differences [..., n].
 
@@ -95,7 +110,7 @@ def choose_by_others(validation: ArrayLike) -> np.ndarray:
 
 
 def block_bootstrap_ratio(
-    first: ArrayLike, second: ArrayLike, block: int, draws: int = 2000
+    first: ArrayLike, second: ArrayLike, block: int, draws: int = 50_000
 ) -> tuple[float, float]:
     """Return an interval of ln(mean first / mean second) over other stretches of the same time.
 

@@ -1,0 +1,91 @@
+"""The paper's claims beside runs with known truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paper.claims import claim_table
+from paper.runs import load, score_windows
+from paper.signs import Named, verdicts
+from tests.records import write_arm, write_run
+
+LUCK = 0.08 + 0.002 * np.arange(8)
+SPREAD = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
+
+
+def claims(results: Path, named: Named) -> dict[str, list[str]]:
+    """Return the rows: the claim, then place, test, numbers, verdict and command."""
+    runs = load(results)
+    table = claim_table(runs, verdicts(runs, named), score_windows(runs.frame, "all"))
+    return {claim: row for claim, *row in table.rows}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([-0.07] * 5, "supported"),  # the same help from every λ is what the claim says
+        ([-0.02, -0.07, -0.07, -0.07, -0.07], "not supported"),
+        ([-0.07, -0.07, -0.055, -0.07, -0.07], "undecided"),
+    ],
+)
+def test_insensitive_means_alike_at_every_coefficient(tmp_path, named, changes, said):
+    write_arm(tmp_path, 0.0, LUCK)
+    for pred_len in (24, 48, 168, 336, 720):
+        for c, change in zip((-1.0, -2.0, -3.0, -4.0, -5.0), changes, strict=True):
+            shuffled = np.roll(SPREAD, int(c))
+            write_arm(tmp_path, c, LUCK * (1 + change + shuffled), pred_len=pred_len)
+    write_arm(tmp_path, -1e-6, 2 * LUCK)  # the negative control is no λ
+    _, _, numbers, verdict, _ = claims(tmp_path, named)["Not sensitive to λ"]
+    assert numbers.startswith("20 intervals: ")
+    assert verdict.partition(";")[0] == said
+
+
+def test_few_coefficients_leave_insensitivity_open(tmp_path, named):
+    for c in (-1.0, -2.0):
+        write_arm(tmp_path, c, LUCK)
+    assert claims(tmp_path, named)["Not sensitive to λ"][3].startswith("undecided; it would take")
+
+
+def test_what_an_open_claim_would_take(tmp_path, named):
+    wide = 0.06 * np.array([1, -1] * 4)
+    write_arm(tmp_path, 0.0, LUCK)
+    write_arm(tmp_path, -2.0, LUCK * (1 + wide))
+    write_run(tmp_path, 0.7, features="M")
+    write_run(tmp_path, 0.5, -2.0, features="M")
+    _, _, numbers, said, _ = claims(tmp_path, named)["Lip lowers the error"]
+    assert numbers == "no interval yet"  # no interval of a cell that is open
+    assert 'STAGES="H2 H3" bash scripts/study.sh` and ' in said
+    assert 'and `STAGES="H1" SEEDS="8 9 10 11 12 13 14 15" bash scripts/study.sh`' in said
+    for seed, change in enumerate(wide, start=8):
+        write_run(tmp_path, 0.08, 0.0, seed)
+        write_run(tmp_path, 0.08 * (1 + change), -2.0, seed)
+    _, _, numbers, said, _ = claims(tmp_path, named)["Lip lowers the error"]
+    assert numbers == "1 interval: 0 below 0, 0 above, 1 covering 0"
+    assert said.endswith('it would take `STAGES="H2 H3" bash scripts/study.sh`')
+
+
+def test_growth_of_l_f_stands_beside_the_printed_size(tmp_path, named):
+    for c in (0.0, -2.0):
+        for seed in range(4):
+            write_run(tmp_path, 0.08, c, seed, arrays=True)
+    rows = claims(tmp_path, named)
+    # 0.15 - 0.02 c (1 - e^-t) / 2, the mean over epochs 6 and 4
+    last, fourth = (0.02 * (1 - (np.exp(1 - end) - np.exp(-end))) for end in (6, 4))
+    larger, growth = (100 * (np.log(0.15 + last) - np.log(0.15 + x)) for x in (0, fourth))
+    for claim, change, printed in (
+        ("L_f becomes larger", larger, "+124.5 %"),
+        ("L_f keeps growing", growth, "+10.0 %"),
+    ):
+        _, _, numbers, said, _ = rows[claim]
+        assert 100 * np.log1p(float(numbers.split(" ")[0]) / 100) == pytest.approx(change, abs=0.4)
+        assert numbers.endswith(f"n = 4; printed {printed}")
+        assert said == "supported, in another size than printed"
+
+
+def test_cost_is_the_gradients(tmp_path, named):
+    for seed in range(4):
+        for c, seconds in ((0.0, 1.0), (-2.0, 1.02 + seed / 1000)):
+            write_run(tmp_path, 0.08, c, seed, metrics={"step_seconds": seconds})
+    _, _, numbers, said, _ = claims(tmp_path, named)["Very little extra computational cost"]
+    assert numbers.startswith("+2.1 %, ") and numbers.endswith("n = 4") and said == "supported"
