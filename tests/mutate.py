@@ -37,6 +37,7 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "stats tables": "utils/stats.py",
     "pairs signs": "paper/pairs.py",
     "classify signs hypotheses pairs": "paper/signs.py",
+    "claims": "paper/claims.py",
     "tables pairs study signs": "paper/runs.py",
 }
 TESTS = {
