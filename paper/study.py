@@ -43,8 +43,11 @@ def collect(results: Path, out: Path) -> str:
     cells = by_cell(score_windows(every, "all"))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
     path = out / "runs.csv"
-    there = pd.read_csv(path, usecols=["run"])["run"] if path.exists() else ()
-    ended = every.loc[~every["run"].isin(there)]  # made again, or on another device: not the first
+    there = pd.read_csv(path, usecols=["run", "device"]) if path.exists() else every.iloc[:0]
+    devices = {*pd.concat([every["device"], there["device"]]).fillna("cpu").eq("cpu")}
+    if len(devices) > 1:  # a run's name does not say where it was made
+        raise UserError(f"{results}: runs on CPU and GPU are two studies; name one by --study")
+    ended = every.loc[~every["run"].isin(there["run"])]  # what is made again is not the first
     tested = [run for run in ended["run"] if run in primary]
     frames = {
         "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),

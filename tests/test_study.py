@@ -65,11 +65,15 @@ def test_collecting_never_loses_a_run(collected, tmp_path):
     old = before["run"].iloc[0]
     assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
     text = {path.name: path.read_text() for path in copy.iterdir()}
-    again = {"environment": {"device": "NVIDIA H100"}, "arrays": True}
-    write_run(tmp_path / "again", 0.9, 0.0, 77, **again)  # the same run elsewhere: not the first
+    write_run(tmp_path / "again", 0.9, 0.0, 77, arrays=True)  # made again: not the first
     for folder in ("more", "again"):
         assert study.main(["collect", str(tmp_path / folder), "--study", str(copy)]) == 0
         assert text == {path.name: path.read_text() for path in copy.iterdir()}
+    write_run(tmp_path / "gpu", 0.9, 0.0, 78, environment={"device": "NVIDIA H100"}, arrays=True)
+    with pytest.raises(UserError, match="two studies; name one by --study"):
+        study.collect(tmp_path / "gpu", copy)
+    assert text == {path.name: path.read_text() for path in copy.iterdir()}
+    assert study.main(["collect", str(tmp_path / "gpu"), "--study", str(tmp_path / "other")]) == 0
 
 
 def test_a_fresh_clone_shows_the_study(collected, tmp_path):
