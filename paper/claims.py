@@ -26,7 +26,7 @@ NOTES = (
     "correction counts an open one as p = 1: completing it can turn `undecided` into a decision, "
     "and change no decision. Equivalence is tested at 5 % each, not corrected. All other rows are "
     "exploratory: they say where an interval lies. While a hypothesis is open, no interval of "
-    "its cell is shown; the tables below show its runs.",
+    "its errors is shown; the tables below show its runs.",
     "Cost: what is compared is the gradient of LipReg, since runs with c = 0 compute LipReg as "
     f"well, to record it; seconds a step include validation; below {LITTLE:g} % counts as little.",
 )
@@ -149,8 +149,8 @@ def _lipschitz(runs: Runs, scored: pd.DataFrame) -> list[tuple[str, ...]]:
     return [
         _curve_row("L_f becomes larger", "last epoch's mean, c = -2 against 0, by seed", larger,
                    end - means["original"].to_numpy()[-1]),
-        _curve_row("L_f keeps growing", "c = -2: last epoch's mean against epoch 4's, by seed",
-                   growth, end - before),
+        _curve_row("L_f keeps growing", "c = -2: mean of the last epoch against the first "
+                   "after the middle, by seed", growth, end - before),
     ]  # fmt: skip
 
 

@@ -48,12 +48,12 @@ def unpaired_range(first: ArrayLike, second: ArrayLike, k: int) -> tuple[float, 
     of n pairs; NaN for n = 1.
     """
     logs = np.log(np.stack([np.asarray(first), np.asarray(second)]))  # [2, n]
-    (mean, low, _), n = mean_interval(logs[0] - logs[1]), logs.shape[1]
+    d, n = logs[0] - logs[1], logs.shape[1]
     if n < 2:
         return math.nan, math.nan
-    t = stats.t.ppf((1 + LEVEL) / 2, n - 1)
-    half = t * math.sqrt(logs.var(axis=1, ddof=1).sum() / k + ((mean - low) / t) ** 2)
-    return float(mean - half), float(mean + half)
+    spread = math.sqrt(logs.var(axis=1, ddof=1).sum() / k + d.var(ddof=1) / n)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * spread
+    return float(d.mean() - half), float(d.mean() + half)
 
 
 def sign_flip_p(differences: ArrayLike) -> np.ndarray:
