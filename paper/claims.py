@@ -58,7 +58,9 @@ def judge(holds: Any, fails: Any) -> str:
 def _errors(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tuple[str, ...]]:
     """Judge the claims on errors; an open one names the command that it would take."""
     verdict = dict.fromkeys(("H1", "H2", "H3", "H4"), UNDECIDED)
-    verdict |= dict(zip(tested["name"], tested["verdict"], strict=True))
+    for row in tested.to_dict("records"):
+        wish = re.search(r"about \d+ seeds would give an interval of ±\S+ %", row["sentence"])
+        verdict[row["name"]] = row["verdict"] + (f" ({wish[0]})" if wish else "")
     h1, h2, h3, h4 = (f"{name}: {words}" for name, words in verdict.items())
     every = contrasts(scored.loc[~scored["label"].isin(open_cells(tested))])
     every = every.query("model == 'informer' and axis == 'feature' and norm == 'max'")

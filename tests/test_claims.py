@@ -64,6 +64,8 @@ def test_what_an_open_claim_would_take(tmp_path, named):
     _, _, numbers, said, _ = claims(tmp_path, named)["Lip lowers the error"]
     assert numbers == "1 interval: 0 below 0, 0 above, 1 covering 0"
     assert said.endswith('it would take `STAGES="H2 H3" bash scripts/study.sh`')
+    needed = np.ceil((1.96 * np.std(np.log1p([*wide, *wide]), ddof=1) / 0.02) ** 2)
+    assert f"H1: undecided (about {needed:.0f} seeds would give an interval of ±2 %); H2" in said
 
 
 def test_growth_of_l_f_stands_beside_the_printed_size(tmp_path, named):

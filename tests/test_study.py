@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 
 from paper import study
-from paper.runs import load
-from paper.signs import read_hypotheses
+from paper.runs import by_cell, load, score_windows
+from paper.signs import Named, cell_runs, read_hypotheses, verdicts
 from tests.records import write_run, write_study
 from tests.runs import ROOT
 from tests.test_tables import said
 from utils.errors import UserError
+from utils.text import interval
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +123,27 @@ def test_what_was_explored_is_laid_out_by_arm(tmp_path):
 
 
 def test_results_md_is_built_from_the_committed_csv():
-    page, csv = ROOT / "RESULTS.md", ROOT / "results" / "study" / "runs.csv"
-    if not (page.exists() and csv.exists()):
-        pytest.skip("the study's results are not committed yet")
+    assert (ROOT / "RESULTS.md").read_text() == study.page(ROOT / "results" / "study", committed())
+
+
+def test_the_readme_shows_what_the_study_found():
+    named, runs = committed(), load(ROOT / "results" / "study")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    truncated = by_cell(score_windows(runs.frame))
+    found = {row["name"]: row for row in verdicts(runs, named).to_dict("records")}
+    for one in named.family[:2]:
+        row, cell = found[one.name], cell_runs(one, truncated)
+        arms = [cell.loc[cell["c"] == c, "mse"] for c in (0, -2)]
+        scores = [f"{arm.mean():.3f} ± {arm.std():.3f}" for arm in arms]
+        first = f"| {one.data} {one.features} {one.pred_len} | {row['n']} | {' | '.join(scores)} |"
+        (line,) = (line for line in readme.splitlines() if line.startswith(first))
+        change = interval(row).replace(", ", " (").replace("−", "-")
+        assert f"| {change}) |" in line
+        assert f"| {row['verdict']} |" in line
+
+
+def committed() -> Named:
     named = read_hypotheses()
     if named.since is None:
         pytest.skip("without git's full history the page cannot name the hypotheses' commit")
-    assert page.read_text() == study.page(csv.parent, named)
+    return named
