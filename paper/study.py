@@ -21,7 +21,7 @@ from utils import plots
 from utils.errors import UserError
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
-from utils.text import DIGITS, Column, Table, render, write_text
+from utils.text import DIGITS, Column, Table, percent, render, write_text
 
 STUDY, PICTURE = Path("results/study"), "figure3-ETTh2-S.png"
 POINTS = 300  # of L_f a run, at most
@@ -111,6 +111,7 @@ def page(study: Path, named: Named) -> str:
         f"{named.sha256[:12]}, {named.when}.",
         "## Headline",
         _bullets([*tested["sentence"], *notes]),
+        _where_it_stands(study / "PLAN.md"),
         f"![our seeds beside the paper's Figure 3]({STUDY / PICTURE})" * (study / PICTURE).exists(),
         "## Claim by claim",
         render([claim_table(runs, tested, scored)], "markdown"),
@@ -127,6 +128,12 @@ def page(study: Path, named: Named) -> str:
         render([released()], "markdown"),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _where_it_stands(plan: Path) -> str:
+    """Return the plan's last section: which of its runs are there."""
+    text = plan.read_text(encoding="utf-8") if plan.exists() else ""
+    return text.partition("## Where it stands\n")[2]
 
 
 def released() -> Table:
@@ -150,12 +157,27 @@ def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:
     ends = {f"{w}, {end} epoch": (n, end) for n, w in MOVED.items() for end in ("first", "last")}
     moved = moved.loc[moved["lip_norm"] == "max"].groupby([*ARM, "run"]).agg(**ends)
     tables = {BY_EPOCH: tested.add_prefix("epoch "), LARGEST: moved.groupby(ARM).mean()}
+    arms = tables[LARGEST].reset_index().to_dict("records")
+    notes = {LARGEST: [_growth(row) for row in arms if row["c"] != 0]}
     parts = []
     for title, wide in tables.items():
         columns = [Column(str(n), str(n), None if n in ARM else 4) for n in (*ARM, *wide.columns)]
-        table = Table(title, wide.reset_index(), columns)
+        table = Table(title, wide.reset_index(), columns, notes=notes.get(title, []))
         parts += [render([table], "markdown")] * (len(wide) > 0)
     return ["## Explored", "A few runs each, which test nothing.", *parts] if parts else []
+
+
+def _growth(row: dict[Any, Any]) -> str:
+    """Split the growth of LipReg, sum of squares / largest², into its two factors."""
+    lip, plain, largest = (
+        row[f"{w}, last epoch"] / row[f"{w}, first epoch"] for w in MOVED.values()
+    )
+    lip, plain, fall = (percent(100 * (x - 1)) for x in (lip, plain, largest**-2))
+    arm = f"{row['label']}, {row['axis']} axis, c = {row['c']:g}"
+    return (
+        f"{arm}, from the end of the first epoch to that of the last: LipReg {lip}, not "
+        f"normalised {plain}, through the largest value {fall}."
+    )
 
 
 def _bullets(lines: Iterable[str]) -> str:

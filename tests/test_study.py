@@ -90,9 +90,11 @@ def test_a_fresh_clone_shows_the_study(collected, tmp_path):
 
 def test_results_page(collected):
     written = collected[1] / "page.md"
+    (collected[1] / "PLAN.md").write_text("# Plan\n\n## Where it stands\n\nH1 alone.\n")
     assert study.main(["results", "--study", str(collected[1]), "--out", str(written)]) == 0
     text = written.read_text()
     assert "](results/study/figure3-ETTh2-S.png)" in text
+    assert "\n\nH1 alone.\n\n" in text and "# Plan" not in text
     assert (collected[1] / "figure3-ETTh2-S.png").read_bytes().startswith(b"\x89PNG")
     for heading in ("# Results", "## Headline", "## Claim by claim", "## Ours beside the print"):
         assert f"{heading}\n" in text
@@ -120,6 +122,9 @@ def test_what_was_explored_is_laid_out_by_arm(tmp_path):
     # LipReg, not normalised (times the largest value squared), largest value: first, last
     assert ["feature", "-2", "2.5000", "4.5000", "10.0000", "72.0000", "2.0000", "4.0000"] in rows
     assert ["", "0", "0.5000", "0.5000", "2.0000", "8.0000", "2.0000", "4.0000"] in rows
+    # 4.5 / 2.5, 72 / 10, (2 / 4)²
+    assert "LipReg +80.0 %, not normalised +620.0 %, through the largest value −75.0 %." in text
+    assert text.count("through the largest value") == 1  # without c nothing pulls at it
 
 
 def test_results_md_is_built_from_the_committed_csv():
