@@ -151,7 +151,8 @@ def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:
     recorded = ["run", "epoch", "test_mse", "eval_max", "eval_lip_time", "eval_lip_feature"]
     epochs = _read(ok["run"], runs.history).reindex(columns=recorded)
     epochs = epochs.merge(ok[["run", "lip_norm", *ARM]], on="run")
-    tested = epochs.dropna(subset="test_mse").pivot_table("test_mse", ARM, "epoch")
+    tested = epochs.dropna(subset="test_mse").astype({"epoch": int})
+    tested = tested.pivot_table("test_mse", ARM, "epoch")
     own = epochs["eval_lip_time"].where(epochs["axis"] == "time", epochs["eval_lip_feature"])
     moved = epochs.assign(lip=own, plain=own * epochs["eval_max"] ** 2).dropna(subset="eval_max")
     ends = {f"{w}, {end} epoch": (n, end) for n, w in MOVED.items() for end in ("first", "last")}

@@ -118,6 +118,7 @@ def test_what_was_explored_is_laid_out_by_arm(tmp_path):
     assert study.main(["collect", str(tmp_path / "runs"), "--study", str(out)]) == 0
     text = study.page(out, read_hypotheses()).partition("## Explored")[2]
     rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in text.splitlines()]
+    assert ["axis", "c", "epoch 1", "epoch 2"] in rows
     assert ["feature", "-2", "0.1050", "0.2050"] in rows  # epochs 1 and 2, over seeds 0 and 1
     # LipReg, not normalised (times the largest value squared), largest value: first, last
     assert ["feature", "-2", "2.5000", "4.5000", "10.0000", "72.0000", "2.0000", "4.0000"] in rows
