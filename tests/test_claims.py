@@ -1,5 +1,6 @@
 """The paper's claims beside runs with known truth."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_growth_of_l_f_stands_beside_the_printed_size(tmp_path, named):
 )
 def test_cost_is_the_gradients(tmp_path, named, ratio, verdict):
     for seed in range(4):
-        for c, seconds in ((0.0, 1.0), (-2.0, ratio + seed / 1000)):
+        for c, seconds in ((0.0, 2.0), (-2.0, 2 * ratio + seed / 500)):
             write_run(tmp_path, 0.08, c, seed, metrics={"step_seconds": seconds})
     _, _, numbers, said, _ = claims(tmp_path, named)["Very little extra computational cost"]
     assert float(numbers.split(" ")[0]) == pytest.approx(100 * (ratio + 0.0015 - 1), abs=0.06)
@@ -106,10 +107,26 @@ def test_intervals_are_counted_by_where_they_lie_and_decided_claims_ask_for_noth
     write_arm(tmp_path, 0.0, LUCK)
     for c, change in ((-2.0, -0.005), (2.0, 0.005), (-1.0, -0.005), (-3.0, 0.005), (-4.0, 0.0)):
         write_arm(tmp_path, c, LUCK * (1 + change + SPREAD / 4))
-        write_arm(tmp_path, c, LUCK * 2, amp="bf16")  # a setting of its own, not the paper's
+    for c in (0.0, -2.0):  # settings of their own, not the paper's
+        write_arm(tmp_path, c, LUCK * 2, amp="bf16")
+        write_arm(tmp_path, c, LUCK * 2, dropout=0.0)
     rows = claims(tmp_path, named)
     _, _, numbers, said, _ = rows["MSE rises with λ < 0 and falls with λ > 0"]
     found = "c < 0: 4 intervals: 2 below 0, 1 above, 1 covering 0; c > 0: 1 interval: 0 below 0, 1"
     assert numbers == f"{found} above, 0 covering 0"
     assert said == "H4: equal within 2 %"  # though not all of Figure 3 is there
     assert rows["The column without Lip is a control run"][3] == "not supported"
+
+
+def test_all_of_figure_3_leaves_its_claim_to_the_hypothesis(tmp_path, named):
+    horizons = (24, 48, 168, 336, 720)
+    for pred_len, c in itertools.product(horizons, range(-5, 6)):
+        luck = LUCK if pred_len == 24 and c in (0, -2) else LUCK[:2]  # H1 is complete
+        if (pred_len, c) != (720, 5):
+            write_arm(tmp_path, float(c), luck * (1 + 0.01 * c), pred_len=pred_len)
+    claim = "MSE rises with λ < 0 and falls with λ > 0"
+    assert claims(tmp_path, named)[claim][3].endswith('`STAGES="H4 figure3" bash scripts/study.sh`')
+    write_arm(tmp_path, 5.0, LUCK[:2] * 1.05, pred_len=720)
+    _, _, numbers, said, _ = claims(tmp_path, named)[claim]
+    assert numbers.startswith("c < 0: 25 intervals: ")
+    assert said.endswith('; it would take `STAGES="H4" bash scripts/study.sh`')
