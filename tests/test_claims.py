@@ -1,6 +1,7 @@
 """The paper's claims beside runs with known truth."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,18 @@ def test_growth_of_l_f_stands_beside_the_printed_size(tmp_path, named):
         assert 100 * np.log1p(float(numbers.split(" ")[0]) / 100) == pytest.approx(change, abs=0.4)
         assert numbers.endswith(f"n = 4; printed {printed}")
         assert said == "supported, in another size than printed"
+
+
+def test_l_f_that_shrinks_or_stays_is_not_said_to_grow(tmp_path, named):
+    for c, seed in itertools.product((0.0, -2.0), range(4)):
+        folder = write_run(tmp_path, 0.08, c, seed)
+        end = 0.15 * (1 - 0.001 * c * (-1) ** seed)  # with c = -2 alternately above and below
+        curve = (0.2, 0.2, 0.16 if c else 0.15, end)
+        epochs = [{"epoch": i, "train_l_f": value} for i, value in enumerate(curve, start=1)]
+        (folder / "history.json").write_text(json.dumps({"schema": 1, "epochs": epochs}))
+    rows = claims(tmp_path, named)
+    assert rows["L_f becomes larger"][3] == "undecided"
+    assert rows["L_f keeps growing"][3] == "not supported"
 
 
 @pytest.mark.parametrize(
