@@ -169,7 +169,7 @@ def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:
 
 
 def _growth(row: dict[Any, Any]) -> str:
-    """Split the growth of LipReg, sum of squares / largest², into its two factors."""
+    """Split the growth of LipReg, mean square / largest value², into its two factors."""
     lip, plain, largest = (
         row[f"{w}, last epoch"] / row[f"{w}, first epoch"] for w in MOVED.values()
     )
