@@ -210,6 +210,7 @@ class Exp_Informer(Exp_Basic):
         return {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
+            "by_column": scores.full.by_column(),
             "original_units": original.result(),
             "test_seconds": seconds,
             "baselines": baseline_scores(data, self.config, methods),

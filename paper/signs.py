@@ -5,7 +5,7 @@ import math
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from paper.pairs import compare, over_weeks, pair, pair_tables, print_of, senten
 from paper.runs import Runs, add_flags, by_cell, left_out, load, score_windows, select
 from utils.errors import UserError
 from utils.files import sha256_of
-from utils.git import committed
+from utils.git import committed, versions
 from utils.output import run_command
 from utils.stats import holm, unpaired_range
 from utils.text import Column, Table, interval, joined, percent, write_out
@@ -44,6 +44,7 @@ class Hypothesis:
     lip_norm: str
     amp: str
     first: float = math.nan
+    seeds: dict[str, list[int]] = field(default_factory=dict)  # of each kind of device: cpu, cuda
     choose_from: tuple[float, ...] = ()  # instead of first: the c with the lowest validation MSE
     pilot_seeds: str = ""  # on these seeds, which are not tested
 
@@ -55,10 +56,9 @@ class Named:
     family: list[Hypothesis]  # over which Holm's correction is made
     margin: float  # relative difference that counts as none, e.g. 0.02
     extend_above: float  # standard deviation of d above which a hypothesis is extended once
-    seeds: dict[str, list[int]]  # of each kind of device: cpu, cuda
     sha256: str  # of the file
     when: str  # the commit that made the file what it is, or that it is named now
-    since: datetime | None  # that commit's time
+    since: dict[str, datetime]  # since when each hypothesis has meant what it means, where known
 
 
 def read_hypotheses(path: Path = HYPOTHESES) -> Named:
@@ -69,17 +69,41 @@ def read_hypotheses(path: Path = HYPOTHESES) -> Named:
     """
     try:
         content = path.read_bytes()
-        body = tomllib.loads(content.decode())
-        family = [Hypothesis(**entry) for entry in body["hypothesis"]]
-        seeds = {kind: seed_list(body["seeds"][kind]) for kind in ("cpu", "cuda")}
-        margin, extend_above = float(body["margin"]), float(body["extend_above"])
+        family, margin, extend_above = _parse(content)
         for one in family:
             if math.isnan(one.first) != bool(one.choose_from and one.pilot_seeds):
                 raise ValueError(f"{one.name}: needs first, or choose_from and pilot_seeds")
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: {words}; see paper/hypotheses.toml for the form") from error
-    return Named(family, margin, extend_above, seeds, sha256_of(content), *committed(path))
+    when, _ = committed(path)
+    return Named(family, margin, extend_above, sha256_of(content), when, _since(content, path))
+
+
+def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:
+    """Return hypotheses, margin and extend_above; earlier files have one line of seeds for all."""
+    body, family = tomllib.loads(content.decode()), []
+    for entry in body["hypothesis"]:
+        seeds = entry.get("seeds") or body["seeds"]
+        asked = {kind: seed_list(seeds[kind]) for kind in ("cpu", "cuda")}
+        family.append(Hypothesis(**entry | {"seeds": asked}))
+    return family, float(body["margin"]), float(body["extend_above"])
+
+
+def _since(content: bytes, path: Path) -> dict[str, datetime]:
+    """Return the time of the commit from which on each hypothesis has meant what it means now."""
+
+    def meanings(text: bytes) -> dict[str, Any]:
+        family, *limits = _parse(text)
+        return {one.name: (replace(one, claim=""), limits) for one in family}
+
+    now, since = meanings(content), {}
+    changed: set[str] = set()
+    for time, text in versions(path):
+        then = meanings(text)
+        changed |= {name for name in now if then.get(name) != now[name]}
+        since |= dict.fromkeys(now.keys() - changed, time)
+    return since
 
 
 def seed_list(text: str) -> list[int]:
@@ -135,7 +159,7 @@ def _test(
     first = _chosen(one, cell, pilots) if one.choose_from else one.first
     pairs, *again = (pair(cell.loc[cell["kind"] == kind], first, one.second) for kind in kinds)
     pairs = pairs.drop(index=pilots, errors="ignore")
-    seeds = [seed for seed in named.seeds[kinds[0]] if seed not in pilots]
+    seeds = [seed for seed in one.seeds[kinds[0]] if seed not in pilots]
     seeds, state = _seeds_asked(pairs, seeds, named.extend_above)
     if math.isnan(first):
         state = "in progress: the pilot seeds are not complete"
@@ -159,7 +183,7 @@ def _test(
         complete = f"; on complete pairs: {interval(row)}, p = {row['p_complete']:.4f}"
         complete *= not state and row["n"] > 1
         notes.append(f"failed, ranked worst in a sign test: {row['failed']}{complete}")
-    notes += _marks(tested, "left out" if alike else "kept", named.since)
+    notes += _marks(tested, "left out" if alike else "kept", named.since.get(one.name))
     notes += [] if state else over_weeks(kept, one.data, runs)
     for kind, other in zip(kinds[1:], again, strict=True):
         found = compare(other, first, one.second)
@@ -176,7 +200,7 @@ def _marks(tested: pd.DataFrame, fate: str, since: datetime | None) -> Iterator[
         yield f"{len(unlike)} of {len(tested)} pairs differ in {names}: {fate}"
     started = [*tested["started_first"], *tested["started_second"]]
     if early := sum(datetime.fromisoformat(text) < since for text in started if since):
-        yield f"{early} of {len(started)} runs began before the hypotheses were committed"
+        yield f"{early} of {len(started)} runs began before the hypothesis was committed"
 
 
 def cell_runs(one: Hypothesis, frame: pd.DataFrame) -> pd.DataFrame:

@@ -133,7 +133,7 @@ def page(study: Path, named: Named) -> str:
 def _where_it_stands(plan: Path) -> str:
     """Return the plan's last section: which of its runs are there."""
     text = plan.read_text(encoding="utf-8") if plan.exists() else ""
-    return text.partition("## Where it stands\n")[2]
+    return text.partition("## Where it stands\n")[2].partition("\n# ")[0]
 
 
 def released() -> Table:

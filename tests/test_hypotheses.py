@@ -26,16 +26,21 @@ def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):
     git("add", "named.toml")
     git("commit", "-qm", "x", "--date", "2020-01-01T00:00:00+00:00")
     found = read_hypotheses(file)
-    assert found.sha256 == named.sha256 and found.since
+    assert found.sha256 == named.sha256 and {*found.since} == {"H1", "H2", "H3", "H4"}
     assert found.when.split()[1] == git("rev-parse", "--short", "HEAD").strip()
     write_pairs(new, -0.05 + NOISE)
     assert not [note for note in verdict_on(new, found)["notes"] if "began" in note]
     write_arm(old, 0.0, LUCK, environment={"started": "2001-01-01T00:00:00+00:00"})
     write_arm(old, -2.0, LUCK)
-    early = "8 of 16 runs began before the hypotheses were committed"
+    early = "8 of 16 runs began before the hypothesis was committed"
     assert early in verdict_on(old, found)["notes"]
-    file.write_text(file.read_text() + "# a change\n")
-    assert read_hypotheses(file).when == "named now, not committed"
+    text = file.read_text() + "# a comment, which changes no meaning\n"
+    file.write_text(text.replace("first = -2.0\nsecond = 2.0", "first = -4.0\nsecond = 2.0"))
+    later = read_hypotheses(file)
+    assert later.when == "named now, not committed"
+    assert later.since == {name: found.since[name] for name in ("H1", "H2", "H3")}
+    git("commit", "-qam", "y", "--date", "2020-01-01T00:00:00+00:00")
+    assert {*read_hypotheses(file).since} == {"H1", "H2", "H3", "H4"}
 
 
 @pytest.mark.parametrize("data", ["load.csv kW", "custom"])
@@ -52,7 +57,10 @@ def test_a_file_of_ones_own_can_be_named(tmp_path, named, data):
     [
         (b"[[hypothesis]\n", "Expected ']]'"),
         (b"margin = 1\n", "lacks 'hypothesis'"),
-        (b"[[hypothesis]]\nclaims = 'x'\n", "unexpected keyword argument 'claims'"),
+        (
+            HYPOTHESES.read_bytes().replace(b"claim =", b"claims ="),
+            "unexpected keyword argument 'claims'",
+        ),
         ("claim = 'Größe'".encode("latin-1"), "can't decode"),
         (HYPOTHESES.read_bytes().replace(b"first = -2.0\n", b""), "needs first, or choose_from"),
         (HYPOTHESES.read_bytes().replace(b"first = -2.0", b"choose_from = [-1.0]"), "pilot_seeds"),

@@ -23,6 +23,10 @@ def test_by_hand_with_a_zero_truth():
     expected = dict(zip(NAMES, (1.25, 1.75, 1.75**0.5, 3.25 / 3, 5.0625 / 3), strict=True))
     assert sums.result() == pytest.approx({**expected, "windows": 2, "zeros": 1})
     assert sums.by_step() == {"mse": [2.5, 1.0], "mae": [1.5, 1.0]}
+    assert sums.by_column() == {"mse": [1.75], "mae": [1.25]}
+    wide = ErrorSums()
+    wide.add(pred.transpose(1, 2), true.transpose(1, 2))  # steps and columns change places
+    assert wide.by_column() == sums.by_step()
 
 
 @pytest.mark.parametrize(("pred", "true", "missing"), [(1, 0, NAMES[3:]), (torch.inf, 1, NAMES)])

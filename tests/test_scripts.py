@@ -1,5 +1,6 @@
 """The scripts that people start: what they make of their variables, and real runs of them."""
 
+import itertools
 import os
 import shlex
 import subprocess
@@ -133,7 +134,7 @@ def test_mistaken_variables_stop_with_one_line(mistake, script):
 
 def test_a_failed_run_does_not_end_the_study(tmp_path):
     answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 1")
-    assert (answer.returncode, answer.stdout.count("== ")) == (1, 10)
+    assert (answer.returncode, answer.stdout.count("== ")) == (1, 14)
     answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 2")
     assert (answer.returncode, answer.stdout.count("== ")) == (2, 1)
 
@@ -142,10 +143,18 @@ def test_the_study_runs_its_stages_in_the_order_of_its_plan(script):
     stages = script("study.sh --jobs 1").stdout.split("== ")[1:]
     runs = {stage.split()[0]: runs_in(stage) for stage in stages}
     assert {stage: len(found) for stage, found in runs.items()} == {
-        **{"H1": 16, "H2": 16, "H3": 16, "H4": 8, "control": 6, "time": 18, "dropout0": 8},
+        **{"H4": 24, "controlM": 8, "H3": 16, "axis": 12, "cells": 48, "models": 24},
+        **{"H1": 16, "H2": 16, "control": 6, "time": 18, "dropout0": 8},
         **{"lambda": 10, "figure3": 165, "tables": 360},
     }
-    assert list(runs)[:4] == ["H1", "H2", "H3", "H4"] and list(runs)[-1] == "tables"
+    order = ["H4", "controlM", "H3", "axis", "cells", "models", "H1", "H2"]
+    assert list(runs)[:8] == order and list(runs)[-1] == "tables"
+    assert all(run.options.test_each_epoch for found in runs.values() for run in found)
+    named = [(cell(run), run.config.lip_coef, run.config.seed) for run in runs["H4"]]
+    arms = itertools.product(range(8, 16), (0.0, -2.0, 2.0))  # those of a seed side by side
+    assert named == [(("ETTh2", "S", 24, "feature"), c, seed) for seed, c in arms]
+    assert {run.config.amp for run in runs["H3"] + runs["axis"]} == {"off"}
+    assert len({run.config.amp for run in runs["cells"] + runs["models"]}) == 1
     assert all(" --jobs 1" in stage for stage in stages)
     assert {run.options.weights for found in runs.values() for run in found} == {"drop"}
     time = {(*cell(run), run.config.lip_coef) for run in runs["time"]}

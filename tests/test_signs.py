@@ -21,6 +21,12 @@ NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 FLIPS = np.array(np.meshgrid(*[[1, -1]] * 8)).reshape(8, -1).T
 
 
+def with_seeds(named: Named, n: int) -> Named:
+    """Let every hypothesis ask for n seeds."""
+    family = [replace(one, seeds={"cpu": [*range(n)], "cuda": []}) for one in named.family]
+    return replace(named, family=family)
+
+
 def verdict_on(results: Path, named: Named, place: int = 0, **more: Any) -> dict[str, Any]:
     """Return what is said of one hypothesis, H1 unless another place is given."""
     row = verdicts(load(results), named, **more).to_dict("records")[place]
@@ -172,7 +178,7 @@ def test_several_settings_in_one_cell_are_no_pairs_and_newer_results_stand_alone
 
 def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
     # six equal signs: p = 0.031, times four hypotheses above 0.05, whatever the runs had said
-    six = replace(named, seeds={"cpu": [*range(6)], "cuda": []})
+    six = with_seeds(named, 6)
     write_pairs(tmp_path, -0.05, n=6)
     row = verdict_on(tmp_path, six)
     assert row["p"] == pytest.approx(2 / 64) and row["verdict"] == "undecided"
@@ -185,7 +191,7 @@ def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
 @pytest.mark.parametrize("n", [1, 2])
 def test_an_interval_takes_two_pairs(tmp_path, named, n):
     write_pairs(tmp_path, -0.05 + NOISE[:n], n=n)
-    row = verdict_on(tmp_path, replace(named, seeds={"cpu": [*range(n)], "cuda": []}))
+    row = verdict_on(tmp_path, with_seeds(named, n))
     assert row["sentence"].startswith("H1, ETTh2 S 24, feature axis, c = -2 against 0: undecided;")
     for words in ("(95 % interval)", "seeds would give", "the printed −7.3 %"):
         assert (words in row["sentence"]) == (n == 2)

@@ -27,3 +27,19 @@ def committed(path: Path) -> tuple[str, datetime | None]:
         return "named now, not committed", None
     commit, time = log.split()
     return f"commit {commit} of {time}", datetime.fromisoformat(time)
+
+
+def versions(path: Path) -> list[tuple[datetime, bytes]]:
+    """Return when each commit of a file was made, and what the file was then, newest first.
+
+    None where git does not know the file's whole history.
+    """
+    folder = path.resolve().parent
+    if ask(folder, "rev-parse", "--is-shallow-repository") != "false":
+        return []
+    log = (ask(folder, "log", "--format=%h %cI", "--", path.name) or "").split()
+    found = []
+    for commit, time in zip(log[::2], log[1::2], strict=True):
+        if content := ask(folder, "show", f"{commit}:./{path.name}"):
+            found.append((datetime.fromisoformat(time), content.encode()))
+    return found

@@ -26,6 +26,7 @@ class ErrorSums:
         nothing = torch.zeros((), dtype=torch.float64)
         self.zeros = self.percentage = self.square_percentage = nothing
         self.square_by_step = self.absolute_by_step = nothing
+        self.square_by_column = self.absolute_by_column = nothing
 
     def add(self, pred: Tensor, true: Tensor) -> None:
         """Add a batch of scaled forecasts and truths, [B, pred_len, C] each."""
@@ -38,6 +39,8 @@ class ErrorSums:
         self.zeros = self.zeros + zero.sum()  # new tensors: a copy of the sums keeps the old
         self.square_by_step = self.square_by_step + error.square().sum((0, 2))  # [pred_len]
         self.absolute_by_step = self.absolute_by_step + error.abs().sum((0, 2))
+        self.square_by_column = self.square_by_column + error.square().sum((0, 1))  # [C]
+        self.absolute_by_column = self.absolute_by_column + error.abs().sum((0, 1))
         self.percentage = self.percentage + ratio.abs().sum()
         self.square_percentage = self.square_percentage + ratio.square().sum()
 
@@ -69,6 +72,12 @@ class ErrorSums:
         per_step = self.elements / len(self.square_by_step)
         sums = {"mse": self.square_by_step, "mae": self.absolute_by_step}
         return {name: (sums[name] / per_step).tolist() for name in sums}
+
+    def by_column(self) -> dict[str, list[float]]:
+        """Return MSE and MAE of each column, in the data's order."""
+        per_column = self.elements / len(self.square_by_column)
+        sums = {"mse": self.square_by_column, "mae": self.absolute_by_column}
+        return {name: (sums[name] / per_column).tolist() for name in sums}
 
 
 class Scores(NamedTuple):
