@@ -16,8 +16,7 @@ from data.csv_reader import Table, read_table
 from data.dates import FIRST_ROW
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
-from utils.errors import UserError
-from utils.files import is_file
+from utils.files import UserError, is_file
 from utils.timefeatures import natural_unit, time_features
 
 MISSING = -9999.0  # how weather, and many loggers, mark a missing value

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from data.data_loader import DataSettings, ForecastData, load_data
-from exp.config import Config
-from exp.flags import Options
+from exp.config import Config, Options
 from exp.samples import parse_windows
 from models import MODELS
-from models.fast import has_bf16_kernels, keep_freed_memory
-from utils.errors import UserError
+from models.layers import has_bf16_kernels, keep_freed_memory
+from utils.files import UserError
 from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
 
@@ -55,7 +54,7 @@ class Exp_Basic:
         self.model = _build_model(config, self.data).to(self.device)
 
     @contextlib.contextmanager
-    def own_draws(self) -> Iterator[None]:
+    def fixed_eval_rng(self) -> Iterator[None]:
         """Seed an evaluation pass by itself and leave the training stream as it was."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):

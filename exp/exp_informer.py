@@ -13,10 +13,10 @@ from torch import Tensor
 
 from data.data_loader import Batch, Windows
 from exp.baselines import baseline_scores, baselines
+from exp.checkpoint import TRACE, TrainState
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
 from exp.samples import Prediction, Samples, long_frame
-from exp.state import TRACE, TrainState
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
 from utils.cuda_graph import CapturedStep
@@ -61,7 +61,7 @@ class Exp_Informer(Exp_Basic):
         loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
         optimizer.step()
-        return torch.cat([mse.detach()[None], continuity(forecast.embedded, self.config.lip_norm)])
+        return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
     def stepper(self, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
         """Return `train_step` for an optimizer, as a CUDA graph where --cuda_graph asks for it."""
@@ -113,7 +113,7 @@ class Exp_Informer(Exp_Basic):
 
     def _check_finite(self, state: TrainState) -> str:
         """Return the last step's measures as text; RunFailed if one of this epoch is not finite."""
-        rows, config = state.under_way(), self.config
+        rows, config = state.epoch_trace(), self.config
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1
         text = MEASURES.format(*rows[step].tolist()) if len(rows) else ""
@@ -148,7 +148,7 @@ class Exp_Informer(Exp_Basic):
         self.model.eval()
         batches = torch.arange(len(windows), device=self.device).split(self.config.eval_batch_size)
         meter = Meter(label, len(batches))
-        with torch.inference_mode(), self.own_draws():
+        with torch.inference_mode(), self.fixed_eval_rng():
             for index in batches:
                 self.stop.check()
                 yield self._process_one_batch(windows.batch(index))
@@ -163,7 +163,7 @@ class Exp_Informer(Exp_Basic):
         sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
             if not measures:
-                values = continuity(forecast.embedded, self.config.lip_norm).tolist()
+                values = lip_metrics(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
                 measures["eval_max"] = float(forecast.embedded.max())
             sums.add(forecast.pred, true)
@@ -220,7 +220,7 @@ class Exp_Informer(Exp_Basic):
         """Forecast the pred_len steps beyond the end of the file, in original units."""
         batch, dates = self.data.future()
         self.model.eval()
-        with torch.inference_mode(), self.own_draws():
+        with torch.inference_mode(), self.fixed_eval_rng():
             forecast, _ = self._process_one_batch(batch)
         width, scaler = self.data.out_width, self.data.scaler
         return Prediction(
@@ -244,7 +244,7 @@ def learning_rate(initial: float, schedule: str, epoch: int) -> float:
 
 
 @torch.no_grad()
-def continuity(h: Tensor, norm: str) -> Tensor:
+def lip_metrics(h: Tensor, norm: str) -> Tensor:
     """Return LipReg along time, LipReg along features and L_f of an embedding [B, L, D]: [3]."""
     h = h.float()
     lips = [LipReg(h, transpose=features, normalize=norm) for features in (False, True)]

@@ -13,15 +13,13 @@ from data.csv_reader import Table, parse_table, read_table
 from data.data_loader import MISSING, DataSettings, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
-from exp.config import Config, settings_of
+from exp.checkpoint import load_into, load_weights
+from exp.config import Config, Options, Parser, settings_of
 from exp.exp_basic import load, pick_device
 from exp.exp_informer import Exp_Informer
-from exp.flags import Options, Parser
 from exp.samples import Prediction
-from exp.state import fit_weights, load_weights
-from models.fast import has_bf16_kernels
-from utils.errors import UserError, nearest
-from utils.files import make_folder, read_json
+from models.layers import has_bf16_kernels
+from utils.files import UserError, make_folder, nearest, read_json
 from utils.output import run_command
 
 
@@ -114,7 +112,7 @@ class TrainedRun:
         read = dataclasses.replace(table, values=past, offset=offset)
         data = scaled_rows(read, self.scaler, DataSettings.of(config))
         exp = Exp_Informer(config, self.options, data=data)
-        fit_weights(exp.model, self.weights, self.folder)
+        load_into(exp.model, self.weights, self.folder)
         truth = truth.iloc[:, -data.out_width :].to_numpy()
         return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
 

@@ -10,14 +10,19 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from exp.config import Config
+from exp.checkpoint import load_into, load_weights, remove_states, serialise
+from exp.config import Config, Options
 from exp.exp_informer import Exp_Informer
-from exp.flags import Options
 from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
-from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
-from utils.errors import UserError
-from utils.files import discard_temporaries, make_folder, read_json, sha256_of, write_atomic
+from utils.files import (
+    UserError,
+    discard_temporaries,
+    make_folder,
+    read_json,
+    sha256_of,
+    write_atomic,
+)
 from utils.interrupt import Stop
 from utils.progress import duration
 
@@ -77,7 +82,7 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
         discard_temporaries(folder)
     print(f"{name}: {exp.config.loss_text}", flush=True)
     about = {"data_file": str(exp.data.path), "checkpoints": str(checkpoints), "des": options.des}
-    record.start(environment.describe(exp.device) | about, exp.data.scaling())
+    record.start(environment.environment(exp.device) | about, exp.data.scaling())
     try:
         state = exp.train(record, checkpoints)
         begun = time.monotonic()
@@ -125,7 +130,7 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
-        fit_weights(exp.model, load_weights(weights, sha256), weights)
+        load_into(exp.model, load_weights(weights, sha256), weights)
         _predict(exp, folder)
 
 
@@ -137,7 +142,7 @@ def _predict(exp: Exp_Informer, folder: Path) -> None:
 def test_loaded(exp: Exp_Informer, path: Path) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
     options, data = exp.options, exp.data
-    fit_weights(exp.model, load_weights(path), path)
+    load_into(exp.model, load_weights(path), path)
     scaled_by = options.scaler_from or data.path
     print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
     print_scores(exp.test(), exp)
@@ -184,7 +189,7 @@ def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
     if options.load:
-        fit_weights(exp.model, load_weights(options.load), options.load)
+        load_into(exp.model, load_weights(options.load), options.load)
         print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
         return
     data, steps = exp.data, len(exp.data.train) // config.batch_size

@@ -17,8 +17,7 @@ from data.data_loader import ForecastData
 from data.scaler import Scaler
 from exp.baselines import Forecaster
 from exp.config import Config
-from utils.errors import UserError
-from utils.files import write_atomic, write_npz
+from utils.files import UserError, write_atomic, write_npz
 from utils.plots import BLUE, render
 
 WINDOWS = ("best", "median", "worst", "1/4", "1/2", "3/4")  # of --plot_windows, beside numbers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.csv_reader import parse_table, read_table
 from tests.test_data import load
-from utils.errors import UserError
+from utils.files import UserError
 
 ROWS = 60
 MINE = Path("mine.csv")

@@ -23,7 +23,7 @@ from data.data_loader import (
 from data.registry import DATASETS, HERE
 from exp.baselines import baseline_scores
 from exp.config import Config
-from utils.errors import UserError
+from utils.files import UserError
 from utils.timefeatures import time_features
 
 SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}

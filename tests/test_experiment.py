@@ -14,7 +14,7 @@ import torch
 
 from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
-from exp.exp_informer import continuity
+from exp.exp_informer import lip_metrics
 from exp.record import read_arrays, read_history, read_runs
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
@@ -272,7 +272,7 @@ def test_sizes_at_the_start(training, expected, benchmark):
         exp.model.train(training)
         with torch.no_grad():
             h, _ = exp.model.enc_embedding(batch.x, batch.x_mark)
-        found.append(continuity(h, "max"))
+        found.append(lip_metrics(h, "max"))
     assert torch.stack(found).mean(0).tolist() == pytest.approx(expected, rel=0.35)
 
 

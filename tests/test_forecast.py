@@ -17,8 +17,7 @@ import main_informer
 from exp.forecast import forecast, main
 from models import MODELS
 from tests.runs import ROOT, TINY, build, only_run
-from utils.errors import UserError
-from utils.files import read_json
+from utils.files import UserError, read_json
 
 COLUMNS = ["date", "dewp", "humid", "temp"]
 ROWS = pd.read_csv(ROOT / "data/demo/demo.csv", usecols=COLUMNS, parse_dates=["date"]).tail(400)

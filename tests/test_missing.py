@@ -7,7 +7,7 @@ from data.csv_reader import read_table
 from data.data_loader import treat_missing
 from data.registry import DATASETS
 from tests.test_data import columns, load, load_custom
-from utils.errors import UserError
+from utils.files import UserError
 
 
 def test_weathers_missing_readings_stay_or_are_filled_in_time(benchmark, capsys):

@@ -1,17 +1,17 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the errors that a user can correct."""
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import io
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from utils.errors import UserError
 
 TEMPORARY = ".tmp-"
 ADVICE = {
@@ -20,6 +20,18 @@ ADVICE = {
     errno.EACCES: "permission denied: choose a folder of your own",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
 }
+
+
+class UserError(Exception):
+    """A mistake of the user's, in one line: what is wrong, where, and what to do."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Suggest the choice that a mistyped word probably meant: " (did you mean X?)", or ""."""
+    lowered = {c.strip().lower(): c for c in choices if c != word and len(c) > 1}
+    close = difflib.get_close_matches(word.strip().lower(), lowered, n=1, cutoff=0.6)
+    found = [lowered[match] for match in close]
+    return "".join(f" (did you mean {c if c == c.strip() else repr(c)}?)" for c in found)
 
 
 def write_atomic(path: Path, content: bytes) -> None:
