@@ -54,7 +54,7 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
         high90) in percent; sd of d; failed: the failed seeds by c, as text; direction: below 0
         where the first side is the lower: change, or with failures the pairs lost less those won;
         p, two-sided: of the sign flips on d, or with failures of the sign test that ranks a
-        failed run worst; p_complete: of the sign flips in any case; smallest_p that so many pairs can give;
+        failed run worst; p_complete: of the sign flips in any case; smallest_p: the least for n;
         unlike: pairs whose runs differ in more than c.
     """
     d = pairs["d"].dropna().to_numpy(dtype=float)
