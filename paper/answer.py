@@ -8,18 +8,22 @@ failed, +inf (the one with Lip), -inf (the one without) or NaN (both). Changes a
 import bisect
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from utils.stats import LEVEL, mean_interval
+from paper.runs import loss_text
+from utils.formats import interval, joined
+from utils.stats import LEVEL, mean_interval, sign_flip_p, sign_test_p, smallest_p
 
 LOOKS = (3, 5, 8)  # pairs at which the rule looks; where a hypothesis was extended, 16 as well
 LOOK_LEVEL = 1 - 0.05 / 3  # of the interval at each look
 FEWEST = 3  # seeds, or cells, for an interval
 TOO_FEW = "too few seeds to tell"
+ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit", "git_dirty"]
 SKEWED = 1.0  # |skewness| of d above which the t interval is not shown alone
 DRAWS = 10_000  # bootstrap samples over cells; over the seeds of one cell five times as many
 FAILED_RUN = (  # of the named hypotheses' verdicts; under the rule for the print see `judge`
@@ -67,6 +71,78 @@ class AllCells(NamedTuple):
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan)
+
+
+def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
+    """Pair the runs of two c by seed; cell: rows of `by_cell`.
+
+    Returns:
+        Index seed; mse_first, mse_second, over all test windows, infinite where the run failed;
+        log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch:
+        what of the environment the two do not share; run_, started_ and ENVIRONMENT of both.
+    """
+    ended = cell.loc[cell["status"].isin(["finished", "failed"])].set_index("seed")
+    good = np.isfinite(ended["mse_all"]) & (ended["status"] == "finished")
+    ended = ended.assign(mse=ended["mse_all"].where(good, math.inf))
+    ended = ended[["c", "mse", "run", "started", *ENVIRONMENT]]
+    one, other = (ended.loc[ended["c"] == c] for c in (first, second))
+    suffixes = ("_first", "_second")
+    pairs = one.merge(other, left_index=True, right_index=True, suffixes=suffixes).sort_index()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pairs["log_ratio"] = np.log(pairs["mse_first"] / pairs["mse_second"])
+    pairs["d"] = pairs["log_ratio"].where(np.isfinite(pairs["log_ratio"]))
+    pairs["mismatch"] = [environment_mismatch(row) for row in pairs.to_dict("records")]
+    return pairs
+
+
+def environment_mismatch(row: dict[Any, Any]) -> str:
+    """Name what of the environment a pair does not share, between its runs or their sittings."""
+
+    def unlike(name: str) -> bool:
+        one, other = (str(row[f"{name}_{side}"]) for side in ("first", "second"))
+        return one != other or " / " in one or (name == "git_dirty" and one == "True")
+
+    return ", ".join(name for name in ENVIRONMENT if unlike(name))
+
+
+def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
+    """Compare the two sides of `pair`, c = first and c = second.
+
+    Returns:
+        n: complete pairs; change and its 95 % interval (low, high), 90 % interval (low90, high90)
+        and, where d is skewed, BCa interval (bca_low, bca_high) in percent; sd of d; failed: the
+        failed seeds by c, as text; direction: below 0 where the first side is the lower: change,
+        or with failures the pairs lost less those won; p, two-sided: of the sign flips on d, or
+        with failures of the sign test that ranks a failed run worst; p_complete: of the sign flips
+        in any case; smallest_p: the least for n; mismatched: pairs of unlike environments.
+    """
+    d = pairs["d"].dropna().to_numpy(dtype=float)
+    found = effect(d)
+    bounds = mean_interval(d, 0.9)[1:] if found.n >= FEWEST else (math.nan, math.nan)
+    low90, high90 = (100 * np.expm1(float(x)) for x in bounds)
+    one, other = pairs[["mse_first", "mse_second"]].to_numpy(dtype=float).T
+    lost = [(c, pairs.index[np.isinf(mse)]) for c, mse in ((first, one), (second, other))]
+    p = float(sign_flip_p(d))
+    row = {
+        "first": first, "second": second, "n": found.n, "change": found.change.value,
+        "low": found.change.low, "high": found.change.high, "low90": low90, "high90": high90,
+        "bca_low": found.bca.low, "bca_high": found.bca.high, "sd": found.sd,
+        "failed": "; ".join(f"{loss_text(c)}: seeds {joined(s)}" for c, s in lost if len(s)),
+        "direction": found.change.value, "p": p, "p_complete": p,
+        "smallest_p": smallest_p(found.n),
+        "mismatched": int(np.count_nonzero(pairs["mismatch"] != "")),
+    }  # fmt: skip
+    if row["failed"]:
+        won, not_won = int(np.sum(one < other)), int(np.sum(one > other))
+        row |= {"direction": not_won - won, "p": sign_test_p(won, not_won)}
+        row |= {"smallest_p": sign_test_p(won + not_won, 0)}
+    return row
+
+
+def estimate(row: dict[Any, Any]) -> str:
+    """Write a change with its 95 % interval, or that there are too few seeds for one."""
+    few = 0 < row["n"] < FEWEST and not pd.isna(row["change"])
+    return f"{interval(row)}{f' ({TOO_FEW})' * few}"
 
 
 def judge(d: ArrayLike, published: float, looks: Sequence[int] = LOOKS) -> Verdict:

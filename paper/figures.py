@@ -18,8 +18,9 @@ from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
 from paper import runs as records
-from paper.pairs import pair
-from paper.tables import regularizer
+from paper.answer import pair
+from paper.published import FOLDER
+from paper.runs import regularizer
 from utils import plots
 from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
@@ -29,7 +30,7 @@ LOOK = {0: (plots.BLACK, "-", "o"), -1: (plots.RED, "--", "v"), 1: (plots.BLUE, 
 CHANGE = "change from c = 0 (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 POINTS = 300  # of a curve over training steps, about as many as printed
-GROUP = ["results_version", "dataset", "features", "model", "differs", "amp"]
+GROUP = ["results_version", "dataset", "features", "model", "overrides", "amp"]
 
 
 class Figure(NamedTuple):
@@ -79,11 +80,11 @@ class Cell:
 
     def printed(self, name: str) -> pd.DataFrame:
         """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
-        frame = pd.read_csv(records.PRINTED / f"{name}.csv")
+        frame = pd.read_csv(FOLDER / f"{name}.csv")
         steps = frame["pred_len"] if "pred_len" in frame else [24] * len(frame)
         cells = pd.Series([f"informer ETTh2 S {n}" for n in steps], frame.index)
         ours = f"{self.first['model']} {self.first['cell']}"
-        return frame.loc[(cells == ours) & self.first["printed"]]
+        return frame.loc[(cells == ours) & self.first["published"]]
 
 
 def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
@@ -262,7 +263,7 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
         if rows:
             one = group.iloc[0]
             words = [
-                w for w in one[["model", "amp", "differs"]] if w not in ("informer", "off", "")
+                w for w in one[["model", "amp", "overrides"]] if w not in ("informer", "off", "")
             ]
             words += [f"results version {one['results_version']:g}"] * several
             title = f"{one['dataset']} {one['features']}: {what}"
