@@ -58,9 +58,6 @@ class Options:
     )
     device: str = setting("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = setting(False, RUNNING, "deterministic CUDA kernels, slower")
-    cuda_graph: bool = setting(
-        False, RUNNING, "replay a training step as one CUDA graph (not tried yet)"
-    )
     threads: int | None = setting(
         None, RUNNING, "processor threads (all cores)", kind=int, low=1, high=1025
     )
