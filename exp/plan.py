@@ -66,12 +66,15 @@ def operations(config: Config, columns: int) -> float:
         chosen = queries if full else min(queries, config.factor * math.ceil(math.log(keys)))
         return queries * keys * d + chosen * keys * (d + SOFTMAX * config.n_heads)
 
+    row = MODELS[config.model]
+    depths = config.s_layers if row.depth == "s_layers" else (config.e_layers,)
+    distils = config.distil and "distil" not in row.unused
     total, memory = 3.0 * (config.seq_len + decoded) * d * columns, 0
-    for i, depth in enumerate(config.depths):
+    for i, depth in enumerate(depths):
         length = config.seq_len // 2**i
         for layer in range(depth):
             total += length * (4 * d * d + 2 * d * ff) + scores(length, length)
-            if config.distils and layer < depth - 1:
+            if distils and layer < depth - 1:
                 total += 3 * length * d * d
                 length = -(-length // 2)
         memory += length

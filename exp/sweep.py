@@ -14,13 +14,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.registry import locate
-from exp.config import Parser, check_choice, parse_finite
+from exp.config import Parser, parse_finite
 from exp.grid import expand, shard_of
 from exp.plan import Plan
 from exp.workers import Local, OnRay
 from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
-from utils.output import run_command
+from utils.output import check_choice, run_command
 from utils.progress import duration
 
 
