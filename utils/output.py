@@ -6,7 +6,7 @@ import io
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser
 from dataclasses import field, fields
 from typing import Any, NoReturn
@@ -62,16 +62,10 @@ class Parser(argparse.ArgumentParser):
         raise UserError(message.replace("argument ", "", 1))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None:
-            check_choice(action.dest, value, action.choices)
-
-
-def check_choice(flag: str, word: Any, choices: Iterable[Any]) -> None:
-    """Refuse a word that is none of a flag's choices; the nearest and all others are named."""
-    if word not in (known := list(choices)):
-        names = list(map(str, known))
-        hint = nearest(str(word), names)
-        raise UserError(f"--{flag} {word}: unknown{hint}; one of {', '.join(names)}")
+        if action.choices is not None and value not in action.choices:
+            names = list(map(str, action.choices))
+            known = f"unknown{nearest(str(value), names)}; one of {', '.join(names)}"
+            raise UserError(f"--{action.dest} {value}: {known}")
 
 
 def parse_bool(word: str) -> bool:
