@@ -34,8 +34,10 @@ def complete(tmp_path_factory):
 def test_a_run_leaves_what_the_readme_promises(complete):
     folder, output = complete
     assert "loss = MSE - 2.0 * LipReg (feature axis, max-normalised)" in output
-    for word in ("LipReg time", "L_f", "last", "day", "ridge", "truncated", "original units"):
+    words = ("LipReg time", "L_f", "last value", "seasonal naive (24 h)", "a week ago", "ridge")
+    for word in (*words, "MSE drop_last", "on scaled data, as the paper", "in original units"):
         assert word in output
+    assert "MAPE in original units: 11." in output
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
