@@ -1,0 +1,142 @@
+"""What is wrong with the rows of a table, said all at once; and gaps, filled in time if asked."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data.csv_reader import FIRST_ROW, Table
+from utils.files import UserError
+
+MISSING = -9999.0  # how weather, and many loggers, mark a missing value
+SHOWN = 10  # defects listed
+Defects = tuple[int, list[tuple[int, str]]]  # how many; the first ones' rows and texts
+FILL = "add what is missing, or let --missing interpolate fill gaps of at most --max_gap steps"
+ADVICE = {
+    "rows without a date": "write dates like 2020-12-31 23:00:00 (with slashes: month first)",
+    "repeated dates": "keep one row for each date (at clock changes: write UTC)",
+    "dates out of order": "sort the rows by date",
+    "dates off the step": "resample to one step (months: date each row by its first day)",
+    "missing rows": FILL,
+    "empty cells": FILL,
+    "cells that are no finite number": "correct them, or leave their columns out with --cols",
+}
+
+
+def regular_rows(
+    table: Table, names: list[str], grid: pd.DatetimeIndex, fill: bool
+) -> pd.DataFrame:
+    """Return columns over a grid of dates; with `fill`, NaN where a row or a cell is missing.
+
+    Raises UserError with the number of defects of each kind, and the first ones in row order.
+    """
+    rows = table.values[names].set_axis(table.dates)
+    if table.checked:
+        return rows
+    found = dict(itertools.chain(_wrong_dates(table, grid), _wrong_cells(table, names)))
+    if fill:
+        found = {kind: defects for kind, defects in found.items() if ADVICE[kind] != FILL}
+    if any(count for count, _ in found.values()):
+        found = {kind: defects for kind, defects in found.items() if defects[0]}
+        counts = ", ".join(f"{kind}: {count}" for kind, (count, _) in found.items())
+        advice = "; ".join(dict.fromkeys(ADVICE[kind] for kind in found))
+        step = f"the step is {table.offset.freqstr}"
+        listed = sorted(itertools.chain(*(first for _, first in found.values())))[:SHOWN]
+        lines = [f"  row {row + FIRST_ROW}: {text}" for row, text in listed]
+        raise UserError("\n".join([f"{table.path}: {counts} ({step}); {advice}", *lines]))
+    return rows.reindex(grid)
+
+
+def _wrong_dates(table: Table, grid: pd.DatetimeIndex) -> Iterator[tuple[str, Defects]]:
+    if table.dates.equals(grid):
+        return
+    dates, rows = pd.Series(table.dates), table.values.index.to_numpy()
+    place = grid.get_indexer(table.dates)
+    none = dates.isna()
+    again = dates.duplicated() & ~none
+    early = (dates < dates.cummax().ffill().shift()) & ~again
+    off = pd.Series(place < 0) & ~none & ~again & ~early
+    for kind, wrong, text in (
+        ("rows without a date", none, "{!r} is not a date"),
+        ("repeated dates", again, "{} repeats the date of a row above"),
+        ("dates out of order", early, "{} is before the date of a row above"),
+        ("dates off the step", off, "{} is not a whole number of steps after the first date"),
+    ):
+        at = np.flatnonzero(wrong)
+        shown = [(rows[i], table.texts.get((rows[i], "date"), dates[i])) for i in at[:SHOWN]]
+        yield kind, (len(at), [(row, text.format(cell)) for row, cell in shown])
+    absent = np.setdiff1d(np.arange(len(grid)), place)
+    stretches = np.split(absent, np.flatnonzero(np.diff(absent) > 1) + 1) if len(absent) else []
+    first = []
+    for gap in stretches[:SHOWN]:
+        later = np.flatnonzero(place > gap[-1])
+        row = rows[later[0]] if len(later) else rows[-1] + 1
+        first.append((row, f"before it {_stretch(grid, gap[0], gap[-1] + 1, 'missing')}"))
+    yield "missing rows", (len(absent), first)
+
+
+def _wrong_cells(table: Table, names: list[str]) -> Iterator[tuple[str, Defects]]:
+    cells, rows = table.values[names].to_numpy(), table.values.index.to_numpy()
+    for kind, wrong in (
+        ("empty cells", np.isnan(cells)),
+        ("cells that are no finite number", np.isinf(cells)),
+    ):
+        at, columns = np.nonzero(wrong)
+        first = []
+        for i, j in zip(at[:SHOWN], columns[:SHOWN], strict=True):
+            text = table.texts.get((rows[i], names[j]), "")
+            shown = repr(text[:40]) if text else "an empty cell"
+            first.append((rows[i], f"column {names[j]!r}: {shown} is not a finite number"))
+        yield kind, (len(at), first)
+
+
+def _stretch(grid: pd.DatetimeIndex, begin: int, end: int, what: str) -> str:
+    """Say which steps of a grid are meant: `3 steps are missing, 2020-01-01 to 2020-01-03`."""
+    if end - begin == 1:
+        return f"1 step is {what}, {grid[begin]}"
+    return f"{end - begin} steps are {what}, {grid[begin]} to {grid[end - 1]}"
+
+
+def treat_missing(
+    rows: pd.DataFrame, path: Path, max_gap: int | None, parts: Iterable[tuple[int, int]]
+) -> pd.DataFrame:
+    """Keep a file's cells of -9999 (max_gap None), or fill them and NaN linearly in time.
+
+    Each part, from a row to before another, is filled from its own values (its ends: with the
+    nearest). A note counts the cells. Raises UserError with the place of each longer gap.
+    """
+    marked, gaps = rows.eq(MISSING), rows.isna()
+    where = f"in {', '.join(rows.columns[(marked | gaps).any()])}"
+    marks, holes = int(marked.to_numpy().sum()), int(gaps.to_numpy().sum())
+    if not marks + holes:
+        return rows
+    if max_gap is None:
+        advice = "a missing value's mark: --missing interpolate fills them"
+        print(f"note: {path.stem}: {marks} cells of -9999 {where}, {advice}")
+        return rows
+    rows = rows.mask(marked)
+    parts = list(parts)
+    if longer := [text for part in parts for text in _long_gaps(rows.iloc[slice(*part)], max_gap)]:
+        advice = "raise it, or leave these columns or rows out"
+        said = f"{path}: {len(longer)} gaps are longer than --max_gap {max_gap}; {advice}"
+        raise UserError("\n".join([said, *longer[:SHOWN]]))
+    filled = [
+        rows.iloc[begin:end].interpolate("time", limit_direction="both") for begin, end in parts
+    ]
+    print(
+        f"note: {path.stem}: filled, linearly in time: {marks} cells of -9999 and {holes} cells "
+        f"that were empty or in missing rows, {where}"
+    )
+    return pd.concat(filled)
+
+
+def _long_gaps(rows: pd.DataFrame, max_gap: int) -> Iterator[str]:
+    dates = pd.DatetimeIndex(rows.index)
+    for name in rows.columns[rows.isna().any()]:
+        missing = rows[name].isna().to_numpy()
+        edges = np.flatnonzero(np.diff(missing, prepend=False, append=False)).reshape(-1, 2)
+        for begin, end in edges:
+            if end - begin > max_gap or missing.all():
+                yield f"  column {name!r}: {_stretch(dates, begin, end, 'without a value')}"
