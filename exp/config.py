@@ -270,9 +270,6 @@ class Options:
     itr: int = flag(2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001)
     device: str = flag("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = flag(False, RUNNING, "deterministic CUDA kernels, slower")
-    cuda_graph: bool = flag(
-        False, RUNNING, "replay a training step as one CUDA graph (not tried yet)"
-    )
     threads: int | None = flag(
         None, RUNNING, "processor threads (all cores)", cls=int, low=1, high=1025
     )
