@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,8 @@ class Table:
         kept = self.dates.dropna()
         if self.checked or kept.empty:
             return kept
-        first, last = kept.min(), kept.max()
+        first: Any = kept.min()
+        last: Any = kept.max()
         if first + (10 * len(self.dates) + 1000) * self.offset < last:
             step = f"{self.offset.freqstr} is the commonest step, but from {first} to {last}"
             advice = "resample it to one step"
@@ -108,19 +110,17 @@ def parse_table(content: bytes, path: Path) -> Table:
     return make_table(pd.DataFrame(columns, dtype=object), dates, path, sha256_of(content))
 
 
-def make_table(
-    cells: pd.DataFrame, dates: Sequence | pd.Series | pd.Index, path: Path, sha256: str = ""
-) -> Table:
+def make_table(cells: pd.DataFrame, dates: Any, path: Path, sha256: str = "") -> Table:
     """Turn cells [N, C], texts or numbers, and their dates [N] into a table."""
     parsed, values, texts = parse_dates(dates, path), {}, {}
     for row in np.flatnonzero(parsed.isna())[:TEXTS].tolist():
         texts[row, "date"] = str(pd.Series(dates).iloc[row])
     for name, column in cells.reset_index(drop=True).items():
-        numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        read: Any = pd.to_numeric(column, errors="coerce")
+        numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
         unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
-        written = column.iloc[unfit].astype(str)
+        written = column.iloc[unfit].map(str)
         empty = written.str.strip().str.lower().isin(EMPTY).to_numpy(bool)
-        numbers = numbers.copy()
         numbers[unfit] = np.where(empty, np.nan, np.inf)
         texts |= {(int(row), str(name)): text for row, text in written.head(TEXTS).items()}
         values[name] = numbers

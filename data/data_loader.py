@@ -107,9 +107,10 @@ class ForecastData:
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
         """Count the steps of a length of time; None unless it is a whole number of equal steps."""
-        if not isinstance(self.offset, Tick) or length % pd.Timedelta(self.offset):
+        if not isinstance(self.offset, Tick):
             return None
-        return length // pd.Timedelta(self.offset)
+        steps, rest = divmod(length.value, pd.Timedelta(self.offset).value)
+        return None if rest else steps
 
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""

@@ -1,8 +1,8 @@
 """What is wrong with the rows of a table, said all at once; and gaps, filled in time if asked."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from utils.files import UserError
 
 MISSING = -9999.0  # how weather, and many loggers, mark a missing value
 SHOWN = 10  # defects listed
-Defects = tuple[int, list[tuple[int, str]]]  # how many; the first ones' rows and texts
 FILL = "add what is missing, or let --missing interpolate fill gaps of at most --max_gap steps"
 ADVICE = {
     "rows without a date": "write dates like 2020-12-31 23:00:00 (with slashes: month first)",
@@ -32,71 +31,73 @@ def regular_rows(
 
     Raises UserError with the number of defects of each kind, and the first ones in row order.
     """
-    rows = table.values[names].set_axis(table.dates)
+    rows: Any = table.values[names].set_axis(table.dates)
     if table.checked:
         return rows
-    found = dict(itertools.chain(_wrong_dates(table, grid), _wrong_cells(table, names)))
-    if fill:
-        found = {kind: defects for kind, defects in found.items() if ADVICE[kind] != FILL}
-    if any(count for count, _ in found.values()):
-        found = {kind: defects for kind, defects in found.items() if defects[0]}
-        counts = ", ".join(f"{kind}: {count}" for kind, (count, _) in found.items())
-        advice = "; ".join(dict.fromkeys(ADVICE[kind] for kind in found))
+    counts, advice, listed = [], {}, []
+    for kind, count, first in _defects(table, names, grid):
+        if count and not (fill and ADVICE[kind] == FILL):
+            counts.append(f"{kind}: {count}")
+            advice[ADVICE[kind]] = None
+            listed += first
+    if counts:
         step = f"the step is {table.offset.freqstr}"
-        listed = sorted(itertools.chain(*(first for _, first in found.values())))[:SHOWN]
-        lines = [f"  row {row + FIRST_ROW}: {text}" for row, text in listed]
-        raise UserError("\n".join([f"{table.path}: {counts} ({step}); {advice}", *lines]))
+        what = f"{table.path}: {', '.join(counts)} ({step}); {'; '.join(advice)}"
+        lines = [f"  row {row + FIRST_ROW}: {text}" for row, text in sorted(listed)[:SHOWN]]
+        raise UserError("\n".join([what, *lines]))
     return rows.reindex(grid)
 
 
-def _wrong_dates(table: Table, grid: pd.DatetimeIndex) -> Iterator[tuple[str, Defects]]:
-    if table.dates.equals(grid):
-        return
-    dates, rows = pd.Series(table.dates), table.values.index.to_numpy()
-    place = grid.get_indexer(table.dates)
+def _defects(
+    table: Table, names: list[str], grid: pd.DatetimeIndex
+) -> Iterator[tuple[str, int, list[tuple[int, str]]]]:
+    """Give each kind of defect, how many there are, and the first ones' rows and texts."""
+    rows, dates = table.values.index.tolist(), pd.Series(table.dates)
+    place = grid.get_indexer(table.dates)  # -1 where a date is none of the grid's
+
+    def cell(i: int, name: str) -> str:
+        text = table.texts.get((rows[i], name), "")
+        return repr(text[:40]) if text else "an empty cell"
+
     none = dates.isna()
     again = dates.duplicated() & ~none
     early = (dates < dates.cummax().ffill().shift()) & ~again
-    off = pd.Series(place < 0) & ~none & ~again & ~early
+    off = ~none & ~again & ~early & (place < 0)
     for kind, wrong, text in (
-        ("rows without a date", none, "{!r} is not a date"),
-        ("repeated dates", again, "{} repeats the date of a row above"),
-        ("dates out of order", early, "{} is before the date of a row above"),
-        ("dates off the step", off, "{} is not a whole number of steps after the first date"),
+        ("rows without a date", none, "is not a date"),
+        ("repeated dates", again, "repeats the date of a row above"),
+        ("dates out of order", early, "is before the date of a row above"),
+        ("dates off the step", off, "is not a whole number of steps after the first date"),
     ):
-        at = np.flatnonzero(wrong)
-        shown = [(rows[i], table.texts.get((rows[i], "date"), dates[i])) for i in at[:SHOWN]]
-        yield kind, (len(at), [(row, text.format(cell)) for row, cell in shown])
+        at = np.flatnonzero(wrong).tolist()
+        named = [(i, cell(i, "date") if wrong is none else dates[i]) for i in at[:SHOWN]]
+        yield kind, len(at), [(rows[i], f"{what} {text}") for i, what in named]
     absent = np.setdiff1d(np.arange(len(grid)), place)
-    stretches = np.split(absent, np.flatnonzero(np.diff(absent) > 1) + 1) if len(absent) else []
+    gaps = np.split(absent, np.flatnonzero(np.diff(absent) > 1) + 1) if len(absent) else []
     first = []
-    for gap in stretches[:SHOWN]:
-        later = np.flatnonzero(place > gap[-1])
-        row = rows[later[0]] if len(later) else rows[-1] + 1
-        first.append((row, f"before it {_stretch(grid, gap[0], gap[-1] + 1, 'missing')}"))
-    yield "missing rows", (len(absent), first)
-
-
-def _wrong_cells(table: Table, names: list[str]) -> Iterator[tuple[str, Defects]]:
-    cells, rows = table.values[names].to_numpy(), table.values.index.to_numpy()
+    for gap in gaps[:SHOWN]:
+        next_row = int(np.argmax([*(place > gap[-1]), True]))
+        row = rows[next_row] if next_row < len(rows) else rows[-1] + 1
+        first.append((row, f"before it {_stretch(grid[gap], 'missing')}"))
+    yield "missing rows", len(absent), first
+    values = table.values[names].to_numpy()
     for kind, wrong in (
-        ("empty cells", np.isnan(cells)),
-        ("cells that are no finite number", np.isinf(cells)),
+        ("empty cells", np.isnan(values)),
+        ("cells that are no finite number", np.isinf(values)),
     ):
-        at, columns = np.nonzero(wrong)
-        first = []
-        for i, j in zip(at[:SHOWN], columns[:SHOWN], strict=True):
-            text = table.texts.get((rows[i], names[j]), "")
-            shown = repr(text[:40]) if text else "an empty cell"
-            first.append((rows[i], f"column {names[j]!r}: {shown} is not a finite number"))
-        yield kind, (len(at), first)
+        at = np.argwhere(wrong).tolist()
+        named = [(rows[i], names[j], cell(i, names[j])) for i, j in at[:SHOWN]]
+        texts = [
+            (row, f"column {name!r}: {what} is not a finite number") for row, name, what in named
+        ]
+        yield kind, len(at), texts
 
 
-def _stretch(grid: pd.DatetimeIndex, begin: int, end: int, what: str) -> str:
-    """Say which steps of a grid are meant: `3 steps are missing, 2020-01-01 to 2020-01-03`."""
-    if end - begin == 1:
-        return f"1 step is {what}, {grid[begin]}"
-    return f"{end - begin} steps are {what}, {grid[begin]} to {grid[end - 1]}"
+def _stretch(dates: Any, what: str) -> str:
+    """Say which steps are meant: `3 steps are missing, 2020-01-01 to 2020-01-03`."""
+    if len(dates) == 1:
+        return f"1 step is {what}, {dates[0]}"
+    return f"{len(dates)} steps are {what}, {dates[0]} to {dates[-1]}"
 
 
 def treat_missing(
@@ -139,4 +140,4 @@ def _long_gaps(rows: pd.DataFrame, max_gap: int) -> Iterator[str]:
         edges = np.flatnonzero(np.diff(missing, prepend=False, append=False)).reshape(-1, 2)
         for begin, end in edges:
             if end - begin > max_gap or missing.all():
-                yield f"  column {name!r}: {_stretch(dates, begin, end, 'without a value')}"
+                yield f"  column {name!r}: {_stretch(dates[begin:end], 'without a value')}"

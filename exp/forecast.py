@@ -56,11 +56,10 @@ def forecast(
     if isinstance(frame, pd.Series):
         frame = frame.to_frame(run.columns[-1] if frame.name is None else frame.name)
     frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
-    if "date" in frame:
-        dates = frame["date"]
-    elif isinstance(dates := frame.index, pd.RangeIndex):
+    dates: Any = frame.get("date", frame.index)
+    if isinstance(dates, pd.RangeIndex):
         advice = "name the column of dates date, or make it the index"
-        raise UserError(f"{path}: no column 'date'{date_hint(frame.columns)}; {advice}")
+        raise UserError(f"{path}: no column 'date'{date_hint(list(frame.columns))}; {advice}")
     run.check_columns(path, list(frame.columns))
     ahead = run.predict(make_table(frame.filter(run.columns), dates, path), at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
@@ -274,12 +273,13 @@ class TrainedRun:
 
     def predict(self, table: Table, at: Any = None) -> Prediction:
         """Forecast what follows a table's rows, or its rows before a date."""
-        path, config, offset, fill = table.path, self.config, self.offset, self.max_gap is not None
+        path, config, offset, max_gap = table.path, self.config, self.offset, self.max_gap
         table = dataclasses.replace(self._in_zone(table), offset=offset)
         self.check_columns(path, list(table.values.columns))
         begin = self._first_date(table, at)
-        steps = config.seq_len + (self.max_gap + 1 if fill else 0)  # to the value before a gap
-        grid = pd.date_range(end=begin, periods=steps + 1, freq=offset)[:-1]
+        fill = max_gap is not None
+        steps = config.seq_len + (max_gap + 1 if fill else 0)  # to the value before a gap
+        grid: Any = pd.date_range(end=begin, periods=steps + 1, freq=offset)[:-1]
         grid = grid[grid >= table.dates.min()]
         if len(grid) < config.seq_len:
             found = f"{len(grid)} rows before the first date to forecast"
@@ -288,12 +288,12 @@ class TrainedRun:
         if fill:  # from the last row on, before those that are read, in which nothing is missing
             whole = (past.notna() & past.ne(MISSING)).all(axis=1).to_numpy()
             past = past.iloc[max(np.flatnonzero(whole[: 1 - config.seq_len]), default=0) :]
-        past = treat_missing(past, path, self.max_gap, [(0, len(past))]).tail(config.seq_len)
+        past = treat_missing(past, path, max_gap, [(0, len(past))]).tail(config.seq_len)
         data = scaled_rows(table, past, self.scaler, DataSettings.of(config))
         names, beyond = data.columns[-data.out_width :], data.beyond
-        later = table.values[names].set_axis(table.dates)
+        later: Any = table.values[names].set_axis(table.dates)
         later = later[later.index.isin(beyond) & ~later.index.duplicated()]
-        unknown = ~np.isfinite(later) | (later.eq(MISSING) & fill)  # what is filled is no truth
+        unknown = later.abs().eq(np.inf) | (later.eq(MISSING) & fill)  # a filled cell is no truth
         truth = later.mask(unknown).reindex(beyond[beyond <= table.dates.max()]).to_numpy()
         device = pick_device(self.options)
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
@@ -313,9 +313,9 @@ class TrainedRun:
         dates = table.dates.tz_localize(table.zone).tz_convert(self.zone).tz_localize(None)
         return dataclasses.replace(table, dates=dates, zone=self.zone)
 
-    def _first_date(self, table: Table, at: Any) -> pd.Timestamp:
+    def _first_date(self, table: Table, at: Any) -> Any:
         """Return the first date to forecast: `at`, or the next after the last row's."""
-        dates = table.dates.dropna()
+        dates: Any = table.dates.dropna()
         if dates.empty:
             needed = f"the run reads {self.config.seq_len} (seq_len)"
             raise UserError(f"{table.path}: 0 rows before the first date to forecast; {needed}")
