@@ -119,10 +119,11 @@ def make_table(cells: pd.DataFrame, dates: Any, path: Path, sha256: str = "") ->
         read: Any = pd.to_numeric(column, errors="coerce")
         numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
         unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
-        written = column.iloc[unfit].map(str)
-        empty = written.str.strip().str.lower().isin(EMPTY).to_numpy(bool)
+        written = [str(cell) for cell in column.iloc[unfit]]
+        empty = [cell.strip().lower() in EMPTY for cell in written]
         numbers[unfit] = np.where(empty, np.nan, np.inf)
-        texts |= {(int(row), str(name)): text for row, text in written.head(TEXTS).items()}
+        first = zip(unfit[:TEXTS].tolist(), written, strict=False)
+        texts |= {(row, str(name)): cell for row, cell in first}
         values[name] = numbers
     clock = parsed.tz_localize(None)
     zone = None if parsed.tz is None else str(parsed.tz)
