@@ -1,8 +1,6 @@
-"""python -m paper.figures: the paper's Figures 2 and 3, errors by step and test windows."""
+"""python -m paper.figures: the change in every cell, L_f, errors by forecast step, test windows."""
 
 import argparse
-import itertools
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -11,25 +9,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
 from paper import runs as records
-from paper.pairs import pair
+from paper.pairs import CONTROL, pair, print_of
 from paper.tables import regularizer
 from utils import plots
 from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
+from utils.plots import Axes, Panel
 from utils.stats import mean_interval
 
-LOOK = {0: (plots.BLACK, "-", "o"), -1: (plots.RED, "--", "v"), 1: (plots.BLUE, "-.", "^")}
-CHANGE = "change from c = 0 (%)"
+COLORS = {0: (plots.BLACK, "-"), -1: (plots.RED, "--"), 1: (plots.BLUE, "-.")}  # by c's sign
+CHANGE = "change of test MSE (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
-POINTS = 300  # of a curve over training steps, about as many as printed
-GROUP = ["results_version", "dataset", "features", "model", "differs", "amp"]
+FEWEST = 3  # seeds for an interval
+BINS = 25  # an epoch: over each L_f is averaged; the running mean is over a quarter of an epoch
+GROUP = ["results_version", "features", "model", "differs", "amp", "dataset"]  # of one figure
+PANEL = [*GROUP[:-1], "axis", "norm"]  # of one panel of the figure of all cells
 
 
 class Figure(NamedTuple):
@@ -38,34 +35,36 @@ class Figure(NamedTuple):
     name: str  # of its file, without ending
     title: str
     caption: str
-    drawing: Drawing
+    drawing: plots.Figure
 
 
 class Arm:
-    """The runs of one c: their names by seed, and how their lines are drawn."""
+    """The runs of one coefficient: their names by seed, and how their lines are drawn."""
 
     def __init__(self, c: float, frame: pd.DataFrame) -> None:
         rows = frame.loc[frame["c"] == c].set_index("seed").sort_index()
         self.c, self.runs, self.norm = c, rows["run"], rows["lip_norm"].iloc[0]
-        color, line, self.marker = LOOK[int(np.sign(c))]
-        self.look: dict[str, Any] = {"color": color, "linestyle": line, "label": f"c = {signed(c)}"}
+        color, line = COLORS[int(np.sign(c))]
+        self.look: dict[str, Any] = {"color": color, "linestyle": line, "label": loss(c)}
 
 
 class Cell:
-    """The runs of one setting, axis and normalisation."""
+    """The runs of one setting, axis and normalisation: some of equal seeds, with and without Lip.
+
+    The arms are c = 0 and one coefficient of each sign.
+    """
 
     def __init__(self, runs: records.Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
         self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
+        d = {c: pair(frame, c, 0.0)["d"] for c in sorted(frame["c"].unique()) if c}
+        self.d = pd.DataFrame(d).dropna(axis=1, how="all")  # ln(MSE / MSE without), seeds by c
+        n, chosen = self.d.count(), {}
+        for c in sorted(n.index, key=lambda c: (abs(c) > CONTROL, n[c], -abs(abs(c) - 2))):
+            chosen[np.sign(c)] = c  # the last of each sign
+        self.arms = [Arm(c, frame) for c in (0.0, *(chosen[s] for s in COLORS if s in chosen))]
+        self.seed = min(self.d[[arm.c for arm in self.arms[1:]]].dropna().index, default=0)
         steps = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
-        self.heading = f"{steps}, {regularizer(self.first)}" if self.first["axis"] else steps
-        n = frame["c"].value_counts()
-        best_last = sorted(n.index[::-1], key=lambda c: (n[c], -abs(abs(c) - 2)))
-        chosen = {np.sign(c): Arm(c, frame) for c in best_last}
-        self.arms = [chosen[sign] for sign in LOOK if sign in chosen]  # one a sign
-        seeds = [set(arm.runs.index) for arm in self.arms]
-        self.seed = min(set.intersection(*seeds) or set.union(*seeds))  # of the run shown alone
-        d = {c: pair(frame, c, 0.0)["d"] for c in sorted(n.index) if c}
-        self.d = pd.DataFrame(d).dropna(axis=1, how="all")  # ln(MSE / MSE with 0), seeds by c
+        self.heading = f"{steps}, {regularizer(self.first)}, n = {between(n[[*chosen.values()]])}"
 
     def read(self, reader: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
         """Read something of some runs; what cannot be read becomes a sentence in gaps."""
@@ -77,8 +76,8 @@ class Cell:
                 self.gaps.append(f"{error}.")
         return found
 
-    def printed(self, name: str) -> pd.DataFrame:
-        """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
+    def published(self, name: str) -> pd.DataFrame:
+        """Return the rows of a published figure for these settings; none but for ETTh2 S."""
         frame = pd.read_csv(records.PRINTED / f"{name}.csv")
         steps = frame["pred_len"] if "pred_len" in frame else [24] * len(frame)
         cells = pd.Series([f"informer ETTh2 S {n}" for n in steps], frame.index)
@@ -86,117 +85,165 @@ class Cell:
         return frame.loc[(cells == ours) & self.first["printed"]]
 
 
-def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
-    """Draw L_f over epochs (Figure 2): of one run of each c, or the mean over seeds."""
-    for series, curve in [] if mean else cell.printed("figure2").groupby("series"):
-        line, label = {"lip": (":", "c < 0"), "original": ("-", "c = 0")}[str(series)]
-        values = curve["epoch"], curve["lipschitz_constant"]
-        axis.plot(*values, line, color=plots.GREY, linewidth=0.9, label=f"printed, {label}")
-    for arm in cell.arms:
-        if cell.first["norm"] not in ("", arm.norm):
-            continue  # at c = 0, L_f was measured under another normalisation
-        traces = cell.read(cell.runs.trace, arm.runs if mean else arm.runs.filter([cell.seed]))
-        if traces:
-            points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
-            block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
-            points = points.groupby(block).agg("mean" if mean else "first")
-            axis.plot(points["epoch"], points["l_f"], linewidth=1.2 if mean else 0.7, **arm.look)
-        epochs = cell.read(cell.runs.history, arm.runs) if mean else []
-        if epochs:
-            points = pd.concat(epochs).groupby("epoch")["eval_l_f"].mean()
-            label = f"{arm.look['label']}, evaluation mode"
-            axis.plot(points.index, points, arm.marker, color=arm.look["color"], label=label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
-    n = between([len(arm.runs) for arm in cell.arms])
-    return f"{cell.heading}: " + (f"mean, n = {n}" if mean else f"one run each, seed {cell.seed:g}")
+def draw_changes(axis: Axes, d: dict[str, Sequence[float]], published: Sequence[float]) -> None:
+    """Draw one column a label: seeds left of its tick, mean and interval right of it.
+
+    Args:
+        axis: the panel.
+        d: ln(MSE with Lip / MSE without), by seed, of each column.
+        published: of each column, in percent, which is marked on the tick; NaN: there is none.
+    """
+    left, right = (plots.aside(axis, points) for points in (-4, 4))
+    mark = {"color": plots.GREY, "markersize": 6, "label": "published change"}
+    axis.plot(range(len(d)), published, "X", **mark)
+    for at, values in enumerate(d.values()):
+        dots = {"color": plots.BLUE, "alpha": 0.8, "label": "two runs of one seed"}
+        axis.plot([at] * len(values), percent(values), "o", transform=left, **dots)
+        if len(values) >= FEWEST:
+            mean, *bounds = map(percent, mean_interval(values))
+            look = {"fmt": "s", "color": plots.BLACK, "mfc": plots.BLACK, "capsize": 2.5}
+            look["label"] = "mean, 95 % interval"
+            bar = np.abs(np.subtract(bounds, mean))[:, None]
+            axis.errorbar([at], [mean], bar, transform=right, **look)
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    turned = sum(max(map(len, label.split("\n"))) for label in d) > 55  # else they would touch
+    names = [label.replace("\n", ", ") if turned else label for label in d]
+    axis.set_xticks(range(len(d)), names, rotation=90 * turned, parse_math=False)
+    axis.set(xlim=(-0.6, len(d) - 0.4), ylabel=CHANGE)
 
 
-def changes(cell: Cell, axis: Axes) -> str:
-    """Draw the change of test MSE from the run with c = 0 and the same seed (Figure 3)."""
-    curve = cell.printed("figure3").set_index("lam")["mse"].rename(lambda lam: -float(lam))
-    curve = 100 * (curve / curve.get(0.0, math.nan) - 1)
+def changes(cells: Sequence[Cell], axis: Axes) -> str:
+    """Draw the change in each cell of one kind."""
+    d, published = {}, []
+    for cell, arm in ((cell, arm) for cell in cells for arm in cell.arms[1:]):
+        row, values = cell.first, cell.d[arm.c].dropna().tolist()
+        label = f"{row['dataset']}\n{row['lengths']}/{row['pred_len']:g}\n{loss(arm.c)}"
+        d[f"{label}\nn = {len(values)}"] = values
+        published.append(print_of({**row, "first": arm.c, "second": 0.0})["print"])
+    draw_changes(axis, d, published)
+    return ", ".join([cells[0].first["features"], regularizer(cells[0].first), *special(cells[0])])
+
+
+def coefficients(cell: Cell, axis: Axes) -> str:
+    """Draw the change for every coefficient of a cell, beside the paper's Figure 3."""
+    curve = cell.published("figure3").set_index("lam")["mse"].rename(lambda lam: -float(lam))
+    curve = 100 * (curve / curve.get(0.0, np.nan) - 1)
     ticks = sorted({0.0, *cell.d.columns, *curve.index})
-    at, label = [ticks.index(c) for c in curve.index], "printed" if len(curve) else None
-    axis.plot(at, curve, "x:", color=plots.GREY, linewidth=0.8, label=label)
-    for c in cell.d.columns:
-        values, at = cell.d[c].dropna(), ticks.index(c)
-        left = [at - 0.12] * len(values)
-        axis.plot(left, percent(values), "o", color=plots.BLUE, label="one seed")
-        mean, low, high = map(percent, mean_interval(values))
-        bar, label = [[mean - low], [high - mean]], "mean, 95 % interval"
-        axis.errorbar([at + 0.12], [mean], bar, fmt="s", color="black", mfc="black", label=label)
-    names = [signed(c) for c in ticks]
-    turned = len(names) * max(map(len, names)) > 48  # else they would touch
-    axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
-    plots.fit_around_zero(axis)
-    axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between([*cell.d.count()])}"
+    d = cell.d.reindex(columns=ticks)
+    draw_changes(axis, {signed(c): d[c].dropna() for c in ticks}, curve.reindex(ticks))
+    axis.set_xlabel("coefficient of Lip in the loss")
+    return f"{cell.first['dataset']} {cell.first['features']}, {cell.heading}"
+
+
+def training_l_f(cell: Cell, axis: Axes, beside: bool = False) -> str:
+    """Draw L_f over the training steps (Figure 2), beside the published curves or alone."""
+    for series, curve in cell.published("figure2").groupby("series") if beside else ():
+        line, name = {"lip": (":", "MSE − λ Lip"), "original": ("-", "MSE")}[str(series)]
+        look = {"color": plots.GREY, "linestyle": line, "label": f"published, {name}"}
+        draw_running(axis, [curve.rename(columns={"lipschitz_constant": "l_f"})], look)
+    for arm in cell.arms:
+        if cell.first["norm"] in ("", arm.norm):  # else c = 0 was measured under another one
+            draw_running(axis, cell.read(cell.runs.trace, arm.runs), arm.look)
+    plots.whole_numbers(axis)
+    axis.set(xlabel="epoch", ylabel="$L_f$, training mode")
+    return cell.heading
+
+
+def draw_running(axis: Axes, traces: Sequence[pd.DataFrame], look: dict[str, Any]) -> None:
+    """Draw the mean over runs, as far as all of them go, thin behind its running mean."""
+    if traces:
+        bins = [t.groupby((t["epoch"] * BINS).round() / BINS)["l_f"].mean() for t in traces]
+        end = min(one.index.max() for one in bins)
+        mean = pd.concat(bins, axis=1).sort_index().loc[:end].mean(axis=1)
+        axis.plot(mean.index, mean, color=look["color"], linewidth=0.4, alpha=0.5)
+        axis.plot(mean.index, mean.rolling(BINS // 4 + 1, 1, center=True).mean(), **look)
+
+
+def evaluation_l_f(cell: Cell, axis: Axes) -> str:
+    """Draw L_f without dropout, as far as all runs go."""
+    for arm in cell.arms:
+        epochs = cell.read(cell.runs.history, arm.runs)
+        curves = [one.set_index("epoch")["eval_l_f"] for one in epochs if "eval_l_f" in one]
+        if curves and cell.first["norm"] in ("", arm.norm):
+            mean = pd.concat(curves, axis=1).dropna().mean(axis=1)
+            axis.plot(mean.index, mean, marker=".", **arm.look)
+    plots.whole_numbers(axis)
+    axis.set(xlabel="epoch", ylabel="$L_f$, evaluation mode")
+    return cell.heading
 
 
 def step_errors(cell: Cell, axis: Axes) -> str:
     """Draw the test MSE of each forecast step, and the baselines' where they are recorded."""
     for arm in cell.arms:
-        found = cell.read(cell.runs.by_step, arm.runs)
-        if found:
+        if found := cell.read(cell.runs.by_step, arm.runs):
             axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **arm.look)
     metrics = cell.runs.source / cell.first["run"] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics).get("baselines", {})
-    for (name, label), color in zip(records.BASELINES.items(), plots.OTHERS, strict=True):
+    for (name, label), (color, mark) in zip(records.BASELINES.items(), plots.OTHERS, strict=True):
         if steps := (body.get(name) or {}).get("by_step"):
-            x = range(1, len(steps["mse"]) + 1)
-            axis.plot(x, steps["mse"], ":", color=color, linewidth=1.8, label=label)
+            look = {"color": color, "marker": mark, "markevery": max(1, len(steps["mse"]) // 8)}
+            axis.plot(range(1, len(steps["mse"]) + 1), steps["mse"], ":", label=label, **look)
+    plots.whole_numbers(axis)
     axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
     return cell.heading
 
 
 def step_changes(cell: Cell, axis: Axes) -> str:
-    """Draw the change from c = 0 at each forecast step."""
-    zero = cell.arms[0].runs
-    for arm in [arm for arm in cell.arms if arm.c in cell.d]:
+    """Draw the change at each forecast step."""
+    for arm in cell.arms[1:]:
         seeds = cell.d[arm.c].dropna().index
-        ours, theirs = (cell.read(cell.runs.by_step, x.loc[seeds]) for x in (arm.runs, zero))
+        ours, theirs = (cell.read(cell.runs.by_step, x.runs[seeds]) for x in (arm, cell.arms[0]))
         if len(ours) == len(theirs) == len(seeds):
             d = np.log(np.array(ours) / np.array(theirs))  # [n, pred_len]
             mean, low, high = map(percent, mean_interval(d.T))
             steps = np.arange(1, len(mean) + 1)
-            axis.fill_between(steps, low, high, color=arm.look["color"], alpha=0.2, linewidth=0)
             axis.plot(steps, mean, **arm.look)
-    plots.fit_around_zero(axis)
+            if len(d) >= FEWEST:
+                axis.fill_between(steps, low, high, color=arm.look["color"], alpha=0.15, lw=0.5)
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    plots.whole_numbers(axis)
     axis.set(xlabel="forecast step", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between([*cell.d.count()])}"
+    return cell.heading
 
 
-def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
-    """Return a panel for each test window that one run of every c keeps."""
-    kept = []
-    for arm in () if cell.runs.committed else cell.arms:
-        samples = cell.read(
-            lambda run: read_arrays(cell.runs.source / run, "samples"), arm.runs.filter([cell.seed])
-        )
-        kept += [(arm.look, one) for one in samples if set(FIXED) <= {*one["rank"]}]
-    ranks = FIXED if 0 < len(kept) == len(cell.arms) else ()
-    return [partial(window, kept=kept, rank=rank) for rank in ranks]
+def windows(cell: Cell) -> list[list[Panel]]:
+    """Return two rows of panels: windows that one run of every arm keeps, and differences."""
+
+    def samples(run: str) -> dict[str, np.ndarray]:
+        return read_arrays(cell.runs.source / run, "samples")
+
+    arms = [] if cell.runs.committed else cell.arms
+    kept = [one for arm in arms for one in cell.read(samples, arm.runs.filter([cell.seed]))]
+    if not kept or len(kept) < len(arms) or any({*FIXED} - {*one["rank"]} for one in kept):
+        return []
+    return [[partial(draw, cell, kept, rank) for rank in FIXED] for draw in (window, difference)]
 
 
-def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> str:
-    """Draw one test window: history and truth, and what one run of each c forecasts."""
-    samples = kept[0][1]
-    i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
-    known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
-    dates = samples["date"][i][-len(known) :]
+def window(cell: Cell, kept: Sequence[dict[str, np.ndarray]], rank: str, axis: Axes) -> str:
+    """Draw a test window: history and truth, the forecasts of the model without Lip and of ridge."""
+    zero, ridge = kept[0], {"color": plots.OTHERS[-1][0], "linestyle": ":", "label": "ridge"}
+    i, ahead = zero["rank"].tolist().index(rank), zero["truth"].shape[1]
+    known = np.concatenate([zero["history"][i][-ahead:], zero["truth"][i]])
+    dates = zero["date"][i][-len(known) :]
     axis.plot(dates, known, color=plots.GREY, linewidth=2, label="history and truth")
-    lines = [(look, s["pred"][s["rank"].tolist().index(rank)]) for look, s in kept]
-    if "ridge" in samples:  # earlier versions did not keep it
-        ridge = {"linestyle": ":", "color": plots.OTHERS[-1], "label": "ridge"}
-        lines.insert(0, (ridge, samples["ridge"][i]))
-    for look, forecast in lines:
-        axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *forecast], **look)
-    locator = AutoDateLocator(minticks=2, maxticks=5)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axis.set_ylabel(str(samples["target"]), parse_math=False)  # a column may be called "$"
-    return f"{cell.heading}\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
+    for name, look in (("pred", cell.arms[0].look), ("ridge", ridge)):
+        if name in zero:  # earlier versions did not keep ridge's
+            axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *zero[name][i]], **look)
+    plots.date_axis(axis, most=4)
+    axis.set_ylabel(str(zero["target"]), parse_math=False)  # a column may be called "$"
+    return f"{cell.heading.partition(' (')[0]} from {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
+
+
+def difference(cell: Cell, kept: Sequence[dict[str, np.ndarray]], rank: str, axis: Axes) -> str:
+    """Draw what the forecasts of the models with Lip have more, below the window's panel."""
+    i, ahead = kept[0]["rank"].tolist().index(rank), kept[0]["truth"].shape[1]
+    for arm, samples in zip(cell.arms[1:], kept[1:], strict=True):
+        more = samples["pred"][i] - kept[0]["pred"][i]
+        axis.plot(samples["date"][i][-ahead:], more, **arm.look)
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    plots.date_axis(axis, most=4)
+    axis.set_ylabel("forecast with Lip\nless that without")
+    return ""
 
 
 def percent(d: Any) -> np.ndarray:
@@ -205,91 +252,136 @@ def percent(d: Any) -> np.ndarray:
 
 
 def signed(c: float) -> str:
-    """Write c with its sign."""
+    """Write a coefficient with its sign."""
     return f"{c:+g}".replace("e-0", "e-").replace("-", "−") if c else "0"
 
 
-def between(counts: Sequence[int]) -> str:
+def loss(c: float) -> str:
+    """Write the loss with a coefficient."""
+    return f"MSE {signed(c)[0]} {signed(abs(c))[1:]} Lip" if c else "MSE"
+
+
+def between(counts: Sequence[int] | pd.Series) -> str:
     """Write the range of some counts."""
     return " to ".join(map(str, sorted({min(counts), max(counts)})))
 
 
-PRINTS = {  # said where the print is drawn
-    "figure2": " Grey: the paper's Figure 2.",
-    "figure3": " Grey: the paper's Figure 3 against its own c = 0.",
-}
-ONE_C = "Of several c of one sign, the one with most seeds is shown, of equals that nearest to ±2."
-# name -> title, caption, and what gives a cell's panels
-KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes], str]]]]] = {
-    "figure3": (
-        "test MSE with LipReg",
-        "Change from the run with c = 0 and the same seed. Square and bar: mean, 95 % t interval, "
-        "which may leave the panel.",
-        lambda cell: [changes] if cell.d.size else [],
+def special(cell: Cell) -> list[str]:
+    """Say what sets a cell's runs apart from Informer's in fp32 at the paper's settings."""
+    words = [cell.first[name] for name in ("model", "amp", "differs")]
+    return [word for word in words if word not in ("informer", "off", "")]
+
+
+SEEDS = "and a 95 % t interval over seeds, from three seeds on. All test windows."
+ONE_C = "Of several coefficients of one sign: the one with most seeds, then nearest to ±2."
+WORDS = {  # title and caption
+    "changes": (
+        "change of the test MSE from a model without Lip",
+        f"By seed; squares and bars: mean {SEEDS} Crosses: the published change; beside several "
+        f"coefficients that of Figure 3 against its own MSE. {ONE_C}",
     ),
     "figure2": (
         "L_f of the embedded input",
-        "L_f (Eq. 2): largest step along time, mean over batch and channels, after LipReg's "
-        "normalisation. Left: training mode, not smoothed. Right: mean over seeds; evaluation "
-        f"mode: on one validation batch after each epoch. {ONE_C}",
-        lambda cell: [partial(continuity, mean=mean) for mean in (False, True)],
+        "L_f (Eq. 2): largest step along time, mean over batch and channels, after Lip's "
+        "normalisation. Thin: mean over seeds; thick: its running mean over a quarter of an epoch. "
+        f"Evaluation mode: without dropout, on one validation batch. As far as all runs go. {ONE_C}",
     ),
     "steps": (
         "test MSE by forecast step",
-        "Left: mean over seeds, and baselines where a run recorded them by step. Right: mean and "
-        "95 % t interval (band, which may leave the panel) of the change from the run with c = 0 "
-        f"and the same seed. All test windows. {ONE_C}",
-        lambda cell: [step_errors, step_changes] if cell.d.size else [step_errors],
+        "Left: mean over seeds, and baselines where a run recorded them. Right: mean change from the "
+        f"model without Lip {SEEDS} Jumps, as at steps 7 and 16 of 24, are Informer's: with mix its "
+        f"decoder reads 72 steps in blocks of 9, one a head. {ONE_C}",
     ),
     "windows": (
         "the same test windows",
-        "The windows at 1/4, 1/2 and 3/4 of the test part, as one run of each c forecasts them, "
-        f"in original units, after at most two forecast lengths of the input. {ONE_C}",
-        windows,
+        "At 1/4, 1/2 and 3/4 of the test part, in original units. Above: truth and the forecast of "
+        "a model trained without Lip; below, on a scale of its own: what models trained with Lip "
+        f"from the same seed forecast more. {ONE_C}",
     ),
 }
 
 
+def figure(kind: str, cells: Sequence[Cell], about: Sequence[str], rows: Sequence[Any]) -> Figure:
+    """Compose a figure of some cells; `about` tells it from others of its kind."""
+    title, caption = WORDS[kind]
+    name = re.sub(r"[^\w.]+", "-", " ".join([kind, *about]))
+    name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
+    title = f"{' '.join(about[:2])}: {title}" if about else title
+    return Figure(name, title, caption, plots.compose(title, ", ".join(about[2:]), rows))
+
+
+def grouped(cells: Sequence[Cell], names: Sequence[str]) -> list[list[Cell]]:
+    """Put cells together that are equal in what is named."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(tuple(cell.first[name] for name in names), []).append(cell)
+    return [*groups.values()]
+
+
+def change_panels(cells: Sequence[Cell]) -> list[list[Panel]]:
+    """Return a panel for each kind of cell, and one for each cell with several coefficients."""
+    groups = grouped(cells, PANEL)
+    panels = [partial(changes, group) for group in groups]
+    panels += [partial(coefficients, c) for c in cells if len(c.d.columns) >= len(c.arms)]
+    side_by_side = 1 if max(map(len, groups)) > 4 else 2
+    return [panels[i : i + side_by_side] for i in range(0, len(panels), side_by_side)]
+
+
+def l_f_panels(cell: Cell) -> list[Panel]:
+    """Return a row of panels: beside the published curves where there are any, then alone."""
+    beside = [partial(training_l_f, cell, beside=True)] * (len(cell.published("figure2")) > 0)
+    return [*beside, partial(training_l_f, cell), partial(evaluation_l_f, cell)]
+
+
+def comparable(runs: records.Runs, scored: pd.DataFrame, gaps: list[str]) -> list[Cell]:
+    """Return the cells in which a run with Lip has the seed of one without."""
+    frame, cells = records.by_cell(scored.loc[scored["outcome"] == "ok"]), []
+    for _, one in frame.groupby(records.CELL, sort=False, dropna=False):
+        zero = one["c"] == 0
+        if {*one.loc[zero, "seed"]} & {*one.loc[~zero, "seed"]}:
+            cells.append(Cell(runs, one, gaps))
+    return cells
+
+
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow, and name each file that could not be read."""
-    frame = records.by_cell(scored.loc[scored["outcome"] == "ok"])
-    several = frame["results_version"].nunique() > 1
-    figures, gaps = [], []
-    for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
-        cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *records.CELL])]
-        what, caption, panels = KINDS[kind]
-        rows = [row for cell in cells if (row := [partial(p, cell) for p in panels(cell)])]
-        if rows:
-            one = group.iloc[0]
-            words = [
-                w for w in one[["model", "amp", "differs"]] if w not in ("informer", "off", "")
-            ]
-            words += [f"results version {one['results_version']:g}"] * several
-            title = f"{one['dataset']} {one['features']}: {what}"
-            name = " ".join([kind, one["dataset"], one["features"], *words])
-            name = re.sub(r"[^\w.]+", "-", name)
-            name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-            drawing = plots.compose(title, ", ".join(words), rows)
-            if kind in PRINTS and any(len(cell.printed(kind)) for cell in cells):
-                caption += PRINTS[kind]
-            figures.append(Figure(name, title, caption, drawing))
+    """Draw every figure that the runs allow, and name what could not be read.
+
+    Args:
+        runs: what the runs recorded.
+        scored: those to show, scored over all test windows.
+    """
+    gaps: list[str] = []
+    cells = comparable(runs, scored, gaps)
+    if not cells:
+        return [], ["No figure: no run with Lip has the seed of one without."] * (len(scored) > 0)
+    figures = [figure("changes", cells, [], change_panels(cells))]
+    several = len({cell.first["results_version"] for cell in cells}) > 1
+    for group in grouped(cells, GROUP):
+        row = group[0].first
+        about = [row["dataset"], row["features"], *special(group[0])]
+        about += [f"results version {row['results_version']:g}"] * several
+        steps = [[partial(step_errors, cell), partial(step_changes, cell)] for cell in group]
+        figures.append(figure("figure2", group, about, [l_f_panels(cell) for cell in group]))
+        figures.append(figure("steps", group, about, steps))
+        if rows := [row for cell in group for row in windows(cell)]:
+            figures.append(figure("windows", group, about, rows))
     return figures, list(dict.fromkeys(gaps))
 
 
-def main(words: Sequence[str]) -> int:
+def main(args: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.figures", description=__doc__)
-    records.add_flags(parser, "results", "data", "score")
+    records.add_flags(parser, "results", "data")
     add = parser.add_argument
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
-    args = parser.parse_args(words)
-    runs, out = records.load(args.results), args.out or args.results / "figures"
-    scored, notes = records.select(records.select_metrics(runs.frame, args.score), args)
+    flags = parser.parse_args(args)
+    runs, out = records.load(flags.results), flags.out or flags.results / "figures"
+    scored, notes = records.select(records.select_metrics(runs.frame, "all"), flags)
     figures, gaps = draw_all(runs, scored)
     make_folder(out)
     for one in figures:
-        write_atomic(out / f"{one.name}.{args.format}", plots.render(one.drawing, args.format))
+        write_atomic(out / f"{one.name}.{flags.format}", plots.render(one.drawing, flags.format))
     notes = [*runs.notes, *notes, *records.left_out(scored), *gaps]
     print(*notes, f"wrote {len(figures)} figures to {out}", sep="\n")
     return 0

@@ -1,40 +1,42 @@
 """One look for figures, for print in grey and for the colour-blind; equal numbers, equal bytes."""
 
 import io
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
-import matplotlib as mpl
-import numpy as np
+with mock.patch.dict(os.environ):  # a notebook's backend is not ours: all is drawn into files
+    os.environ.pop("MPLBACKEND", None)
+    import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
+Panel = Callable[[Axes], str]  # draws it and returns its title
 STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
     **{"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "informer-lipreg"},
     **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
 }
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time of day
-BLACK, GREY, RED, BLUE = "#000000", "#808080", "#D55E00", "#0072B2"  # Okabe and Ito's colours
-OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # of theirs, too
+BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and Ito's colours
+OTHERS = (("#E69F00", "s"), ("#CC79A7", "D"), ("#8B5A2B", "P"), ("#009E73", "x"))  # and markers
 
 
-def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], str]]]) -> Figure:
-    """Draw rows of panels under one title, with one legend below all, each label once.
-
-    A panel is what draws it and returns its title. Rows of one panel are set in two columns.
-    """
-    if max(map(len, rows)) == 1:
-        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
+def compose(title: str, subtitle: str, rows: Sequence[Sequence[Panel]]) -> Figure:
+    """Draw rows of panels under one title, with one legend below all, each label once."""
     columns, found = max(map(len, rows)), {}
-    width = 7.2 if columns > 1 else 4.6  # inches
+    width = (4.6, 7.2, 9.6)[columns - 1]  # inches
     with mpl.rc_context(STYLE):
         figure = Figure((width, 2.3 * len(rows) + 0.7), layout="constrained")
         for i, row in enumerate(rows):
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                axis.set_title(draw(axis))
+                axis.set_title(draw(axis), parse_math=False)
                 handles, labels = axis.get_legend_handles_labels()
                 found |= dict(zip(labels, handles, strict=True))
         lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
@@ -52,9 +54,20 @@ def render(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def fit_around_zero(axis: Axes) -> None:
-    """Draw a line at 0 and fit the axis to it and to what was plotted, not to intervals."""
-    axis.axhline(0, color=GREY, linewidth=0.7)
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
-    room = 0.1 * float(np.ptp(values)) or 1.0
-    axis.set_ylim(float(values.min()) - room, float(values.max()) + room)
+def aside(axis: Axes, points: float) -> Transform:
+    """Return the data's transformation, moved to the right by so many points."""
+    figure = axis.get_figure(root=True)
+    assert figure
+    return axis.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Put ticks of the x axis at whole numbers only."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def date_axis(axis: Axes, most: int) -> None:
+    """Write dates at the x axis, shortly, with so many ticks at most."""
+    locator = AutoDateLocator(minticks=2, maxticks=most)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
