@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation, Transform
 
 Panel = Callable[[Axes], str]  # draws it and returns its title
 STYLE: dict[Any, Any] = {
@@ -36,7 +35,8 @@ def compose(title: str, subtitle: str, rows: Sequence[Sequence[Panel]]) -> Figur
         for i, row in enumerate(rows):
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                axis.set_title(draw(axis), parse_math=False)
+                words = textwrap.fill(draw(axis), round(16 * width / columns))
+                axis.set_title(words, parse_math=False)
                 handles, labels = axis.get_legend_handles_labels()
                 found |= dict(zip(labels, handles, strict=True))
         lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
@@ -54,20 +54,15 @@ def render(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def aside(axis: Axes, points: float) -> Transform:
-    """Return the data's transformation, moved to the right by so many points."""
-    figure = axis.get_figure(root=True)
-    assert figure
-    return axis.transData + ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
-
-
-def whole_numbers(axis: Axes) -> None:
-    """Put ticks of the x axis at whole numbers only."""
+def counted(axis: Axes, x: str, y: str) -> None:
+    """Label the axes; what is counted along x has ticks at whole numbers only."""
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel=x, ylabel=y)
 
 
-def date_axis(axis: Axes, most: int) -> None:
-    """Write dates at the x axis, shortly, with so many ticks at most."""
-    locator = AutoDateLocator(minticks=2, maxticks=most)
+def date_axis(axis: Axes, dates: Any) -> None:
+    """Write dates at the x axis, shortly, from the first to the last."""
+    locator = AutoDateLocator(minticks=2, maxticks=5)
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.set_xlim(dates[0], dates[-1])
