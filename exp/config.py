@@ -282,18 +282,10 @@ class Options:
     load: Path | None = flag(
         None, RUNNING, "weights of this project's or of Informer2020's", cls=Path
     )
-    scaler_from: Path | None = flag(
-        None, RUNNING, "file whose training rows scale what --test_only tests", cls=Path
-    )
     do_predict: bool = flag(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
     inverse: bool = flag(False, OUTPUT, "report errors in original units, too")
     test_each_epoch: bool = flag(False, OUTPUT, "record the test MSE of every epoch")
-    save_forecasts: bool = flag(False, OUTPUT, "keep all test forecasts (csv.gz)")
-    plot_windows: str = flag(
-        "best,median,worst",
-        OUTPUT,
-        "test windows to plot: best, median, worst, 1/4, 1/2, 3/4, or numbers from 0",
-    )
+    save_forecasts: bool = flag(False, OUTPUT, "keep all test forecasts (forecasts.npz)")
     weights: str = flag(
         "keep", OUTPUT, "keep or drop the best weights of a run", choices=("keep", "drop")
     )
@@ -314,8 +306,8 @@ class Options:
         check_values(self)
         if self.test_only and self.load is None:
             raise UserError("--test_only: name the weights with --load FILE")
-        if not self.test_only and (self.load or self.scaler_from):
-            raise UserError("--load, --scaler_from: for --test_only; training resumes by itself")
+        if not self.test_only and self.load:
+            raise UserError("--load: for --test_only; training resumes by itself")
         if self.tensorboard and not importlib.util.find_spec("tensorboard"):
             advice = "pip install -r requirements-tensorboard.txt"
             raise UserError(f"--tensorboard: not installed; {advice}")

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from exp.baselines import baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
 from exp.config import Config, Options
 from exp.exp_informer import Exp_Informer
+from exp.forecast import Prediction, Samples, all_forecasts
 from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
 from utils import environment
 from utils.files import (
@@ -22,6 +24,7 @@ from utils.files import (
     read_json,
     sha256_of,
     write_atomic,
+    write_npz,
 )
 from utils.interrupt import Stop
 from utils.progress import duration
@@ -86,7 +89,7 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
     try:
         state = exp.train(record, checkpoints)
         begun = time.monotonic()
-        scores = exp.test(record.folder)
+        scores = test(exp, record.folder)
     except RunFailed as failure:
         remove_states(checkpoints)
         record.finish("failed", {"error": str(failure)})
@@ -111,6 +114,22 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
     return metrics
 
 
+def test(exp: Exp_Informer, folder: Path | None = None) -> dict[str, Any]:
+    """Test a run beside its baselines; return the scores, for metrics.json.
+
+    A folder gets the errors by window, samples with their plot, and --save_forecasts.
+    """
+    data, config, everything = exp.data, exp.config, exp.options.save_forecasts
+    metrics, forecasts = exp.test(all_columns=everything)
+    methods = baselines(data, config)
+    if folder:
+        write_npz(folder / "window_errors.npz", {"mse": forecasts.window_mse.numpy()})
+        Samples.choose(data, config, forecasts, methods["ridge"]).write(folder)
+        if everything:
+            write_npz(folder / "forecasts.npz", all_forecasts(data, config, forecasts.pred))
+    return {**metrics, "baselines": baseline_scores(data, config, methods)}
+
+
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
@@ -118,15 +137,13 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
     lacks = {
-        "save_forecasts": not (folder / "forecasts.csv.gz").exists(),
+        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
         "test_each_epoch": "test_mse" not in read_history(folder),
         "tensorboard": not (folder / "tensorboard").exists(),
     }
     for flag, lacking in lacks.items():
         if lacking and getattr(exp.options, flag):
             print(f"note: --{flag} was not given then; it takes --force now")
-    if exp.options.plot_windows != Options().plot_windows:
-        print("note: forecasts.png stays as it was drawn; other windows take --force")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
@@ -135,7 +152,7 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
 
 
 def _predict(exp: Exp_Informer, folder: Path) -> None:
-    for path in exp.predict().write(folder):
+    for path in Prediction.of(exp).write(folder):
         print(f"wrote {path}")
 
 
@@ -143,9 +160,8 @@ def test_loaded(exp: Exp_Informer, path: Path) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
     options, data = exp.options, exp.data
     load_into(exp.model, load_weights(path), path)
-    scaled_by = options.scaler_from or data.path
-    print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
-    print_scores(exp.test(), exp)
+    print(f"{path}: no training; scaled by the training rows of {data.path}; nothing is recorded")
+    print_scores(test(exp), exp)
     if options.do_predict:
         weights = sha256_of(path.read_bytes())[:8]
         name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}_s{exp.config.seed}"

@@ -167,10 +167,8 @@ MISTAKES = {
     "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
     "--c_out 7": "--c_out 7: part.csv gives 1; leave the flag out",
     "--test_only": "--test_only: name the weights with --load FILE",
-    "--load x.pt": "--load, --scaler_from: for --test_only; training resumes by itself",
+    "--load x.pt": "--load: for --test_only; training resumes by itself",
     "--test_only --load x.pt": "x.pt: cannot be read (No such file or directory); check the name",
-    "--plot_windows best,9999": "--plot_windows 9999: must be best, median, worst, "
-    "1/4, 1/2, 3/4 or a number below",
     "--data_path gone.csv": f"{ROOT / 'tests' / 'gone.csv'}: ",
     "--batch_size 9999": "--batch_size 9999: part.csv has 615 training windows; lower it",
 }

@@ -192,7 +192,7 @@ def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path
 
 
 def test_the_demo_ends_with_its_answer(tmp_path):
-    words = f"--features S --plot_windows best --batch_size 256 --eval_batch_size 256 {SMALL}"
+    words = f"--features S --batch_size 256 --eval_batch_size 256 {SMALL}"
     line = f"bash {ROOT}/scripts/demo.sh {words}"
     output = bash(tmp_path, line, REAL, RESULTS=str(tmp_path / "results")).stdout
     runs = read_runs(tmp_path / "results").sort_values("lip_coef")
