@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tabulate import tabulate
 
 from exp.baselines import baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
 from exp.config import Config, Options
+from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
 from exp.forecast import Prediction, Samples, all_forecasts
 from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
@@ -185,20 +185,6 @@ def print_scores(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     if exp.options.inverse:
         units = metrics["original_units"]
         print(f"in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
-
-
-def step_seconds(exp: Exp_Informer) -> float:
-    """Time one batch, forward and back, after another; a UserError if its loss is not finite."""
-    batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
-    exp.loss(batch)[0].backward()
-    begun = time.monotonic()
-    loss, *_ = exp.loss(batch)
-    loss.backward()
-    finite = bool(loss.isfinite())  # waits for the device
-    seconds = time.monotonic() - begun
-    if not finite:
-        raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
-    return seconds
 
 
 def dry_run(config: Config, options: Options) -> None:
