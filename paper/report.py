@@ -11,28 +11,25 @@ import jinja2
 import pandas as pd
 
 from paper.figures import draw_all
-from paper.pairs import pair_tables, sentences
-from paper.runs import (
-    PRINTED_MODELS,
-    Runs,
-    add_flags,
-    left_out,
-    load,
-    paper_settings,
-    select,
-    select_metrics,
+from paper.published import paper_settings, published
+from paper.runs import HYPOTHESES, Runs, add_flags, left_out, load, select, select_metrics
+from paper.signs import (
+    Preregistration,
+    contrast_table,
+    contrasts,
+    hypothesis_tables,
+    read_hypotheses,
+    verdicts,
 )
-from paper.signs import HYPOTHESES, Preregistration, read_hypotheses, verdicts
-from paper.tables import SIDES, result_tables
+from paper.tables import result_tables
 from utils.formats import DIGITS, Column, Table, write_text
 from utils.output import run_command
 from utils.plots import render
 from utils.progress import duration
 
 TEMPLATE = Path(__file__).with_name("report.html.j2").read_text()
-MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
 # Columns that say which row it is: they become the row's heading.
-LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
+LABELS = ("name", "label", "setting", "axis", "c", "seed")
 
 
 def build(runs: Runs, score: str | None, named: Preregistration, data: str | None = None) -> str:
@@ -44,31 +41,30 @@ def build(runs: Runs, score: str | None, named: Preregistration, data: str | Non
     scored, none = select(select_metrics(runs.frame, score), flags)
     whole, _ = select(select_metrics(runs.frame, "all"), flags)
     used = scored.loc[scored["outcome"] == "ok"]
-    tested = verdicts(runs, named).to_dict("records")
-    results, signs = result_tables(scored), pair_tables(whole)
-    shapes = [table for table in results if "method" not in table.heads]
-    every = [table for table in results if "method" in table.heads]  # says all that shapes say
-    many = len(shapes) and sum(len(table.frame) for table in every) > MOST
-    shown, folded = (shapes, every) if many else (every, [])
+    results = result_tables(scored)
+    tested = hypothesis_tables(verdicts(runs, named), named)
+    signs = [contrast_table(frame)] if len(frame := contrasts(whole)) else []
     figures, gaps = draw_all(runs, scored)
     details = [
-        ("Results: every c, and the baselines", folded, []),
-        ("Signs: each c against c = 0", signs, []),
+        ("Results: every coefficient, and MAE", result_tables(scored, every=True), []),
+        ("Signs: every loss against MSE", signs, []),
         ("Runs: scores, cost, where they ran", [runs_table(scored)] if len(scored) else [], []),
         ("Missing of the paper's tables", [], missing(used, data)),
         ("Left out, or not there", [], [*runs.notes, *none, *left_out(scored), *gaps]),
-        ("Notes to the tables", [], dict.fromkeys(n for t in [*results, *signs] for n in t.notes)),
+        (
+            "Notes to the tables",
+            [],
+            dict.fromkeys(n for t in [*results, *tested, *signs] for n in t.notes),
+        ),
     ]
     # names of columns and folders come from outside: autoescape
     page = jinja2.Template(TEMPLATE, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return page.render(
         source=runs.source,
         counts=(len(used), len(scored), used["label"].nunique()),
-        answers=sentences(whole, numbers=False),
         tested=tested,
-        untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
         named=named,
-        results=shown,
+        results=results,
         figures=[(one, b64encode(render(one.drawing, "svg")).decode()) for one in figures],
         details=details,
         laid_out=page_table,
@@ -115,12 +111,14 @@ def runs_table(scored: pd.DataFrame) -> Table:
 def missing(used: pd.DataFrame, asked: str | None = None) -> list[str]:
     """Name the paper's cells with fewer seeds than the paper, a line per model and data set."""
     lacks: dict[str, list[str]] = {}
-    for model in PRINTED_MODELS:
-        ours = used.loc[used["printed"].astype(bool) & (used["model"] == model)]
+    for model in published().index.unique("model"):
+        ours = used.loc[used["published"].astype(bool) & (used["model"] == model)]
         have = ours.groupby(["cell", "c"])["seed"].nunique()
         for (data, features, pred_len), row in paper_settings(model).items():
-            zero, lip = (have.get((f"{data} {features} {pred_len}", c), 0) for c in SIDES.values())
-            seeds = f"c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds" if zero + lip else "no run"
+            zero, lip = (have.get((f"{data} {features} {pred_len}", c), 0) for c in (0.0, -2.0))
+            seeds = (
+                f"MSE {zero}, MSE − 2 Lip {lip} of {row['itr']} seeds" if zero + lip else "no run"
+            )
             if min(zero, lip) < row["itr"] and (asked or data).lower() == data.lower():
                 lacks.setdefault(f"{model} {data}", []).append(f"{features} {pred_len} {seeds}")
     return [
