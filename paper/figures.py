@@ -65,26 +65,24 @@ class Figure(NamedTuple):
 
 
 class Cell:
-    """The pairs of runs of one cell (rows of `by_cell`): one coefficient of each sign, and none."""
+    """Runs with the same seeds of one cell (rows of `by_cell`): with one or two c, and without Lip.
+
+    pairs: of `paper.answer.pair`, by c.
+    """
 
     def __init__(
-        self, runs: records.Runs, frame: pd.DataFrame, lips: Iterable[float], gaps: list[str]
+        self, runs: records.Runs, frame: pd.DataFrame, pairs: dict[float, Any], gaps: list[str]
     ) -> None:
-        self.runs, self.gaps, self.row = runs, gaps, frame.iloc[0].to_dict()
-        self.pairs = {c: pair(frame, c, 0.0).dropna(subset="d") for c in lips}
-        zero = pd.concat([pairs["run_second"] for pairs in self.pairs.values()])
-        self.arms = {0.0: zero.groupby(level=0).first()}  # names of runs by seed
-        self.arms |= {c: pairs["run_first"] for c, pairs in self.pairs.items()}
-        shared = set.intersection(*(set(arm.index) for arm in self.arms.values()))
-        self.seed = min(shared, default=-1)  # of the runs that are shown alone
+        self.runs, self.pairs, self.gaps, self.row = runs, pairs, gaps, frame.iloc[0].to_dict()
+        zero, *_ = pairs.values()
+        self.arms = {0.0: zero["run_second"]} | {c: one["run_first"] for c, one in pairs.items()}
         # without Lip, L_f may have been measured under another normalisation
         alike = frame.loc[frame["lip_norm"] == frame["norm"], "run"]
-        self.measured = {c: arm for c, arm in self.arms.items() if arm.isin(alike).all()}
-        n = sorted({len(pairs) for pairs in self.pairs.values()})
+        self.measured = {c: names for c, names in self.arms.items() if names.isin(alike).all()}
         size = f"{self.row['pred_len']:g} steps ({self.row['lengths']})"
-        self.heading = f"{size}, {regularizer(self.row)}, n = {' to '.join(map(str, n))}"
+        self.heading = f"{size}, {regularizer(self.row)}, n = {len(zero)}"
 
-    def read(self, reader: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
+    def read(self, reader: Callable[[Any], Any], names: Iterable[Any]) -> list[Any]:
         """Read something of some runs; what cannot be read becomes a sentence in gaps."""
         found = []
         for run in names:
@@ -204,11 +202,11 @@ def step_changes(cell: Cell, axis: Axes) -> str:
         sides = [cell.read(cell.runs.by_step, pairs[f"run_{side}"]) for side in ("first", "second")]
         if all(len(one) == len(pairs) for one in sides):
             d = np.log(np.array(sides[0]) / np.array(sides[1]))  # [n, pred_len]
-            mean, *bounds = (100 * np.expm1(x) for x in mean_interval(d.T))
+            mean, low, high = (100 * np.expm1(x) for x in mean_interval(d.T))
             steps = np.arange(1, len(mean) + 1)
             axis.plot(steps, mean, **look(c))
             if len(d) >= FEWEST:
-                axis.fill_between(steps, *bounds, color=look(c)["color"], alpha=0.15)
+                axis.fill_between(steps, low, high, color=look(c)["color"], alpha=0.15)
     axis.axhline(0, color=plots.GREY, linewidth=0.7)
     plots.counted(axis, "forecast step", CHANGE)
     return cell.heading
@@ -217,7 +215,7 @@ def step_changes(cell: Cell, axis: Axes) -> str:
 def windows(cell: Cell) -> list[list[Panel]]:
     """Return two rows of panels: windows that one run of every arm keeps, and differences."""
     names = [] if cell.runs.committed else cell.arms.values()
-    folders = [cell.runs.source / run for one in names for run in one.filter([cell.seed])]
+    folders = [cell.runs.source / one.iloc[0] for one in names]
     kept = cell.read(partial(read_arrays, name="samples"), folders)
     if not kept or len(kept) < len(names) or any({*FIXED} - {*one["rank"]} for one in kept):
         return []
@@ -234,7 +232,7 @@ def window(cell: Cell, kept: Sequence[Any], rank: str, below: bool, axis: Axes) 
         names = {"truth": "truth", "forecast": "pred", "ridge": "ridge"}
         lines = {name: zero[key][i] for name, key in names.items() if key in zero}
         plots.draw_window(axis, plots.Window(str(zero["target"]), dates, history, lines))
-        return f"from {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}, seed {cell.seed:g}"
+        return f"from {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}, seed {cell.arms[0.0].index[0]}"
     for c, samples in zip(cell.pairs, others, strict=True):
         axis.plot(dates[-ahead:], samples["pred"][i] - zero["pred"][i], **look(c))
     axis.axhline(0, color=plots.GREY, linewidth=0.7)
@@ -293,8 +291,13 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
     figures, gaps, rows = [first], [], cells(scored)
     frames = dict(iter(records.by_cell(scored).groupby(records.CELL, dropna=False)))
     for key, group in rows.loc[rows["n"] > 0].groupby(GROUP, sort=False, dropna=False):
-        parts = group.groupby(records.CELL, sort=False, dropna=False)["c"]
-        some = [Cell(runs, frames[cell], lips, gaps) for cell, lips in parts]
+        some = []
+        for cell, lips in group.groupby(records.CELL, sort=False, dropna=False)["c"]:
+            by_seeds: dict[Any, dict[float, Any]] = {}  # means over other seeds do not compare
+            for c in lips:
+                pairs = pair(frames[cell], c, 0.0).dropna(subset="d")
+                by_seeds.setdefault(tuple(pairs.index), {})[c] = pairs
+            some += [Cell(runs, frames[cell], one, gaps) for one in by_seeds.values()]
         words = [*key[:2], *some[0].row["label"].split(", ")[1:]]
         l_f = [[partial(training_l_f, cell), partial(evaluation_l_f, cell)] for cell in some]
         steps = [[partial(step_errors, cell), partial(step_changes, cell)] for cell in some]
