@@ -19,7 +19,7 @@ from paper.tables import cells
 from utils import plots
 from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
-from utils.plots import Axes, Panel
+from utils.plots import Axes, Rows
 from utils.stats import mean_interval
 
 COLORS = {0: (plots.BLACK, "-"), -1: (plots.RED, "--"), 1: (plots.BLUE, "-.")}  # by c's sign
@@ -28,30 +28,11 @@ FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 BINS = 25  # an epoch: over each L_f is averaged; the running mean is over a quarter of an epoch
 MOST = 5  # files named that could not be read
 GROUP = ["dataset", "features", "model", "overrides", "amp"]  # of one figure
-SEEDS = "and its 95 % t interval over seeds, from three seeds on"
-WORDS = {  # title and caption of each kind
-    "changes": (
-        "Change of the test MSE from the model without Lip",
-        f"Circles: pairs of runs. Squares: mean {SEEDS}. Crosses: the published change; in panels "
-        "over coefficients that of Figure 3.",
-    ),
-    "figure2": (
-        "L_f of the embedded input",
-        "L_f (Eq. 2): largest step along time, mean over batch, channels and seeds, after Lip's "
-        "normalisation; thick: its running mean over a quarter of an epoch. Evaluation mode: "
-        "without dropout, on one validation batch. Drawn as far as all runs go.",
-    ),
-    "steps": (
-        "test MSE by forecast step",
-        "Left: mean over seeds, and baselines where a run recorded them. Right: mean change from "
-        f"the model without Lip {SEEDS}. Jumps, as at steps 7 and 16 of 24, are Informer's own: "
-        "with mix its decoder reads 72 steps in blocks of 9, one a head.",
-    ),
-    "windows": (
-        "the same test windows",
-        "At 1/4, 1/2 and 3/4 of the test part, in original units: the forecast of a model trained "
-        "without Lip; below, on a scale of its own, how much more those with Lip forecast.",
-    ),
+TITLES = {
+    "changes": "Change of the test MSE from the model without Lip",
+    "figure2": "L_f of the embedded input",
+    "steps": "test MSE by forecast step",
+    "windows": "the same test windows",
 }
 
 
@@ -59,20 +40,18 @@ class Figure(NamedTuple):
     """A drawing with its words."""
 
     name: str  # of its file, without ending
+    kind: str  # of TITLES
     title: str
-    caption: str
     drawing: plots.Figure
 
 
 class Cell:
-    """Runs with the same seeds of one cell (rows of `by_cell`): with one or two c, and without Lip.
-
-    pairs: of `paper.answer.pair`, by c.
-    """
+    """Runs of one cell with the same seeds: with one or two c, and without Lip."""
 
     def __init__(
         self, runs: records.Runs, frame: pd.DataFrame, pairs: dict[float, Any], gaps: list[str]
     ) -> None:
+        # frame: rows of `by_cell`; pairs: of `paper.answer.pair`, by c
         self.runs, self.pairs, self.gaps, self.row = runs, pairs, gaps, frame.iloc[0].to_dict()
         zero, *_ = pairs.values()
         self.arms = {0.0: zero["run_second"]} | {c: one["run_first"] for c, one in pairs.items()}
@@ -94,11 +73,11 @@ class Cell:
 
 
 def paper_figure(name: str, row: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows of a published figure for a cell; none but for ETTh2 S."""
+    """Return the rows of a published figure for a cell; none but for Informer's ETTh2 S."""
     frame = pd.read_csv(FOLDER / f"{name}.csv")
     steps = frame["pred_len"] if "pred_len" in frame else np.full(len(frame), 24)
-    ours = row["published"] and row["label"].startswith("ETTh2 S ")
-    return frame.loc[ours & (steps == row["pred_len"])]
+    there = row["published"] and row["model"] == "informer" and "ETTh2 S " in row["cell"]
+    return frame.loc[there & (steps == row["pred_len"])]
 
 
 def draw_changes(axis: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
@@ -212,7 +191,7 @@ def step_changes(cell: Cell, axis: Axes) -> str:
     return cell.heading
 
 
-def windows(cell: Cell) -> list[list[Panel]]:
+def windows(cell: Cell) -> Rows:
     """Return two rows of panels: windows that one run of every arm keeps, and differences."""
     names = [] if cell.runs.committed else cell.arms.values()
     folders = [cell.runs.source / one.iloc[0] for one in names]
@@ -247,43 +226,32 @@ def look(c: float) -> dict[str, Any]:
     return {"color": color, "linestyle": line, "label": f"trained on {loss_text(c)}"}
 
 
-def figure(
-    kind: str, words: Sequence[str], rows: Sequence[Sequence[Panel]], width: float = 0
-) -> Figure:
+def figure(kind: str, words: Sequence[str], rows: Rows, width: float = 0) -> Figure:
     """Compose a figure; words tell it from others of its kind."""
-    title, caption = WORDS[kind]
     name = re.sub(r"[^\w.]+", "-", " ".join([kind, *words]))
     name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-    title = f"{' '.join(words[:2])}: {title}" if words else title
-    return Figure(name, title, caption, plots.compose(title, ", ".join(words[2:]), rows, width))
+    title = f"{' '.join(words[:2])}: {TITLES[kind]}" if words else TITLES[kind]
+    return Figure(name, kind, title, plots.compose(title, ", ".join(words[2:]), rows, width))
 
 
 def change_figure(scored: pd.DataFrame) -> Figure | None:
-    """Draw the change in each cell of S and of M; None if there is none.
-
-    Args:
-        scored: runs as `paper.runs.select_metrics` returns them.
-    """
-    shown, every = cells(scored), cells(scored, every=True)
-    panels = [
-        partial(changes, group.to_dict("records"))
-        for _, group in shown.loc[shown["n"] > 0].groupby("features", sort=False)
-    ]
+    """Draw the change in each cell of runs as `select_metrics` gives them; None: there is none."""
+    rows, every = cells(scored), cells(scored, every=True)
+    features = rows.loc[rows["n"] > 0].groupby("features", sort=False)
+    panels = [partial(changes, group.to_dict("records")) for _, group in features]
     for _, group in every.loc[every["n"] > 0].groupby(records.CELL, sort=False, dropna=False):
         if np.sign(group["c"]).duplicated().any():
             panels.append(partial(coefficients, group.to_dict("records")))
     most = max((len(panel.args[0]) for panel in panels), default=0)  # columns of a panel
     beside = 1 if most > 4 else 2  # panels in a row
-    rows = [panels[i : i + beside] for i in range(0, len(panels), beside)]
-    return figure("changes", [], rows, 7.2 if most > 1 else 0) if rows else None
+    laid_out = [panels[i : i + beside] for i in range(0, len(panels), beside)]
+    return figure("changes", [], laid_out, 7.2 if most > 1 else 0) if panels else None
 
 
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow, and name what could not be read.
+    """Draw every figure that runs allow, and name what could not be read.
 
-    Args:
-        runs: what the runs recorded.
-        scored: those to show, as `paper.runs.select_metrics` returns them.
+    scored: those to show, as `paper.runs.select_metrics` gives them.
     """
     first = change_figure(scored)
     if not first:

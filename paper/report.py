@@ -9,27 +9,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+from paper import runs as records
+from paper import signs, tables
 from paper.figures import draw_all
 from paper.published import LIP, paper_settings, published
-from paper.runs import (
-    HYPOTHESES,
-    STUDY_LINE,
-    Runs,
-    add_flags,
-    left_out,
-    load,
-    select,
-    select_metrics,
-)
-from paper.signs import (
-    Preregistration,
-    contrast_table,
-    contrasts,
-    hypothesis_tables,
-    read_hypotheses,
-    verdicts,
-)
-from paper.tables import accounted, cells, more_lines, result_tables
 from utils.formats import DIGITS, Column, Table, write_text
 from utils.output import run_command
 from utils.plots import render
@@ -38,38 +21,38 @@ from utils.progress import duration
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def build(runs: Runs, score: str | None, named: Preregistration, data: str | None = None) -> str:
+def build(
+    runs: records.Runs, score: str | None, named: signs.Preregistration, data: str | None = None
+) -> str:
     """Return the page; equal runs give an equal page.
 
     Score is as `paper.runs.select_metrics` takes it, data the one data set to show; None: all.
     """
-    metrics = select_metrics(runs.frame, score)
-    scored, none = select(metrics, argparse.Namespace(data=data))
-    results, every = result_tables(scored), result_tables(scored, every=True)
-    rows, pairs = cells(scored), contrasts(scored)
-    tested = verdicts(runs, named)
-    if not runs.committed:
-        tested = tested.loc[tested["state"] != "no runs"]
-    tests = hypothesis_tables(tested, named) if len(tested) else []
-    signs = [contrast_table(pairs)] if len(pairs) else []
+    metrics = records.select_metrics(runs.frame, score)
+    scored, none = records.select(metrics, argparse.Namespace(data=data))
+    rows, pairs, tested = tables.cells(scored), signs.contrasts(scored), signs.verdicts(runs, named)
+    tested = tested if runs.committed else tested.loc[tested["state"] != "no runs"]
+    results, every = tables.result_tables(scored), tables.result_tables(scored, every=True)
+    tests = signs.hypothesis_tables(tested, named) if len(tested) else []
+    compared = [signs.contrast_table(pairs)] if len(pairs) else []
     figures, gaps = draw_all(runs, scored)
-    notes = [note for table in [*results, *every, *tests, *signs] for note in table.notes]
+    notes = [note for table in [*results, *every, *tests, *compared] for note in table.notes]
     # names of columns and folders come from outside: autoescape
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         source=runs.source,
-        about=[*runs.notes, *none, *(accounted(scored, rows) if len(scored) else [])],
-        study="" if runs.committed else STUDY_LINE,
+        about=[*runs.notes, *none, *(tables.accounted(scored, rows) if len(scored) else [])],
+        study="" if runs.committed else records.STUDY_LINE,
         results=results,
-        more=[] if runs.committed else more_lines(rows),
+        more=[] if runs.committed else tables.more_lines(rows),
         tests=tests,
         figures=[(one, b64encode(render(one.drawing, "svg")).decode()) for one in figures],
         details=[
             ("Every coefficient, MSE and MAE", every, []),
-            ("Every loss against MSE, and both signs", signs, []),
+            ("Every loss against MSE, and both signs", compared, []),
             ("Runs: scores, cost, where they ran", [runs_table(scored)] if len(scored) else [], []),
             ("Missing of the paper's tables", [], missing(scored, data)),
-            ("Left out, or not there", [], [*left_out(scored), *gaps]),
+            ("Left out, or not there", [], [*records.left_out(scored), *gaps]),
             ("Notes to the tables", [], dict.fromkeys(notes)),
         ],
         typeset=typeset,
@@ -112,12 +95,13 @@ def typeset(text: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.report", description=__doc__)
-    add_flags(parser, "results", "data", "score")
+    records.add_flags(parser, "results", "data", "score")
     add = parser.add_argument
-    add("--hypotheses", type=Path, default=HYPOTHESES, help="what is tested (%(default)s)")
+    add("--hypotheses", type=Path, default=records.HYPOTHESES, help="what is tested (%(default)s)")
     add("--out", type=Path, help="file to write (RESULTS/report.html)")
     args = parser.parse_args(argv)
-    page = build(load(args.results), args.score, read_hypotheses(args.hypotheses), args.data)
+    runs, named = records.load(args.results), signs.read_hypotheses(args.hypotheses)
+    page = build(runs, args.score, named, args.data)
     write_text(args.out or args.results / "report.html", page)
     return 0
 

@@ -72,7 +72,7 @@ def test_the_page_is_semantic_static_and_the_same_when_built_again(study, page):
     assert viewport in page.all("meta")
     assert "default-src 'none'" in page.html and page.all("script", "link", "a", "iframe") == []
     assert all(image["src"].startswith("data:") and image["alt"] for image in page.all("img"))
-    assert len(page.all("img")) == 4
+    assert len(page.all("img")) == 4 and page.text.count("Circles: pairs of runs.") == 1
     assert len(page.all("h1")) == 1 and len(page.all("h2")) == 4
     assert len(page.all("table")) == len(page.all("h3")) >= 4
     assert {"class": "best"} in page.all("td")

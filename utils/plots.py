@@ -17,7 +17,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-Panel = Callable[[Axes], str]  # draws it and returns its title
+Rows = Sequence[Sequence[Callable[[Axes], str]]]  # of panels: each draws it, returns its title
 STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
     **{"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "informer-lipreg"},
@@ -28,35 +28,30 @@ BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and
 BASELINES = (("#E69F00", "s"), ("#CC79A7", "D"), ("#8B5A2B", "P"), ("#009E73", "x"))  # and markers
 
 
-def compose(title: str, subtitle: str, rows: Sequence[Sequence[Panel]], width: float = 0) -> Figure:
+def compose(title: str, subtitle: str, rows: Rows, width: float = 0) -> Figure:
     """Draw rows of panels under one title, with one legend below all, each label once."""
     columns, found, height = max(map(len, rows)), {}, 0.7
     width = width or (4.6, 7.2, 9.6)[columns - 1]  # inches
     with mpl.rc_context(STYLE):
         figure = Figure(layout="constrained")
         for i, row in enumerate(rows):
-            axes = [
-                figure.add_subplot(len(rows), columns, i * columns + j + 1) for j in range(len(row))
-            ]
-            for axis, draw in zip(axes, row, strict=True):
-                title_ = textwrap.fill(draw(axis), round(16 * width / columns))
-                axis.set_title(title_, parse_math=False)
-                found |= {
-                    label: h for h, label in zip(*axis.get_legend_handles_labels(), strict=True)
-                }
-            height += 2.3 + max(map(_below, axes))
+            below = [0.0]  # inches that long names of ticks need
+            for j, draw in enumerate(row):
+                axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
+                words = textwrap.fill(draw(axis), round(16 * width / columns))
+                axis.set_title(words, parse_math=False)
+                handles, labels = axis.get_legend_handles_labels()
+                found |= dict(zip(labels, handles, strict=True))
+                for tick in axis.get_xticklabels():
+                    name = tick.get_text()
+                    below.append(len(name) * 0.055 if tick.get_rotation() else name.count("\n") / 8)
+            height += 2.3 + max(below)
         figure.set_size_inches(width, height)
         lines = "\n".join([title, *textwrap.wrap(subtitle, round(15 * width))])
         figure.suptitle(lines, fontsize=9, x=0.01, ha="left", parse_math=False)
         handles, labels = [*found.values()], [*found]
         figure.legend(handles, labels, loc="outside lower center", ncols=round(width / 1.8))
     return figure
-
-
-def _below(axis: Axes) -> float:
-    """Return the inches that long names of ticks need."""
-    names = [(label.get_text(), label.get_rotation()) for label in axis.get_xticklabels()]
-    return max(0.055 * len(name) if turned else 0.13 * name.count("\n") for name, turned in names)
 
 
 class Window(NamedTuple):
