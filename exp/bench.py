@@ -24,7 +24,6 @@ from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
 from models import MODELS
-from utils.cuda_graph import EAGER
 from utils.environment import environment, peak_memory_mb
 from utils.files import UserError, make_folder, write_atomic
 from utils.output import run_command
@@ -39,8 +38,6 @@ CONTENDERS = {  # and their flags, where they are ours
     "c0": "--lam 0",
     "bf16": "--lam 2 --amp bf16",
     "full": "--lam 2 --attn full",
-    "captured": "--lam 2 --cuda_graph",
-    "captured_bf16": "--lam 2 --amp bf16 --cuda_graph",
     PEER: "",
     f"{PEER}_bf16": "",
 }
@@ -69,11 +66,10 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
-    state = TrainState(exp.model, 1, 1, Path("not-written"))
-    state.set_rate(exp.config.learning_rate, exp.options.cuda_graph)
+    optimizer = TrainState(exp.model, 1, 1, Path("not-written")).optimizer
     exp.model.train()
-    step, count = exp.stepper(state.optimizer), len(exp.data.train)
-    return lambda: step(torch.randint(count, (BATCH,), device=exp.device))
+    count = len(exp.data.train)
+    return lambda: exp.train_step(torch.randint(count, (BATCH,), device=exp.device), optimizer)
 
 
 def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespace) -> Step:
@@ -113,10 +109,10 @@ def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namesp
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
     bf16 = contender.endswith("bf16")
     step = own_step(model, flags, *more) if flags else peer_step(model, bf16, *more)
-    with FlopCounterMode(display=False) as counter:  # the first step, which is never captured
+    with FlopCounterMode(display=False) as counter:
         step()
     flops = float(counter.get_total_flops())
-    for _ in range(EAGER + 2 if device.type == "cuda" else 0):  # kernels loaded, graph captured
+    for _ in range(2 if device.type == "cuda" else 0):  # the first ones load kernels
         _seconds(step, device)
     answers["step"] = lambda: _seconds(step, device)
     answers["memory"] = lambda: peak_memory_mb(device)
