@@ -182,8 +182,7 @@ def _label(row: Mapping[Any, Any]) -> dict[str, Any]:
         file = words["data_file"] or f"custom {words['data_sha256'][:8]}"
         dataset = f"{file} {words['target']}"
     paper = paper_settings(model).get((words["data"], features, horizon), {})
-    expected = default_settings(model)
-    expected |= {name: paper[name] for name in LENGTHS if paper}
+    expected = default_settings(model) | {name: paper[name] for name in LENGTHS if paper}
     overrides = [f"{n} {words[n]}" for n, v in expected.items() if words[n] not in ("", text(v))]
     cell, lengths = f"{dataset} {features} {horizon}", f"{words['seq_len']}/{words['label_len']}"
     label = [cell if paper else f"{cell} ({lengths})", *overrides]

@@ -5,6 +5,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ import pandas as pd
 from paper import tables
 from paper.answer import pair
 from paper.published import FOLDER, LIP, published, published_change
-from paper.runs import CELL, LABELS, Runs, add_labels, by_cell, current_name, load, select_metrics
+from paper.runs import (
+    CELL,
+    LABELS,
+    Runs,
+    add_labels,
+    by_cell,
+    current_name,
+    load,
+    select_metrics,
+)
 from paper.signs import Preregistration, cell_runs, hypothesis_tables, read_hypotheses, verdicts
 from utils.files import UserError, make_folder, write_atomic
 from utils.formats import Column, Table, interval, percent, render, write_text
@@ -24,11 +34,6 @@ from utils.stats import mean_interval
 STUDY, PAGE, PICTURE = Path("results/study"), Path("RESULTS.md"), "changes.png"
 POINTS = 300  # of L_f a run, at most
 ARM = ["label", "axis", "c"]
-MEASURES = {  # recorded after each epoch; what is read of it, and when
-    "L_f, training mode, last epoch": "train_l_f",
-    "L_f, evaluation mode, last epoch": "eval_l_f",
-    "LipReg along features, last epoch": "eval_lip_feature",
-}
 
 
 def collect(results: Path, out: Path) -> str:
@@ -99,7 +104,8 @@ def look(args: argparse.Namespace) -> list[int]:
     """Return the seeds that a cell still needs to its next look; none when that is decided."""
     parts = [load(folder) for folder in (args.study, args.results) if folder.is_dir()]
     frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
-    frame = by_cell(select_metrics(add_labels(frame.drop_duplicates("run")), "all"))
+    frame = frame.drop_duplicates("run").reset_index(drop=True)
+    frame = by_cell(select_metrics(add_labels(frame), "all"))
     cell = frame.loc[frame["published"].astype(bool) & (frame["norm"] == "max")]
     for name in ("model", "data", "features", "pred_len", "axis", "amp"):
         cell = cell.loc[cell[name] == getattr(args, name)]
@@ -121,27 +127,32 @@ def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
     rows = tables.cells(beside, every=True)
     rows["setting"] = rows["dataset"] + " " + rows["setting"]
     main = rows["answer"] != ""
-    hours, counted = ok["wall_seconds"].sum() / 3600, tables.accounted(beside, rows)
-    used = [f"{name} ({n})" for x in ("processor", "torch") for name, n in _counts(ok[x])]
-    used += [f"commit {name[:10]} ({n})" for name, n in _counts(ok["git_commit"])]
-    line = f"{' '.join(counted)} {hours:.1f} core-hours; {'; '.join(used)}."
-    explored = [tables.cell_table(rows.loc[~main], "Other cells", every=True)]
-    explored += [*_epochs(runs, ok), _released_runs()]
+    tested = hypothesis_tables(verdicts(runs, named), named)
+    other = tables.cell_table(rows.loc[~main], "")
     found = {
+        "runs": [_cost(ok, tables.accounted(beside, rows))],
         "cells": [tables.cell_table(rows.loc[main], "")],
-        "across": tables.all_cells(rows),
-        "hypotheses": hypothesis_tables(verdicts(runs, named), named),
+        "across": [replace(table, title="") for table in tables.all_cells(rows)],
+        "hypotheses": [replace(table, title="") for table in tested],
         "claims": [claims(runs, beside)],
         "figure3": [table2_figure3()],
         "released": [released_epochs()],
-        "explored": [table for table in explored if len(table.frame)],
+        "explored": [replace(other, notes=())],
     }
-    texts = {name: render(part, "markdown").strip() for name, part in found.items()}
-    return {"runs": line, **texts}
+    return {name: render(part, "markdown").strip() for name, part in found.items()}
 
 
-def _counts(values: pd.Series) -> list[tuple[str, int]]:
-    return [(str(name), n) for name, n in values.value_counts().sort_index().items()]
+def _cost(ok: pd.DataFrame, notes: list[str]) -> Table:
+    """Say in one line what the finished runs took, cell by cell, and what they ran on."""
+    hours = ok["wall_seconds"].astype(float) / 3600
+    cells = [
+        f"{label} {hours[at].sum():.1f} ({len(at)} runs)"
+        for label, at in ok.groupby("label", sort=False, dropna=False).groups.items()
+    ]
+    used = ok[["processor", "torch"]].assign(commit=ok["git_commit"].str[:10]).fillna("?")
+    made = [f"{words} ({n})" for words, n in used.agg(", ".join, axis=1).value_counts().items()]
+    line = f"{' '.join(notes)} Core-hours: {', '.join(cells)}, together {hours.sum():.1f}. "
+    return Table("", pd.DataFrame(), (), notes=[f"{line}{'; '.join(made)}."])
 
 
 def fill(page: str, found: dict[str, str]) -> str:
@@ -152,48 +163,42 @@ def fill(page: str, found: dict[str, str]) -> str:
         _, closed, after = rest.partition(end)
         if not (mark and closed):
             raise UserError(f"the page needs {begin.strip()} and, below it, {end}")
-        page = f"{before}{mark}\n{text}\n\n{closed}{after}"
+        page = f"{before}{mark}{text}\n{closed}{after}"
     return page
 
 
 def claims(runs: Runs, scored: pd.DataFrame) -> Table:
-    """Measure what the paper says of L_f, LipReg and cost, in the cells of its tables."""
-    rows, steps, epochs = [], [], []
+    """Measure what the paper says of L_f, LipReg and cost, in the cells of H1 and H2."""
+    middle, steps, epochs = "L_f with Lip, last epoch against the middle", [], []
     curve = pd.read_csv(FOLDER / "figure2.csv")
-    curve["epoch"] = np.ceil(curve["epoch"])
+    curve = curve.assign(epoch=np.ceil(curve["epoch"]))
     curve = curve.pivot_table("lipschitz_constant", "epoch", "series")
-    figure2 = {
-        "L_f, training mode, last epoch": curve["lip"].iloc[-1] / curve["original"].iloc[-1],
-        "L_f with Lip, last epoch against the middle": _growth(curve["lip"]),
-    }
+    shown = {"L_f, training mode, last epoch": curve["lip"].iloc[-1] / curve["original"].iloc[-1]}
+    shown[middle] = _growth(curve["lip"])
+    found: dict[str, dict[str, str]] = {name: {} for name in (*MEASURES, middle)}
     part = by_cell(scored.loc[scored["outcome"] == "ok"])
     part = part.query("published and model == 'informer' and axis == 'feature' and amp == 'off'")
     for _, cell in part.loc[part["norm"] == "max"].groupby(CELL, sort=False, dropna=False):
-        label, pairs = cell["label"].iloc[0], pair(cell, LIP, 0.0).dropna(subset="d")
-        sides = [[runs.history(run) for run in pairs[f"run_{s}"]] for s in ("first", "second")]
-        found = {
-            what: [h[name].iloc[-1] / z[name].iloc[-1] for h, z in zip(*sides, strict=True)]
-            for what, name in MEASURES.items()
-        }
-        found["L_f with Lip, last epoch against the middle"] = [
-            _growth(history["train_l_f"]) for history in sides[0]
-        ]
-        rows += [_measured(label, what, values, figure2) for what, values in found.items()]
+        pairs, column = pair(cell, LIP, 0.0).dropna(subset="d"), cell["label"].iloc[0]
         recorded = cell.set_index("run")[["step_seconds", "best_epoch"]].astype(float)
         one, other = (recorded.loc[pairs[f"run_{s}"]].to_numpy() for s in ("first", "second"))
         steps += [*(one / other)[pairs["mismatch"] == "", 0]]
         epochs += [*(one == other)[:, 1]]
-    rows.append(_measured("all", "seconds a step: gradient of LipReg", steps, {}))
-    same = {"cell": "all", "what": "pairs whose runs chose the same epoch", "n": len(epochs)}
-    rows.append({**same, "text": f"{sum(epochs)} of {len(epochs)}"})
-    columns = [
-        Column("cell", "cell"),
-        Column("measure", "what"),
-        Column("published", "published", write=lambda row: percent(row["published"])),
-        Column("MSE − 2 Lip against MSE, 95 % interval", "text"),
-        Column("n", "n"),
-    ]
-    return Table("", pd.DataFrame(rows).reindex(columns=[c.name for c in columns]), columns)
+        if column not in ("ETTh2 S 24", "ETTh2 M 24"):
+            continue
+        lip, zero = ([runs.history(run) for run in pairs[f"run_{s}"]] for s in ("first", "second"))
+        for what, (name, at) in MEASURES.items():
+            ratios = [at(x, name) / at(y, name) for x, y in zip(lip, zero, strict=True)]
+            found[what][column] = _ratio(ratios)
+        found[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
+    rows = [{"what": what, "shown": 100 * (shown.get(what, math.nan) - 1), **texts}
+            for what, texts in found.items()]  # fmt: skip
+    rows += [{"what": "seconds a step: gradient of LipReg", "all": _ratio(steps)}]
+    rows += [{"what": "pairs that chose the same epoch", "all": f"{sum(epochs)} of {len(epochs)}"}]
+    columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
+    columns += [Column("Figure 2 (S)", "shown", write=lambda row: percent(row["shown"]))]
+    columns += [Column(name, name) for name in ("ETTh2 S 24", "ETTh2 M 24", "all")]
+    return Table("", pd.DataFrame(rows, columns=[c.name for c in columns]), columns)
 
 
 def _growth(epochs: Any) -> float:
@@ -201,11 +206,27 @@ def _growth(epochs: Any) -> float:
     return float(epochs.iloc[-1] / epochs.iloc[len(epochs) // 2])
 
 
-def _measured(cell: str, what: str, ratios: list[float], shown: dict[str, float]) -> dict[str, Any]:
+def _ratio(ratios: list[float]) -> str:
+    """Write the mean of some ratios as a change, with its interval and n."""
     bounds = (100 * math.expm1(float(x)) for x in mean_interval(np.log(ratios)))
     text = interval(dict(zip(("change", "low", "high"), bounds, strict=True)))
-    at = 100 * (shown.get(what, math.nan) - 1) if cell == "ETTh2 S 24" else math.nan
-    return {"cell": cell, "what": what, "published": at, "text": text, "n": len(ratios)}
+    return f"{text} (n = {len(ratios)})"
+
+
+def _last(epochs: pd.DataFrame, name: str) -> float:
+    return float(epochs[name].to_numpy()[-1])
+
+
+def _tested(epochs: pd.DataFrame, name: str) -> float:
+    return float(epochs[name].to_numpy()[epochs["val_mse"].argmin()])
+
+
+MEASURES = {  # what is read of the recorded epochs: column, and where
+    "L_f, training mode, last epoch": ("train_l_f", _last),
+    "L_f, evaluation mode, last epoch": ("eval_l_f", _last),
+    "LipReg along features, last epoch": ("eval_lip_feature", _last),
+    "LipReg along features, tested epoch": ("eval_lip_feature", _tested),
+}
 
 
 def table2_figure3() -> Table:
@@ -234,50 +255,18 @@ def table2_figure3() -> Table:
 
 
 def released_epochs() -> Table:
-    """Lay out the test MSE of every epoch of the released code's own two runs."""
-    frame = pd.read_csv(FOLDER / "released_code_epochs.csv")
-    best = frame.loc[frame.groupby("lam")["val_mse"].idxmin()].set_index("lam")["test_mse"]
+    """Lay out the test MSE of the released code's own two runs, at the end and of every epoch."""
+    frame, done = (pd.read_csv(FOLDER / f"released_code_{x}.csv") for x in ("epochs", "runs"))
     wide = frame.pivot(index="lam", columns="epoch", values="test_mse").add_prefix("epoch ")
-    wide.insert(0, "tested", best)
+    wide.insert(0, "tested", done.query("features == 'M'").set_index("lam")["mse"])
     columns = [Column("released code, ETTh2 M 24", "lam", write=lambda row: f"λ = {row['lam']:g}")]
-    columns += [Column("chosen by validation", "tested", 4)]
+    columns += [Column("tested, epoch 2 chosen by validation", "tested", 4)]
     columns += [Column(name, name, 4) for name in wide.columns[1:]]
     return Table("", wide.reset_index(), columns)
 
 
-def _released_runs() -> Table:
-    """Lay out what the released code gave whenever it was run."""
-    frame = pd.read_csv(FOLDER / "released_code_runs.csv", dtype={"seed": str})
-    names = ["dataset", "features", "pred_len", "lip_axis", "lam", "train_epochs", "seed"]
-    columns = [Column(name, name) for name in names]
-    columns += [Column("MSE", "mse", 5), Column("MAE", "mae", 5), Column("", "note")]
-    return Table("The released code, run as it is: one run a row", frame, columns)
-
-
-def _epochs(runs: Runs, ok: pd.DataFrame) -> list[Table]:
-    """Show what only some runs recorded: test MSE by epoch, and what moves a normalised LipReg."""
-    recorded = ["run", "epoch", "test_mse", "eval_max", "eval_lip_time", "eval_lip_feature"]
-    epochs = _read(ok["run"], runs.history).reindex(columns=recorded)
-    epochs = epochs.merge(ok[["run", "lip_norm", *ARM]], on="run")
-    tested = epochs.dropna(subset="test_mse").astype({"epoch": int})
-    tested = tested.pivot_table("test_mse", ARM, "epoch").add_prefix("epoch ")
-    own = epochs["eval_lip_time"].where(epochs["axis"] == "time", epochs["eval_lip_feature"])
-    moved = epochs.assign(lip=own, plain=own * epochs["eval_max"] ** 2).dropna(subset="eval_max")
-    names = {"lip": "LipReg", "plain": "not normalised", "eval_max": "largest value"}
-    ends = {f"{w}, {end} epoch": (n, end) for n, w in names.items() for end in ("first", "last")}
-    moved = moved.loc[moved["lip_norm"] == "max"].groupby([*ARM, "run"]).agg(**ends)
-    found = []
-    for title, wide in (
-        ("Test MSE of every epoch, whatever validation chose (mean over seeds)", tested),
-        ("What moves LipReg (one validation batch, mean over seeds)", moved.groupby(ARM).mean()),
-    ):
-        columns = [Column(str(n), str(n), None if n in ARM else 4) for n in (*ARM, *wide.columns)]
-        found.append(Table(title, wide.reset_index(), columns))
-    return found
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run one command line and return the exit code."""
+def flags() -> argparse.ArgumentParser:
+    """Return the three commands' flags."""
     parser = argparse.ArgumentParser(prog="python -m paper.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     about = "add a folder's runs to the study's CSV; what is there already stays"
@@ -294,7 +283,12 @@ def main(argv: Sequence[str]) -> int:
         ahead.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
     for command in (add, build, ahead):
         command.add_argument("--study", type=Path, default=STUDY, help="its folder (%(default)s)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return the exit code."""
+    args = flags().parse_args(argv)
     if args.command == "collect":
         print(collect(args.results, args.study))
     elif args.command == "look":

@@ -22,6 +22,8 @@ from utils.progress import duration
 
 CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
 SHOWN = 4  # digits
+SHARED = (*CELL, *PLACE, "dataset", "lengths", "label", "overrides", "amp", "published", "windows",
+          *(f"{baseline}_{metric}" for baseline in BASELINES for metric in METRICS))  # fmt: skip
 NOTES = (
     "Paper: without Lip the published table of Informer's own authors, no control run. Lip: MSE − "
     "2 Lip along features, unless said. Ours: mean over the n seeds that both have, of the windows "
@@ -86,25 +88,26 @@ def cells(scored: pd.DataFrame, every: bool = False) -> pd.DataFrame:
         known = [c for c in cell["c"].unique() if c]
         rows += [_row(cell, c) for c in (known if every else _one_a_sign(cell)) or [math.nan]]
     rows = [row for row in rows if row["runs"]]
-    return pd.DataFrame(rows, columns=None if rows else [*scored.columns, "runs", "answer", "n"])
+    return pd.DataFrame(rows, columns=None if rows else [*SHARED, "c", "n", "runs", "answer"])
 
 
 def _one_a_sign(cell: pd.DataFrame) -> list[float]:
     """Choose of each sign the c with most seeds, of equals the nearest to ±2."""
-    n: dict[Any, int] = cell.loc[cell["c"] != 0, "c"].value_counts().to_dict()
+    ok = cell["outcome"] == "ok"
+    n = {c: np.count_nonzero(ok & (cell["c"] == c)) for c in cell["c"].unique() if c}
     best_last = sorted(n, key=lambda c: (abs(c) > CONTROL, n[c], -abs(abs(c) - 2)))
     return sorted({np.sign(c): c for c in best_last}.values())
 
 
 def _row(cell: pd.DataFrame, c: float) -> dict[str, Any]:
-    pairs, row = pair(cell, c, 0.0), {str(k): v for k, v in cell.iloc[0].items()}
+    pairs, ok = pair(cell, c, 0.0), cell.loc[cell["outcome"] == "ok"]
+    row: dict[str, Any] = {str(k): v for k, v in cell[[*SHARED]].iloc[0].items()} | {"c": c}
     row |= compare(pairs, c, 0.0) | published_change(row, c, 0.0)
-    row |= {"c": c, "d": pairs["log_ratio"].to_numpy(), "runs": set(), "answer": ""}
-    ok = cell.loc[cell["outcome"] == "ok"]
+    row |= {"d": pairs["log_ratio"].tolist(), "runs": [], "answer": "", "next_seeds": []}
     for side, value in (("zero", 0.0), ("lip", c)):
         arm = ok.loc[ok["c"] == value]
         arm = arm.loc[arm["seed"].isin(pairs["d"].dropna().index) | (row["n"] == 0)]
-        row["runs"] |= {*arm["run"]}
+        row["runs"] += [*arm["run"]]
         for m in METRICS:
             row |= {f"{m}_{side}": arm[m].mean(), f"{m}_sd_{side}": arm[m].std()}
     place = tuple(row[name] for name in PLACE)
@@ -113,7 +116,7 @@ def _row(cell: pd.DataFrame, c: float) -> dict[str, Any]:
         if c == LIP:
             found = rule(cell, c, math.log1p(row["published_change"] / 100))
             row |= {"answer": found.answer, "next_seeds": next_seeds(cell, c, found.next_look)}
-            row["seconds"] = float(cell["wall_seconds"].astype(float).mean())
+            row["seconds"] = cell["wall_seconds"].astype(float).mean()
     words = [row["label"].removeprefix(row["dataset"]).strip()]
     if not math.isnan(c):
         words += [regularizer(row)] * (regularizer(row) != "feature axis")
@@ -125,8 +128,9 @@ def _row(cell: pd.DataFrame, c: float) -> dict[str, Any]:
 def _lowest_val(ok: pd.DataFrame) -> float:
     """Return the c with the lowest mean validation MSE on seeds that all c have; NaN: it is one."""
     wide = ok.loc[ok["c"].abs() > CONTROL].pivot(index="seed", columns="c", values="val_mse")
-    means = wide.astype(float).dropna().mean().dropna()
-    return float(str(means.idxmin())) if len(means) > 1 else math.nan
+    wide = wide.astype(float).dropna()
+    means = dict(zip(map(str, wide.columns), wide.mean(), strict=True))
+    return float(min(means, key=lambda c: means[c])) if wide.size > len(wide) else math.nan
 
 
 def cell_table(rows: pd.DataFrame, title: str, metric: str = "mse", every: bool = False) -> Table:
@@ -216,11 +220,12 @@ def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Say how many runs the rows of `cells` show and where the others are; none may be lost."""
     ok = scored.loc[scored["outcome"] == "ok"]
     used, shown = by_cell(ok), {*itertools.chain(*rows["runs"])}
+    used["there"] = used[CELL].apply(tuple, axis=1).isin([*rows[CELL].apply(tuple, axis=1)])
     other = ~used["c"].isin([0.0, *rows["c"]])
     parts = {
         "shown": shown,
-        "without a pair": {*used.loc[~other, "run"]} - shown,
-        "with another coefficient (--all)": {*used.loc[other, "run"]} - shown,
+        "without a pair": {*used.loc[used["there"] & ~other, "run"]} - shown,
+        "with another coefficient (--all)": {*used.loc[used["there"] & other, "run"]} - shown,
         "MSE again, under another lip_norm": {*ok.loc[ok["c"] == 0, "run"]} - {*used["run"]},
         "left out": {*scored["run"]} - {*ok["run"]},
     }
@@ -256,11 +261,11 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     runs = records.load(args.results)
     scored, notes = records.select(records.select_metrics(runs.frame, args.score), args)
-    if len(scored):
-        rows = cells(scored, args.all)
-        notes += [*accounted(scored, rows), *([] if runs.committed else more_lines(rows))]
-    notes += [] if runs.committed else [records.STUDY_LINE]
-    tables = result_tables(scored, args.all)
+    rows = cells(scored, args.all)
+    notes += accounted(scored, rows) if len(scored) else []
+    notes += [] if runs.committed else [*more_lines(rows), records.STUDY_LINE]
+    csv = args.format == "csv" and len(scored)  # every number once
+    tables = [cell_table(rows, "")] if csv else result_tables(scored, args.all)
     write_out(tables, args, [*runs.notes, *notes, *records.left_out(scored)])
     return 0
 
