@@ -87,7 +87,8 @@ def draw_changes(axis: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[st
     if np.isfinite(published).any():
         axis.plot(range(len(rows)), published, "X", color=plots.GREY, label="published change")
     for at, row in enumerate(rows):
-        seeds = 100 * np.expm1(row["d"][np.isfinite(row["d"])])
+        d = np.asarray(row["d"], dtype=float)
+        seeds = 100 * np.expm1(d[np.isfinite(d)])
         dots = {"color": plots.BLUE, "markersize": 4, "label": "one seed"}
         axis.plot([at - beside] * len(seeds), seeds, "o", **dots)
         if np.isfinite(row["low"]):
@@ -120,7 +121,7 @@ def coefficients(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
     """Draw the change for every coefficient of a cell, beside the paper's Figure 3."""
     curve = paper_figure("figure3", rows[0]).set_index("lam")["mse"]
     curve = (100 * (curve / curve.get(0, np.nan) - 1)).rename(lambda lam: -float(lam))
-    none = {"d": np.empty(0), "change": np.nan, "low": np.nan}
+    none: dict[str, Any] = {"d": [], "change": np.nan, "low": np.nan}
     known = {row["c"]: row for row in rows}
     ticks = sorted({0.0, *known, *curve.index})
     columns = [known.get(c, none) | {"published_change": curve.get(c, np.nan)} for c in ticks]
