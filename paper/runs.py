@@ -217,7 +217,7 @@ def text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     words = f"{value:g}" if isinstance(value, float) else str(value)
-    return "" if pd.isna(value) else words
+    return "" if pd.isna(value) else words.encode(errors="replace").decode()  # names of files
 
 
 def loss_text(c: float) -> str:

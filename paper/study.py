@@ -14,6 +14,7 @@ import pandas as pd
 
 from paper import tables
 from paper.answer import pair
+from paper.figures import change_figure
 from paper.published import FOLDER, LIP, published, published_change
 from paper.runs import (
     CELL,
@@ -26,6 +27,7 @@ from paper.runs import (
     select_metrics,
 )
 from paper.signs import Preregistration, cell_runs, hypothesis_tables, read_hypotheses, verdicts
+from utils import plots
 from utils.files import UserError, make_folder, write_atomic
 from utils.formats import Column, Table, interval, percent, render, write_text
 from utils.output import run_command
@@ -297,6 +299,9 @@ def main(argv: Sequence[str]) -> int:
         runs = load(args.study)
         page = args.page.read_text(encoding="utf-8")
         write_text(args.page, fill(page, blocks(runs, read_hypotheses())))
+        scored = select_metrics(runs.frame)
+        if drawn := change_figure(scored.loc[scored["published"].astype(bool)]):
+            write_atomic(args.study / PICTURE, plots.render(drawn.drawing, "png"))
     return 0
 
 

@@ -160,5 +160,5 @@ def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence
 def write_text(path: Path, text: str) -> None:
     """Write a file and say so; a UserError if it or its folder cannot be written."""
     make_folder(path.parent)
-    write_atomic(path, text.encode())
+    write_atomic(path, text.encode(errors="replace"))
     print(f"wrote {path}")
