@@ -24,6 +24,7 @@ from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
 from models import MODELS
+from models.layers import keep_freed_memory
 from utils.environment import environment, peak_memory_mb
 from utils.files import UserError, make_folder, write_atomic
 from utils.output import run_command
@@ -66,6 +67,8 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
+    if exp.device.type == "cpu":
+        keep_freed_memory()  # as main_informer.py does
     optimizer = TrainState(exp.model, 1, 1, Path("not-written")).optimizer
     exp.model.train()
     count = len(exp.data.train)

@@ -13,7 +13,7 @@ from torch import Tensor
 from data.data_loader import DataSettings, ForecastData, load_data
 from exp.config import Config, Options
 from models import MODELS
-from models.layers import has_bf16_kernels, keep_freed_memory
+from models.layers import has_bf16_kernels
 from utils.files import UserError
 from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
@@ -36,7 +36,6 @@ class Exp_Basic:
         self.config, self.options, self.stop = config, options, stop or Stop()
         self.device = pick_device(options)
         if self.device.type == "cpu":
-            keep_freed_memory()
             if config.amp == "bf16" and not has_bf16_kernels():
                 raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
         else:

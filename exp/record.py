@@ -20,6 +20,7 @@ from utils.files import (
     UserError,
     advice,
     make_folder,
+    printable,
     read_json,
     write_atomic,
     write_json,
@@ -62,7 +63,9 @@ class Record:
                 held = lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
                 if not wait:
-                    who = holder.read_text() if holder.exists() else "another process"
+                    who = (
+                        holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                    )
                     who += " has this run; stop it, or wait with --wait"
                     raise UserError(f"{self.folder.name}: {who}") from None
                 wait.check()
@@ -169,7 +172,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
         row |= {**identity, **{name: config[name] for name in ("id", "results_version")}}
         row["setting_id"] = config.get("setting_id") or setting_hash(identity)
         row |= {name: now.get(name) for name in ENVIRONMENT}
-        row["data_file"] = Path(now.get("data_file", "")).name
+        row["data_file"] = printable(Path(now.get("data_file", "")).name)
         # the first sitting's start: what a run was meant to test was settled by then
         (first, *_) = [*config.get("earlier_environments", []), now]
         written = datetime.fromtimestamp(path.stat().st_mtime, UTC)  # an earlier version's start
