@@ -67,6 +67,8 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
     optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
+    if exp.device.type == "cpu":
+        keep_freed_memory()  # as main_informer.py does
     exp.model.train()
     count = len(exp.data.train)
     return lambda: exp.train_step(torch.randint(count, (BATCH,), device=exp.device), optimizer)
