@@ -35,10 +35,9 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "data scaler missing csv_reader forecast": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
     "stats tables": "utils/stats.py",
-    "pairs signs": "paper/pairs.py",
-    "classify signs hypotheses pairs": "paper/signs.py",
-    "claims": "paper/claims.py",
-    "tables pairs study signs": "paper/runs.py",
+    "answer": "paper/answer.py",
+    "classify signs hypotheses": "paper/signs.py",
+    "tables study signs": "paper/runs.py paper/tables.py",
 }
 TESTS = {
     str(path): [f"tests/test_{area}.py" for area in areas.split()]
@@ -137,9 +136,9 @@ def judge(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "error")
 
 
-def run(asked: str) -> None:
+def run(argument: str) -> None:
     """Run the mutants of FILE[:PATTERN]; print those that survive, and how many ended how."""
-    path, _, pattern = asked.partition(":")
+    path, _, pattern = argument.partition(":")
     begun, source = os.times().children_user, Path(path).read_text()
     _, status = os.waitpid(start(path, source, 600), 0)
     if judge(status) != "survived":
@@ -158,7 +157,7 @@ def run(asked: str) -> None:
         if outcome != "killed":
             print(f"  {outcome} {path}:{change}", flush=True)
     killed = counts["killed"] + counts["timeout"]
-    print(f"{asked}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
+    print(f"{argument}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
 
 
 if __name__ == "__main__":
