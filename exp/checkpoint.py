@@ -26,7 +26,6 @@ class TrainState:
         self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
         self.device = next(model.parameters()).device
         self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
-        self.rate = torch.zeros((), device=self.device)
         self.epoch = self.step = 0  # epochs trained and validated; steps done in the next
         self.trained = False  # no epoch is left, by number or by early stopping
         self.best_val: float | None = None  # lowest validation MSE
@@ -41,12 +40,6 @@ class TrainState:
     def position(self) -> int:
         """Training steps done in all."""
         return self.epoch * self.steps + self.step
-
-    def set_rate(self, rate: float, captured: bool = False) -> None:
-        """Set the optimizer's rate, where a captured step reads it, or as a plain number."""
-        self.rate.fill_(rate)
-        for group in self.optimizer.param_groups:
-            group["lr"], group["capturable"] = self.rate if captured else rate, captured
 
     def add_step(self, measures: Tensor) -> None:
         """Note a training step's MSE, LipReg on both axes and L_f [4], on the device."""
@@ -64,10 +57,7 @@ class TrainState:
         """
         means = self.epoch_trace().double().mean(0).tolist()
         self.epoch, self.step = self.epoch + 1, 0
-        row: dict[str, Any] = {
-            "epoch": self.epoch,
-            "lr": float(self.optimizer.param_groups[0]["lr"]),
-        }
+        row: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
         spent = self.seconds + time.monotonic() - self.begun  # over all sittings
         earlier = sum(past["seconds"] for past in self.history)

@@ -49,9 +49,10 @@ class Config:
     missing: str = flag(
         "keep",
         "data",
-        "cells equal to -9999 (missing values): keep, or interpolate over time",
+        "cells equal to -9999 (missing values): keep, or interpolate over time, and other gaps",
         choices=("keep", "interpolate"),
     )
+    max_gap: int = flag(24, "data", "steps of a gap that is interpolated", low=1, high=5001)
     freq: str = flag(
         "h", "data", "time features: s, t (minutes), h, d, b, w, m; custom: by the file"
     )
@@ -165,7 +166,7 @@ class Config:
         if "moving_avg" in row.unused:
             del settings["moving_avg"]  # runs recorded before it joined keep their identity
         if self.missing == "keep":
-            del settings["missing"]  # likewise
+            del settings["missing"], settings["max_gap"]  # likewise
         if not self.lip_coef:
             settings["lip_axis"] = None  # without a regularizer both axes are one run
         return {**settings, "data_sha256": data_sha256}
@@ -269,9 +270,6 @@ class Options:
     itr: int = flag(2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001)
     device: str = flag("auto", RUNNING, "auto, cpu, cuda or cuda:N")
     deterministic: bool = flag(False, RUNNING, "deterministic CUDA kernels, slower")
-    cuda_graph: bool = flag(
-        False, RUNNING, "replay a training step as one CUDA graph (not tried yet)"
-    )
     threads: int | None = flag(
         None, RUNNING, "processor threads (all cores)", cls=int, low=1, high=1025
     )

@@ -39,8 +39,6 @@ class Exp_Basic:
             keep_freed_memory()
             if config.amp == "bf16" and not has_bf16_kernels():
                 raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
-            if options.cuda_graph:
-                raise UserError("--cuda_graph: needs a CUDA device; leave it out")
         else:
             torch.backends.cudnn.allow_tf32 = False  # convolutions, too, in fp32
         if options.threads:

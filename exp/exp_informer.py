@@ -1,7 +1,7 @@
 """Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
-from utils.cuda_graph import CapturedStep
 from utils.interrupt import Interrupted
 from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
@@ -67,14 +66,6 @@ class Exp_Informer(Exp_Basic):
         optimizer.step()
         return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
-    def stepper(self, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-        """Return `train_step` for an optimizer, as a CUDA graph where --cuda_graph asks for it."""
-
-        def step(index: Tensor) -> Tensor:
-            return self.train_step(index, optimizer)
-
-        return CapturedStep(step, self.model) if self.options.cuda_graph else step
-
     def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
 
@@ -82,22 +73,22 @@ class Exp_Informer(Exp_Basic):
             Interrupted: a signal came; the state is saved.
             RunFailed: the loss stopped being finite.
         """
-        config, count, captured = self.config, len(self.data.train), self.options.cuda_graph
+        config, count = self.config, len(self.data.train)
         steps, epochs = count // config.batch_size, config.train_epochs
         state = TrainState(self.model, steps, epochs, checkpoints)
-        step = self.stepper(state.optimizer)
         if state.history:  # the end may have come between checkpoint and record
             record.write_history(state.history, state.curves())
         try:
             while not state.trained:
                 rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
-                state.set_rate(rate, captured)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = rate
                 order = batch_order(count, config.batch_size, config.seed, state.epoch)
                 self.model.train()
                 meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)
                 for index in order.to(self.device)[state.step :]:
                     self.stop.check()
-                    state.add_step(step(index))
+                    state.add_step(self.train_step(index, state.optimizer))
                     look = state.step % CHECK_EVERY == 0
                     meter.step(self._check_finite(state) if look else "")
                 meter.close()

@@ -1,4 +1,4 @@
-"""What must hold on a CUDA device; `scripts/cuda.sh check` runs it there."""
+"""What must hold on a CUDA device: python -m pytest -n 0 -m cuda."""
 
 import signal
 from pathlib import Path
@@ -11,7 +11,6 @@ from exp.checkpoint import TrainState
 from exp.exp_informer import Exp_Informer
 from tests.runs import STEPS, build, numbers, only_run, run
 from tests.test_golden import NAMES, Golden, agree
-from utils.files import read_json
 
 absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 pytestmark = [pytest.mark.cuda, absent]
@@ -21,16 +20,13 @@ def prepared(folder: Path, *words: str) -> tuple[Exp_Informer, TrainState]:
     """Build the tiny experiment and its optimizer."""
     exp = build(*words)
     exp.model.train()
-    state = TrainState(exp.model, 100, 1, folder)
-    state.set_rate(1e-3, exp.options.cuda_graph)
-    return exp, state
+    return exp, TrainState(exp.model, 100, 1, folder)
 
 
 def steps(exp: Exp_Informer, state: TrainState, count: int) -> Tensor:
     """Do some training steps, each on windows of its own, and return their measures [count, 4]."""
-    step = exp.stepper(state.optimizer)
     batches = torch.arange(count * 8, device=exp.device).view(count, 8)
-    return torch.stack([step(index).clone() for index in batches])
+    return torch.stack([exp.train_step(index, state.optimizer) for index in batches])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,37 +70,16 @@ def test_deterministic_runs_killed_or_not_have_equal_bits(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch calls it a prototype
-@pytest.mark.parametrize("how", [[], ["--cuda_graph"]])
-def test_steps_wait_for_nothing(tmp_path: Path, how: list[str]):
-    exp, state = prepared(tmp_path, "--device", "cuda", *how)
-    step, batches = exp.stepper(state.optimizer), torch.arange(30 * 8, device="cuda").view(30, 8)
-    for index in batches[:5]:  # a graph is captured by then
-        step(index)
+def test_steps_wait_for_nothing(tmp_path: Path):
+    exp, state = prepared(tmp_path, "--device", "cuda")
+    steps(exp, state, 2)
+    batches = torch.arange(30 * 8, device="cuda").view(30, 8)
     try:
         torch.cuda.set_sync_debug_mode("error")
-        for index in batches[5:]:
-            state.add_step(step(index))
+        for index in batches:
+            state.add_step(exp.train_step(index, state.optimizer))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("model", ["informer", "transformer", "autoformer"])
-def test_captured_steps_are_the_ordinary_ones(tmp_path: Path, model: str):
-    words = ("--device", "cuda", "--dropout", "0", "--model", model)
-    ordinary = steps(*prepared(tmp_path, *words), 12)
-    captured = steps(*prepared(tmp_path, *words, "--cuda_graph"), 12)
-    assert torch.allclose(ordinary, captured, rtol=1e-4, atol=1e-7)
-    assert len(captured.unique(dim=0)) == 12  # each on its own windows
-
-
-def test_a_captured_training_is_the_ordinary_one(tmp_path: Path):
-    words, found = ("--device", "cuda", "--dropout", "0"), []
-    for how in ([], ["--cuda_graph"]):
-        results = tmp_path / f"captured{len(how)}"
-        code, _, errors = run(*words, *how, results=results)
-        assert code == 0, errors
-        found.append(read_json(only_run(results) / "metrics.json")["val_mse"])
-    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_too_little_memory_is_said_in_one_line(tmp_path: Path):

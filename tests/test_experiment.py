@@ -18,7 +18,6 @@ from exp.exp_informer import lip_metrics
 from exp.record import read_arrays, read_history, read_runs
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
-from utils.cuda_graph import Draws
 from utils.files import read_json
 
 
@@ -191,22 +190,6 @@ def test_the_trace_holds_the_embedding_of_the_training_pass():
     steepest = (scaled[:, 1:] - scaled[:, :-1]).abs().amax(1).mean()
     expected = [float(lip_time), lip.item(), float(steepest)]
     assert measures[1:].tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_renewed_draws_are_those_of_an_ordinary_step():
-    exp = build("--device", "cpu", "--dropout", "0", "--factor", "1")
-    batch, draws = exp.data.train.batch(torch.arange(4)), Draws(exp.model)
-    with draws.note():
-        before = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    ordinary = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    draws.renew()
-    with draws.reuse():
-        again = exp.loss(batch)[0]
-    assert len(draws.noted) == 3  # two encoder layers, one decoder layer
-    assert torch.equal(ordinary, again)
-    assert not torch.equal(ordinary, before)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,6 @@ MISTAKES = {
     "--lip_axis tim": "--lip_axis tim: unknown (did you mean time?); one of time, feature",
     "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
     "--amp bf16": "--amp bf16: this processor has no bf16 kernels; use --amp off",
-    "--cuda_graph": "--cuda_graph: needs a CUDA device; leave it out",
     "--padding 2": "--padding 2: unknown; one of 0, 1",
     "--use_gpu maybe": "--use_gpu: maybe: must be True or False",
     "--device cuda": f"cuda: {NO_GPU}",
