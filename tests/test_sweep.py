@@ -189,7 +189,7 @@ def test_a_plan_is_calibrated_by_recorded_runs_of_this_kind_of_processor_alone(m
 
 
 def test_runs_of_a_recorded_study_are_done(tmp_path, capsys):
-    runs = expand([SETTING], [0, 2], ["minus"], [0, 1])
+    runs = expand([SETTING], [0.0, 2.0], ["minus"], [0, 1])
     ended = pd.read_csv(ROOT / "results/study/runs.csv").head(3)
     ended["run"] = [run.name for run in runs[:3]]
     ended["status"] = ["finished", "failed", "unfinished"]
