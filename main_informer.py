@@ -4,10 +4,10 @@ import sys
 
 import torch
 
-from exp.flags import parse
+from exp.config import parse
 from exp.record import RunFailed
 from exp.run import dry_run, run_all
-from utils.errors import UserError
+from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
 

@@ -14,8 +14,7 @@ from pandas.tseries.offsets import BaseOffset
 
 from data.dates import FIRST_ROW, parse_dates, regular_dates
 from data.registry import DataSet
-from utils.errors import UserError, nearest
-from utils.files import sha256_of
+from utils.files import UserError, nearest, sha256_of
 
 LARGEST = float(np.finfo(np.float32).max)  # models compute in float32
 

@@ -16,8 +16,7 @@ from data.csv_reader import Table, read_table
 from data.dates import FIRST_ROW
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
-from utils.errors import UserError
-from utils.files import is_file
+from utils.files import UserError
 from utils.timefeatures import natural_unit, time_features
 
 MISSING = -9999.0  # how weather, and many loggers, mark a missing value
@@ -98,15 +97,12 @@ class ForecastData:
     val: Windows
     test: Windows
 
-    def future(self) -> tuple[Batch, pd.DatetimeIndex]:
-        """Cut the window that ends with the file: one in a batch, with y zero beyond the end.
-
-        Returned with the dates there [pred_len].
-        """
+    def future(self) -> Batch:
+        """Cut the window that ends with the file: one in a batch, with y zero beyond the end."""
         last = self.test
         values = torch.cat([last.values, last.values.new_zeros(last.how.pred_len, self.x_width)])
         ending = replace(last, values=values, start=len(self.dates) - last.how.seq_len)
-        return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device)), self.beyond
+        return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device))
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
         """Count the steps of a length of time; None unless it is a whole number of equal steps."""
@@ -126,18 +122,11 @@ class ForecastData:
         return replace(self, train=train, val=val, test=test)
 
 
-def load_data(
-    name: str,
-    root_path: Path | str,
-    data_path: str,
-    how: DataSettings,
-    scaler_from: Path | None = None,
-) -> ForecastData:
+def load_data(name: str, root_path: Path | str, data_path: str, how: DataSettings) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. The
-    training rows of `scaler_from`, another file, set the scale if it is given. Raises UserError
-    where a file, or what it holds, cannot be used.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. Raises
+    UserError where the file, or what it holds, cannot be used.
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)
@@ -145,8 +134,6 @@ def load_data(
     rows = treat_missing(rows, table.path, how.missing)
     _, train_end, val_end, _ = _borders(name, len(rows))
     training = rows.head(train_end)
-    if scaler_from:
-        training = _training_rows(scaler_from, list(rows.columns), how.missing)
     starts = (0, train_end - how.seq_len, val_end - how.seq_len)
     parts = tuple(zip(starts, counts, strict=True))
     return scaled_rows(replace(table, values=rows), Scaler.fit(training.to_numpy()), how, parts)
@@ -257,14 +244,6 @@ def _facts(name: str, root_path: Path | str, data_path: str) -> tuple[str, int, 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
-
-
-def _training_rows(path: Path, columns: list[str], missing: str) -> pd.DataFrame:
-    """Return the training rows of another file's columns of the same names."""
-    size = path.stat().st_size if is_file(path) else 0
-    name = next((known.name for known in DATASETS.values() if known.size == size), "custom")
-    chosen = read_table(path, DATASETS.get(name)).pick(columns[-1], columns)
-    return treat_missing(chosen, path, missing).head(_borders(name, len(chosen))[1])
 
 
 def _borders(name: str, rows: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset, BusinessDay, Tick
 
-from utils.errors import UserError
+from utils.files import UserError
 
 FIRST_ROW = 2  # a spreadsheet shows the header as row 1
 SLASHES = ("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S")  # by colons; as in WTH

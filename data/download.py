@@ -8,8 +8,7 @@ from pathlib import Path
 import pooch
 
 from data.registry import DATASETS, DOWNLOADS, DataSet
-from utils.errors import UserError, nearest
-from utils.files import is_file, sha256_of
+from utils.files import UserError, is_file, nearest, sha256_of
 
 
 def fetch(dataset: DataSet, folder: Path) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from utils.errors import UserError
-from utils.files import is_file
+from utils.files import UserError, is_file
 
 HERE = Path(__file__).resolve().parent
 DOWNLOADS = HERE / "downloads"

@@ -19,14 +19,13 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from exp.checkpoint import TrainState
+from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
-from exp.flags import Parser, parse
-from exp.state import TrainState
 from models import MODELS
-from utils.environment import describe, peak_memory_mb
-from utils.errors import UserError
-from utils.files import make_folder, write_atomic
+from utils.environment import environment, peak_memory_mb
+from utils.files import UserError, make_folder, write_atomic
 from utils.output import run_command
 from utils.progress import Meter
 
@@ -233,7 +232,7 @@ def main(words: list[str]) -> int:
     """Measure, print the table, and write it as CSV after each setting."""
     asked = build_parser().parse_args(words)
     own = f"--model informer --data {asked.data} --device {asked.device} --threads {asked.threads}"
-    found = describe(pick_device(parse(own.split())[1]))
+    found = environment(pick_device(parse(own.split())[1]))
     notes = {name: found[name] for name in ("processor", "device", "cores", "torch")}
     notes["git_commit"] = f"{found['git_commit']}{'+' if found['git_dirty'] else ''}"
     notes |= {name: getattr(asked, name) for name in ("data", "d_model", "threads", "rounds")}

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from data.data_loader import DataSettings, ForecastData, load_data
-from exp.config import Config
-from exp.flags import Options
-from exp.samples import parse_windows
+from exp.config import Config, Options
 from models import MODELS
-from models.fast import has_bf16_kernels, keep_freed_memory
-from utils.errors import UserError
+from models.layers import has_bf16_kernels, keep_freed_memory
+from utils.files import UserError
 from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
 
@@ -53,7 +51,7 @@ class Exp_Basic:
         self.model = _build_model(config, self.data).to(self.device)
 
     @contextlib.contextmanager
-    def own_draws(self) -> Iterator[None]:
+    def fixed_eval_rng(self) -> Iterator[None]:
         """Seed an evaluation pass by itself and leave the training stream as it was."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -89,14 +87,13 @@ def pick_device(options: Options) -> torch.device:
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings cannot be used."""
     place = (config.data, options.root_path, options.data_path)
-    data = load_data(*place, DataSettings.of(config), options.scaler_from)
+    data = load_data(*place, DataSettings.of(config))
     check_batch_size(config.batch_size, data.path.name, len(data.train))
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
     for flag, width in widths.items():
         asked = getattr(options, flag)
         if config.data == "custom" and asked not in (None, width):
             raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
-    parse_windows(options.plot_windows, len(data.test))
     return data
 
 

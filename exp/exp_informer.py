@@ -1,10 +1,9 @@
 """Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
-import gzip
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,20 +11,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.data_loader import Batch, Windows
-from exp.baselines import baseline_scores, baselines
+from exp.checkpoint import TRACE, TrainState
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
-from exp.samples import Prediction, Samples, long_frame
-from exp.state import TRACE, TrainState
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
-from utils.files import write_atomic, write_npz
 from utils.interrupt import Interrupted
 from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
 
 CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
 MEASURES = "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}"
+
+
+class TestForecasts(NamedTuple):
+    """The forecasts of all test windows, scaled, on the processor."""
+
+    pred: Tensor  # [windows, pred_len, C]; the target alone [.., 1] unless all were asked for
+    true: Tensor  # of the target [windows, pred_len]
+    window_mse: Tensor  # mean over steps and output columns [windows]
 
 
 class Exp_Informer(Exp_Basic):
@@ -60,7 +64,7 @@ class Exp_Informer(Exp_Basic):
         loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
         optimizer.step()
-        return torch.cat([mse.detach()[None], continuity(forecast.embedded, self.config.lip_norm)])
+        return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
     def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
@@ -104,7 +108,7 @@ class Exp_Informer(Exp_Basic):
 
     def _check_finite(self, state: TrainState) -> str:
         """Return the last step's measures as text; RunFailed if one of this epoch is not finite."""
-        rows, config = state.under_way(), self.config
+        rows, config = state.epoch_trace(), self.config
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1
         text = MEASURES.format(*rows[step].tolist()) if len(rows) else ""
@@ -139,7 +143,7 @@ class Exp_Informer(Exp_Basic):
         self.model.eval()
         batches = torch.arange(len(windows), device=self.device).split(self.config.eval_batch_size)
         meter = Meter(label, len(batches))
-        with torch.inference_mode(), self.own_draws():
+        with torch.inference_mode(), self.fixed_eval_rng():
             for index in batches:
                 self.stop.check()
                 yield self._process_one_batch(windows.batch(index))
@@ -154,7 +158,7 @@ class Exp_Informer(Exp_Basic):
         sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
             if not measures:
-                values = continuity(forecast.embedded, self.config.lip_norm).tolist()
+                values = lip_metrics(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
                 measures["eval_max"] = float(forecast.embedded.max())
             sums.add(forecast.pred, true)
@@ -165,64 +169,43 @@ class Exp_Informer(Exp_Basic):
                 measures["test_mse"] = tested.mse
         return {**measures, "val_mse": sums.mse}
 
-    def test(self, folder: Path | None = None) -> dict[str, Any]:
-        """Forecast all test windows and score them beside the baselines, for metrics.json.
+    def test(self, all_columns: bool = False) -> tuple[dict[str, Any], TestForecasts]:
+        """Forecast all test windows: their scores, for metrics.json, and the forecasts.
 
-        A folder gets the errors by window, samples with their plot, and --save_forecasts.
+        Of the forecasts the target is kept, or with `all_columns` every output column.
         """
-        begun, options, data = time.monotonic(), self.options, self.data
+        begun, data = time.monotonic(), self.data
         original = ErrorSums(*data.scaler.last(data.out_width, self.device))
-        kept = 0 if options.save_forecasts else -1  # the target alone is plotted
-        preds, trues, errors = [], [], []
+        first, kept = 0 if all_columns else data.out_width - 1, []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
             for (pred, *_), true in self._forecasts(data.test, "test"):
                 original.add(pred, true)
-                squared = (pred.double() - true.double()).square()
-                errors.append(squared.mean((1, 2)).float().cpu())
-                preds.append(pred[..., kept:].cpu())
-                trues.append(true[..., -1].cpu())
+                error = (pred.double() - true.double()).square().mean((1, 2)).float()
+                # copies, so that no whole batch stays in memory
+                parts = (pred[..., first:], true[..., -1], error)
+                kept.append([part.to("cpu", copy=True) for part in parts])
                 yield pred, true
 
         scores = score(stream(), len(data.test))
         if not np.isfinite(scores.full.mse):
             raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
-        seconds, methods = time.monotonic() - begun, baselines(data, self.config)
-        if folder:
-            pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [.., T]
-            windows, ridge = options.plot_windows, methods["ridge"]
-            assert ridge, "it always applies"
-            write_npz(folder / "window_errors.npz", {"mse": torch.cat(errors).numpy()})
-            samples = Samples.choose(data, self.config, windows, pred[..., -1], true, ridge=ridge)
-            samples.write(folder, windows)
-            if options.save_forecasts:
-                text = long_frame(data, self.config, pred).to_csv(index=False).encode()
-                write_atomic(folder / "forecasts.csv.gz", gzip.compress(text, mtime=0))
-        return {
+        metrics = {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
             "by_column": scores.full.by_column(),
             "original_units": original.result(),
-            "test_seconds": seconds,
-            "baselines": baseline_scores(data, self.config, methods),
+            "test_seconds": time.monotonic() - begun,
         }
+        return metrics, TestForecasts(*map(torch.cat, zip(*kept, strict=True)))
 
-    def predict(self) -> Prediction:
-        """Forecast the pred_len steps beyond the end of the file, in original units."""
-        batch, dates = self.data.future()
+    def predict(self) -> tuple[Batch, Forecast]:
+        """Forecast the pred_len steps beyond the end of the file, scaled: input and forecast."""
+        batch = self.data.future()
         self.model.eval()
-        with torch.inference_mode(), self.own_draws():
+        with torch.inference_mode(), self.fixed_eval_rng():
             forecast, _ = self._process_one_batch(batch)
-        width, scaler = self.data.out_width, self.data.scaler
-        return Prediction(
-            names=self.data.columns[-width:],
-            scaler=scaler,
-            past=self.data.dates[-self.config.seq_len :],
-            history=scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
-            dates=dates,
-            values=scaler.inverse(forecast.pred[0].double().cpu().numpy()),
-            attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
-        )
+        return batch, forecast
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:
@@ -235,7 +218,7 @@ def learning_rate(initial: float, schedule: str, epoch: int) -> float:
 
 
 @torch.no_grad()
-def continuity(h: Tensor, norm: str) -> Tensor:
+def lip_metrics(h: Tensor, norm: str) -> Tensor:
     """Return LipReg along time, LipReg along features and L_f of an embedding [B, L, D]: [3]."""
     h = h.float()
     lips = [LipReg(h, transpose=features, normalize=norm) for features in (False, True)]

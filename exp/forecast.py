@@ -1,28 +1,36 @@
-"""New rows forecast by a finished run: `python -m exp.forecast RUN_FOLDER new.csv [more.csv]`."""
+"""Forecasts for people: `python -m exp.forecast RUN_FOLDER new.csv [more.csv]`; a run's samples."""
 
 import dataclasses
+import itertools
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from pandas.tseries.frequencies import to_offset
+from torch import Tensor
 
 from data.csv_reader import Table, parse_table, read_table
-from data.data_loader import MISSING, DataSettings, scaled_rows, treat_missing
+from data.data_loader import MISSING, DataSettings, ForecastData, scaled_rows, treat_missing
 from data.dates import FIRST_ROW, first_break
 from data.scaler import Scaler
-from exp.config import Config, settings_of
+from exp.baselines import Forecaster
+from exp.checkpoint import load_into, load_weights
+from exp.config import Config, Options, Parser, settings_of
 from exp.exp_basic import load, pick_device
-from exp.exp_informer import Exp_Informer
-from exp.flags import Options, Parser
-from exp.samples import Prediction
-from exp.state import fit_weights, load_weights
-from models.fast import has_bf16_kernels
-from utils.errors import UserError, nearest
-from utils.files import make_folder, read_json
+from exp.exp_informer import Exp_Informer, TestForecasts
+from models.layers import has_bf16_kernels
+from utils.files import UserError, make_folder, nearest, read_json, write_atomic, write_npz
 from utils.output import run_command
+from utils.plots import Window, draw_windows, render
+
+DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
+FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
+MOST_PANELS = 8
 
 
 def forecast(
@@ -42,6 +50,152 @@ def forecast(
     table = parse_table(text.encode(), Path("frame"))
     ahead = TrainedRun(Path(run_folder), device).predict(table, at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The forecast that follows one window, in original units."""
+
+    names: list[str]  # output columns
+    scaler: Scaler  # by whose deviations numbers are rounded
+    past: pd.DatetimeIndex  # [seq_len]
+    history: np.ndarray  # [seq_len, C]
+    dates: pd.DatetimeIndex  # of the forecast [pred_len]
+    values: np.ndarray  # the forecast [pred_len, C]
+    attention: list[np.ndarray]  # the encoder layers' maps [H, L, L], if kept
+    truth: np.ndarray | None = None  # what came instead [<= pred_len, C], where it is known
+
+    @classmethod
+    def of(cls, exp: Exp_Informer, truth: np.ndarray | None = None) -> "Prediction":
+        """Forecast what follows an experiment's data."""
+        batch, forecast = exp.predict()
+        data, width = exp.data, exp.data.out_width
+        return cls(
+            names=data.columns[-width:],
+            scaler=data.scaler,
+            past=data.dates[-exp.config.seq_len :],
+            history=data.scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
+            dates=data.beyond,
+            values=data.scaler.inverse(forecast.pred[0].double().cpu().numpy()),
+            attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
+            truth=truth,
+        )
+
+    def write(self, folder: Path, stem: str = "prediction") -> list[Path]:
+        """Write STEM.csv and .png (and attention.npz), and return their paths.
+
+        Another forecast of that name is never overwritten: this one's gets a number then.
+        """
+        table = pd.DataFrame(self.scaler.as_text(self.values), self.dates, self.names)
+        following = {"forecast": self.values}
+        if self.truth is not None:
+            known = [f"{name} (truth)" for name in self.names]
+            texts = np.where(np.isnan(self.truth), "", self.scaler.as_text(self.truth))
+            table.loc[self.dates[: len(self.truth)], known] = texts
+            following["truth"] = self.truth
+        content = table.to_csv(index_label="date").encode()
+        path = free_path(folder / f"{stem}.csv", content)
+        write_atomic(path, content)
+        dates, panels = self.past.append(self.dates).to_numpy(), []
+        for i in range(len(self.names))[-MOST_PANELS:]:
+            lines = {name: values[:, i] for name, values in following.items()}
+            panels.append(Window(self.names[i], dates, self.history[:, i], lines))
+        figure = draw_windows(panels, sharex=True)
+        figure.axes[-1].set_xlabel(f"date (forecast from {self.dates[0]})")
+        paths = [path, path.with_suffix(".png")]
+        write_atomic(paths[1], render(figure, "png"))
+        if self.attention:
+            paths.append(path.with_name(f"attention{path.stem.removeprefix(stem)}.npz"))
+            write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
+        return paths
+
+
+def free_path(path: Path, content: bytes) -> Path:
+    """Return the path, or the first with a number before its suffix, that holds nothing else."""
+    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
+    candidates = itertools.chain([path], numbered)
+    return next(p for p in candidates if not p.exists() or p.read_bytes() == content)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Test windows to be looked at, of the target column, in original units."""
+
+    rank: np.ndarray  # one of DRAWN or FIXED [n]
+    window: np.ndarray  # window numbers from 0 [n]
+    mse: np.ndarray  # the target's error in each window, on scaled data [n]
+    date: np.ndarray  # the file's dates [n, seq_len + pred_len]
+    history: np.ndarray  # [n, seq_len]
+    truth: np.ndarray  # [n, pred_len]
+    pred: np.ndarray  # [n, pred_len]
+    ridge: np.ndarray  # forecast of ridge regression [n, pred_len]
+    std: np.ndarray  # the target's standard deviation, by which its errors are scaled
+    target: str
+
+    @classmethod
+    def choose(
+        cls, data: ForecastData, config: Config, tested: TestForecasts, ridge: Forecaster | None
+    ) -> "Samples":
+        """Pick the best, median and worst test windows, and the fixed ones."""
+        assert ridge, "it always applies"
+        mean, std = data.scaler.mean[-1], data.scaler.std[-1]
+
+        def original(scaled: Tensor) -> np.ndarray:
+            return scaled.cpu().numpy().astype(float) * std + mean
+
+        pred = tested.pred[..., -1]
+        mse = (pred - tested.true).square().mean(1).numpy()
+        ranked, count = np.argsort(mse, kind="stable"), len(mse)
+        by_error = ranked[[0, count // 2, -1]]
+        window = np.array([*by_error, count // 4, count // 2, 3 * count // 4])
+        rows = data.test.start + window[:, None] + np.arange(config.seq_len + config.pred_len)
+        values = original(data.test.values[..., -1])[rows]  # [n, seq_len + pred_len]
+        index = torch.from_numpy(window).to(data.test.values.device)
+        return cls(
+            rank=np.array(DRAWN + FIXED),
+            window=window,
+            mse=mse[window],
+            date=data.dates.to_numpy()[rows],
+            history=values[:, : config.seq_len],
+            truth=values[:, config.seq_len :],
+            pred=original(pred)[window],
+            ridge=original(ridge(index)[..., -1]),
+            std=np.array(std),
+            target=data.columns[-1],
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write samples.npz, and forecasts.png of the best, median and worst window."""
+        write_npz(folder / "samples.npz", {k: np.asarray(v) for k, v in vars(self).items()})
+        windows, steps = [], self.history.shape[1]
+        ridge_mse = np.square((self.ridge - self.truth) / self.std).mean(axis=1)
+        for i, rank in enumerate(DRAWN):
+            title = (
+                f"{rank}: test window {self.window[i]}, from {pd.Timestamp(self.date[i, steps])}: "
+                f"MSE of {self.target} {self.mse[i]:.3g}, of ridge {ridge_mse[i]:.3g} (scaled)"
+            )
+            lines = {"truth": self.truth[i], "forecast": self.pred[i], "ridge": self.ridge[i]}
+            windows.append(Window(self.target, self.date[i], self.history[i], lines, title))
+        write_atomic(folder / "forecasts.png", render(draw_windows(windows), "png"))
+
+
+def all_forecasts(
+    data: ForecastData, config: Config, pred: Tensor
+) -> dict[str, Callable[[], np.ndarray]]:
+    """Give what makes forecasts.npz of scaled test forecasts [windows, pred_len, C].
+
+    Its arrays are dates [windows, pred_len], pred and true [windows, pred_len, C] in original
+    units, and the columns' names [C].
+    """
+    count, steps, width = pred.shape
+    rows = data.test.start + config.seq_len + np.arange(count)[:, None] + np.arange(steps)
+    scaled = data.test.values[:, -width:].cpu().numpy()
+    return {
+        "columns": lambda: np.array(data.columns[-width:]),
+        "dates": lambda: data.dates.to_numpy()[rows],
+        "pred": lambda: data.scaler.inverse(pred.numpy()),
+        "true": lambda: data.scaler.inverse(scaled)[rows],
+    }
 
 
 class TrainedRun:
@@ -114,9 +268,9 @@ class TrainedRun:
         read = dataclasses.replace(table, values=past, offset=offset)
         data = scaled_rows(read, self.scaler, DataSettings.of(config))
         exp = Exp_Informer(config, self.options, data=data)
-        fit_weights(exp.model, self.weights, self.folder)
+        load_into(exp.model, self.weights, self.folder)
         truth = truth.iloc[:, -data.out_width :].to_numpy()
-        return dataclasses.replace(exp.predict(), truth=truth if len(truth) else None)
+        return Prediction.of(exp, truth if len(truth) else None)
 
     def _position(self, at: str, dates: pd.DatetimeIndex, path: Path) -> int:
         """Return the row of a date, which may be the next after the last."""

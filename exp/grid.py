@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 from data.data_loader import data_sha256, window_counts
-from exp.config import Config, setting_hash
+from exp.config import Config, Options, parse, setting_hash, signed_coefficient
 from exp.exp_basic import check_batch_size, load
-from exp.flags import Options, parse, signed_coefficient
 from exp.record import Record, find_record
-from utils.errors import UserError
+from utils.files import UserError
 
 INSTEAD = {  # flags of main_informer.py that a sweep sets itself, or that fit one run alone
     "--lam": "use --lams",

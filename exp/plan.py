@@ -18,13 +18,12 @@ from tabulate import tabulate
 
 from data.data_loader import column_counts, window_counts
 from data.registry import DATASETS
-from exp.config import Config
+from exp.config import Config, Options
 from exp.exp_informer import Exp_Informer
-from exp.flags import Options
 from exp.grid import Run
 from exp.run import step_seconds
 from models import MODELS
-from utils.errors import UserError
+from utils.files import UserError
 from utils.progress import duration
 
 STATUSES = ("done", "cut off", "failed", "new")

@@ -16,8 +16,15 @@ import numpy as np
 import pandas as pd
 
 from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
-from utils.errors import UserError
-from utils.files import advice, make_folder, read_json, write_atomic, write_json, write_npz
+from utils.files import (
+    UserError,
+    advice,
+    make_folder,
+    read_json,
+    write_atomic,
+    write_json,
+    write_npz,
+)
 from utils.interrupt import Stop
 
 SCHEMA = 1  # version of the files' layout: README, "What a run leaves"

@@ -10,14 +10,22 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from exp.config import Config
+from exp.baselines import baseline_scores, baselines
+from exp.checkpoint import load_into, load_weights, remove_states, serialise
+from exp.config import Config, Options
 from exp.exp_informer import Exp_Informer
-from exp.flags import Options
+from exp.forecast import Prediction, Samples, all_forecasts
 from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
-from exp.state import fit_weights, load_weights, remove_states, serialise
 from utils import environment
-from utils.errors import UserError
-from utils.files import discard_temporaries, make_folder, read_json, sha256_of, write_atomic
+from utils.files import (
+    UserError,
+    discard_temporaries,
+    make_folder,
+    read_json,
+    sha256_of,
+    write_atomic,
+    write_npz,
+)
 from utils.interrupt import Stop
 from utils.progress import duration
 
@@ -77,11 +85,11 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
         discard_temporaries(folder)
     print(f"{name}: {exp.config.loss_text}", flush=True)
     about = {"data_file": str(exp.data.path), "checkpoints": str(checkpoints), "des": options.des}
-    record.start(environment.describe(exp.device) | about, exp.data.scaling())
+    record.start(environment.environment(exp.device) | about, exp.data.scaling())
     try:
         state = exp.train(record, checkpoints)
         begun = time.monotonic()
-        scores = exp.test(record.folder)
+        scores = test(exp, record.folder)
     except RunFailed as failure:
         remove_states(checkpoints)
         record.finish("failed", {"error": str(failure)})
@@ -106,6 +114,22 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
     return metrics
 
 
+def test(exp: Exp_Informer, folder: Path | None = None) -> dict[str, Any]:
+    """Test a run beside its baselines; return the scores, for metrics.json.
+
+    A folder gets the errors by window, samples with their plot, and --save_forecasts.
+    """
+    data, config, everything = exp.data, exp.config, exp.options.save_forecasts
+    metrics, forecasts = exp.test(all_columns=everything)
+    methods = baselines(data, config)
+    if folder:
+        write_npz(folder / "window_errors.npz", {"mse": forecasts.window_mse.numpy()})
+        Samples.choose(data, config, forecasts, methods["ridge"]).write(folder)
+        if everything:
+            write_npz(folder / "forecasts.npz", all_forecasts(data, config, forecasts.pred))
+    return {**metrics, "baselines": baseline_scores(data, config, methods)}
+
+
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
@@ -113,34 +137,31 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
     lacks = {
-        "save_forecasts": not (folder / "forecasts.csv.gz").exists(),
+        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
         "test_each_epoch": "test_mse" not in read_history(folder),
         "tensorboard": not (folder / "tensorboard").exists(),
     }
     for flag, lacking in lacks.items():
         if lacking and getattr(exp.options, flag):
             print(f"note: --{flag} was not given then; it takes --force now")
-    if exp.options.plot_windows != Options().plot_windows:
-        print("note: forecasts.png stays as it was drawn; other windows take --force")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
-        fit_weights(exp.model, load_weights(weights, sha256), weights)
+        load_into(exp.model, load_weights(weights, sha256), weights)
         _predict(exp, folder)
 
 
 def _predict(exp: Exp_Informer, folder: Path) -> None:
-    for path in exp.predict().write(folder):
+    for path in Prediction.of(exp).write(folder):
         print(f"wrote {path}")
 
 
 def test_loaded(exp: Exp_Informer, path: Path) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
     options, data = exp.options, exp.data
-    fit_weights(exp.model, load_weights(path), path)
-    scaled_by = options.scaler_from or data.path
-    print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
-    print_scores(exp.test(), exp)
+    load_into(exp.model, load_weights(path), path)
+    print(f"{path}: no training; scaled by the training rows of {data.path}; nothing is recorded")
+    print_scores(test(exp), exp)
     if options.do_predict:
         weights = sha256_of(path.read_bytes())[:8]
         name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}_s{exp.config.seed}"
@@ -184,7 +205,7 @@ def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
     if options.load:
-        fit_weights(exp.model, load_weights(options.load), options.load)
+        load_into(exp.model, load_weights(options.load), options.load)
         print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
         return
     data, steps = exp.data, len(exp.data.train) // config.batch_size

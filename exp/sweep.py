@@ -14,12 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.registry import locate
-from exp.config import check_choice
-from exp.flags import Parser, number
+from exp.config import Parser, check_choice, parse_finite
 from exp.grid import expand, shard_of
 from exp.plan import Plan
 from exp.workers import Local, OnRay
-from utils.errors import UserError
+from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
 from utils.progress import duration
@@ -37,7 +36,7 @@ def build_parser() -> Parser:
     add("--settings", type=_settings, default=[[]], metavar="FILE", help=one)
     add(
         "--lams",
-        type=number,
+        type=parse_finite,
         nargs="+",
         default=[0.0, 2.0],
         metavar="X",
@@ -69,7 +68,7 @@ def build_parser() -> Parser:
         help="runs side by side on one GPU (default: 1; auto: as memory allows)",
     )
     add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    add("--gpus_per_run", type=number, metavar="X", help="Ray: GPUs per run, say 0.5 (1)")
+    add("--gpus_per_run", type=parse_finite, metavar="X", help="Ray: GPUs per run, say 0.5 (1)")
     return parser
 
 

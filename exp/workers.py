@@ -26,10 +26,9 @@ from typing import Any
 
 import torch
 
-from exp.flags import Options
+from exp.config import Options
 from exp.grid import Run
-from utils.errors import UserError
-from utils.files import advice
+from utils.files import UserError, advice
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.2  # seconds

@@ -18,15 +18,15 @@ from models.model import Forecast, Informer, InformerStack, Transformer
 class Model:
     """One row: a model's class and the settings that are its own."""
 
-    kind: Callable[..., nn.Module]
+    cls: Callable[..., nn.Module]
     depth: str = "e_layers"  # the setting that gives its e_layers
     unused: tuple[str, ...] = ()  # settings of other models
     defaults: dict[str, Any] = field(default_factory=dict)  # published, other than Informer's
-    presumed: dict[str, Any] = field(default_factory=dict)  # from Autoformer's scripts of the time
+    assumed: dict[str, Any] = field(default_factory=dict)  # from Autoformer's scripts of the time
 
     def __call__(self, **settings: Any) -> Any:
         """Make the model; settings of other models are left out."""
-        return self.kind(**{k: v for k, v in settings.items() if k not in self.unused})
+        return self.cls(**{k: v for k, v in settings.items() if k not in self.unused})
 
 
 AUTOFORMERS = {"label_len": 48, "e_layers": 2, "d_layers": 1, "train_epochs": 10, "patience": 3}
@@ -38,13 +38,13 @@ MODELS = {
         Transformer,
         unused=("moving_avg", "factor", "attn", "distil", "mix"),
         defaults={"seq_len": 96},
-        presumed=AUTOFORMERS,
+        assumed=AUTOFORMERS,
     ),
     "autoformer": Model(
         Autoformer,
         unused=("attn", "distil", "mix"),
         defaults={"seq_len": 96},
-        presumed={**AUTOFORMERS, "factor": 3, "moving_avg": 25},
+        assumed={**AUTOFORMERS, "factor": 3, "moving_avg": 25},
     ),
 }
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fast import Dropout, Linear
+from models.layers import Dropout, Linear
 
 BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32
 

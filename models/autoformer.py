@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.attn import AttentionLayer
 from models.embed import DataEmbedding
 from models.encoder import Encoder, EncoderLayer, FeedForward
-from models.fast import LayerNorm, Linear, TimeConv
+from models.layers import LayerNorm, Linear, TimeConv
 from models.model import Forecast, check_names
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from models.encoder import FeedForward
-from models.fast import LayerNorm
+from models.layers import LayerNorm
 
 
 class DecoderLayer(FeedForward):

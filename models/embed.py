@@ -6,7 +6,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from models.fast import Dropout, Linear, TimeConv
+from models.layers import Dropout, Linear, TimeConv
 from models.lipreg import LipReg
 from utils.timefeatures import FEATURE_WIDTH, parse_freq
 

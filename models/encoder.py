@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fast import Dropout, TimeConv, max_pool, piecewise
+from models.layers import Dropout, TimeConv, max_pool, piecewise
 
 Norm = Callable[[Tensor], Tensor]
 

@@ -12,7 +12,7 @@ from models.attn import AttentionLayer, FullAttention, ProbAttention
 from models.decoder import Decoder, DecoderLayer
 from models.embed import DataEmbedding
 from models.encoder import ConvLayer, Encoder, EncoderLayer, EncoderStack
-from models.fast import LayerNorm, Linear
+from models.layers import LayerNorm, Linear
 from models.lipreg import NORMALISATIONS
 
 NAMES = {

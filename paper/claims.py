@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from paper.pairs import CONTROL, compare, contrasts, pair
-from paper.runs import CELL, PRINTED, Runs, by_cell, score_windows
+from paper.runs import CELL, PRINTED, Runs, by_cell, select_metrics
 from paper.signs import UNDECIDED
-from paper.tables import count_note, shape_frame
-from utils.errors import UserError
+from paper.tables import count_note, published_layout
+from utils.files import UserError
+from utils.formats import Column, Table, interval, percent
 from utils.stats import mean_interval
-from utils.text import Column, Table, interval, percent
 
 HEADS = ("Claim (the paper's λ is -c)", "Place", "Test", "Numbers", "Supported?", "Command")
 LITTLE = 5.0  # percent of a step's time that counts as "very little extra computational cost"
@@ -37,7 +37,7 @@ def claim_table(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> Table
 
     Args:
         tested: the hypotheses' verdicts, of `paper.signs.verdicts`.
-        scored: the runs with the scores over all windows, of `paper.runs.score_windows`.
+        scored: the runs with the scores over all windows, of `paper.runs.select_metrics`.
     """
     rows = [*_errors(runs, tested, scored), *_lipschitz(runs, scored), _cost(scored)]
     frame = pd.DataFrame(rows, columns=HEADS)
@@ -69,7 +69,9 @@ def _errors(runs: Runs, tested: pd.DataFrame, scored: pd.DataFrame) -> list[tupl
     curve = table.query("data == 'ETTh2' and features == 'S' and not control")
     missing = {} if len(curve) >= 50 else {"figure3": OPEN[0]}  # 10 c at 5 horizons
     missing |= {name: words for name, words in verdict.items() if words.startswith(OPEN)}
-    table5 = shape_frame(score_windows(runs.frame)).query("model == 'informer' and features == 'M'")
+    table5 = published_layout(select_metrics(runs.frame)).query(
+        "model == 'informer' and features == 'M'"
+    )
     rows = [
         ("The column without Lip is a control run", "Tables 2, 5", "print against print", PUBLISHED,
          "not supported", "", ""),

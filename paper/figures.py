@@ -21,8 +21,7 @@ from paper import runs as records
 from paper.pairs import pair
 from paper.tables import regularizer
 from utils import plots
-from utils.errors import UserError
-from utils.files import make_folder, read_json, sha256_of, write_atomic
+from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
 from utils.stats import mean_interval
 
@@ -286,7 +285,7 @@ def main(words: Sequence[str]) -> int:
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
     args = parser.parse_args(words)
     runs, out = records.load(args.results), args.out or args.results / "figures"
-    scored, notes = records.select(records.score_windows(runs.frame, args.score), args)
+    scored, notes = records.select(records.select_metrics(runs.frame, args.score), args)
     figures, gaps = draw_all(runs, scored)
     make_folder(out)
     for one in figures:

@@ -12,11 +12,11 @@ import pandas as pd
 from paper.runs import BASELINES, CELL, PRINTED, Runs, by_cell, paper_settings
 from paper.tables import PLACE, SIDES, printed, regularizer
 from utils import stats
-from utils.errors import UserError
-from utils.text import DIGITS, Column, Table, interval, joined, percent
+from utils.files import UserError
+from utils.formats import DIGITS, Column, Table, interval, joined, percent
 
 COMPARED = ["first", "second", "n", "change", "low", "high", "low90", "high90", "sd", "failed",
-            "favour", "p", "p_complete", "smallest_p", "unlike", "print", "print_at",
+            "direction", "p", "p_complete", "smallest_p", "unlike", "print", "print_at",
             "control"]  # fmt: skip
 CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
 WEEK = {"ETTm1": 672, "ETTm2": 672, "weather": 1008, "custom": 0}  # windows a week; others 168
@@ -51,10 +51,10 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
 
     Returns:
         n: complete pairs; change and its 95 % interval (low, high) and 90 % interval (low90,
-        high90) in percent; sd of d; failed: the failed seeds by c, as text; favour: below 0 where
-        the first side is the lower: change, or with failures the pairs lost less those won; p,
-        two-sided: of the sign flips on d, or with failures of the sign test that ranks a failed run
-        worst; p_complete: of the sign flips in any case; smallest_p that so many pairs can give;
+        high90) in percent; sd of d; failed: the failed seeds by c, as text; direction: below 0
+        where the first side is the lower: change, or with failures the pairs lost less those won;
+        p, two-sided: of the sign flips on d, or with failures of the sign test that ranks a
+        failed run worst; p_complete: of the sign flips in any case; smallest_p: the least for n;
         unlike: pairs whose runs differ in more than c.
     """
     d = pairs["d"].dropna().to_numpy(dtype=float)
@@ -67,12 +67,12 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
         "first": first, "second": second, "n": len(d), "change": change, "low": low, "high": high,
         "low90": low90, "high90": high90, "sd": d.std(ddof=1) if len(d) > 1 else math.nan,
         "failed": "; ".join(f"c = {c:g}: seeds {joined(seeds)}" for c, seeds in lost if len(seeds)),
-        "favour": change, "p": p, "p_complete": p, "smallest_p": stats.smallest_p(len(d)),
+        "direction": change, "p": p, "p_complete": p, "smallest_p": stats.smallest_p(len(d)),
         "unlike": int(np.sum(pairs["unlike"].to_numpy() != "")),
     }  # fmt: skip
     if row["failed"]:
         won, not_won = int(np.sum(one < other)), int(np.sum(one > other))
-        row |= {"favour": not_won - won, "p": stats.sign_test_p(won, not_won)}
+        row |= {"direction": not_won - won, "p": stats.sign_test_p(won, not_won)}
         row |= {"smallest_p": stats.sign_test_p(won + not_won, 0)}
     return row
 

@@ -19,15 +19,15 @@ from paper.runs import (
     left_out,
     load,
     paper_settings,
-    score_windows,
     select,
+    select_metrics,
 )
-from paper.signs import HYPOTHESES, Named, read_hypotheses, verdicts
+from paper.signs import HYPOTHESES, Preregistration, read_hypotheses, verdicts
 from paper.tables import SIDES, result_tables
+from utils.formats import DIGITS, Column, Table, write_text
 from utils.output import run_command
 from utils.plots import render
 from utils.progress import duration
-from utils.text import DIGITS, Column, Table, write_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2").read_text()
 MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
@@ -35,14 +35,14 @@ MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown
 LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
 
 
-def build(runs: Runs, score: str | None, named: Named, data: str | None = None) -> str:
+def build(runs: Runs, score: str | None, named: Preregistration, data: str | None = None) -> str:
     """Return the page; equal runs give an equal page.
 
-    Score is as `paper.runs.score_windows` takes it, data the one data set to show; None: all.
+    Score is as `paper.runs.select_metrics` takes it, data the one data set to show; None: all.
     """
     flags = argparse.Namespace(data=data)
-    scored, none = select(score_windows(runs.frame, score), flags)
-    whole, _ = select(score_windows(runs.frame, "all"), flags)
+    scored, none = select(select_metrics(runs.frame, score), flags)
+    whole, _ = select(select_metrics(runs.frame, "all"), flags)
     used = scored.loc[scored["outcome"] == "ok"]
     tested = verdicts(runs, named).to_dict("records")
     results, signs = result_tables(scored), pair_tables(whole)

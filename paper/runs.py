@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from exp.record import read_arrays, read_history, read_runs
-from utils.errors import UserError, nearest
-from utils.files import read_json
-from utils.text import FORMATS
+from utils.files import UserError, nearest, read_json
+from utils.formats import FORMATS
 
-PRINTED = Path(__file__).with_name("printed")
+PRINTED = Path(__file__).with_name("published")
 BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
 METRICS = ("mse", "mae")
 CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
@@ -35,7 +34,7 @@ PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measure
     "missing": "keep",
 }  # fmt: skip
 PRINTED_MODELS = ("informer", "transformer", "autoformer")
-EPOCHS = {"transformer": 10, "autoformer": 10}  # presumed: their settings are not published
+EPOCHS = {"transformer": 10, "autoformer": 10}  # assumed: their settings are not published
 NEEDED = [  # columns that are there even where no run has them
     "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
     "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
@@ -51,7 +50,7 @@ class Runs:
     Beside the frame, what a run recorded is read when asked for: a UserError if it is not there.
     """
 
-    frame: pd.DataFrame  # one row a run, ended or not, as `describe` returns it
+    frame: pd.DataFrame  # one row a run, ended or not, as `add_labels` returns it
     source: Path  # the folder of the runs, or of the study
     committed: bool = False  # the frame is the study's CSV: no folder of a run is there
     notes: list[str] = field(default_factory=list)  # sentences about what was read
@@ -116,12 +115,12 @@ def load(results: Path) -> Runs:
         if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
             try:
-                frame = describe(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)))
+                frame = add_labels(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)))
             except (ValueError, KeyError) as error:
                 raise UserError(f"{path}: not the study's CSV ({error}); restore it") from error
             return Runs(frame, folder, True, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
-    return Runs(describe(frame), results)
+    return Runs(add_labels(frame), results)
 
 
 @functools.cache
@@ -132,7 +131,7 @@ def paper_settings(model: str = "informer") -> dict[Any, dict[Any, Any]]:
     return frame.set_index(key).to_dict("index")
 
 
-def describe(frame: pd.DataFrame) -> pd.DataFrame:
+def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """Say of each run which cell it belongs to, and sort the runs as the paper does.
 
     Args:
@@ -192,7 +191,7 @@ def text(value: Any) -> str:
     return "" if pd.isna(value) else words
 
 
-def score_windows(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
+def select_metrics(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
     """Settle over which test windows the scores are taken, and what came of each run.
 
     The windows are all, or truncated, as the released code and so the paper score; by default

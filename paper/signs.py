@@ -14,19 +14,18 @@ import numpy as np
 import pandas as pd
 
 from paper.pairs import compare, over_weeks, pair, pair_tables, print_of, sentences, sides
-from paper.runs import Runs, add_flags, by_cell, left_out, load, score_windows, select
-from utils.errors import UserError
-from utils.files import sha256_of
-from utils.git import committed, versions
+from paper.runs import Runs, add_flags, by_cell, left_out, load, select, select_metrics
+from utils.environment import committed, versions
+from utils.files import UserError, sha256_of
+from utils.formats import Column, Table, interval, joined, percent, write_out
 from utils.output import run_command
 from utils.stats import holm, unpaired_range
-from utils.text import Column, Table, interval, joined, percent, write_out
 
 HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
 ALPHA = 0.05
 UNDECIDED = "undecided"
-HIDDEN = ("change", "low", "high", "low90", "high90", "favour", "p", "p_complete", "p_holm",
-          "apart_low", "apart_high")  # fmt: skip
+BLINDED = ("change", "low", "high", "low90", "high90", "direction", "p", "p_complete", "p_holm",
+          "unpaired_pi_low", "unpaired_pi_high")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class Named:
+class Preregistration:
     """A hypothesis file, and when it was settled."""
 
     family: list[Hypothesis]  # over which Holm's correction is made
@@ -61,7 +60,7 @@ class Named:
     since: dict[str, datetime]  # since when each hypothesis has meant what it means, where known
 
 
-def read_hypotheses(path: Path = HYPOTHESES) -> Named:
+def read_hypotheses(path: Path = HYPOTHESES) -> Preregistration:
     """Read a hypothesis file.
 
     Raises:
@@ -77,7 +76,9 @@ def read_hypotheses(path: Path = HYPOTHESES) -> Named:
         words = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: {words}; see paper/hypotheses.toml for the form") from error
     when, _ = committed(path)
-    return Named(family, margin, extend_above, sha256_of(content), when, _since(content, path))
+    return Preregistration(
+        family, margin, extend_above, sha256_of(content), when, _since(content, path)
+    )
 
 
 def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:
@@ -112,7 +113,7 @@ def seed_list(text: str) -> list[int]:
     return [seed for part in parts for seed in range(int(part[0]), int(part[-1]) + 1)]
 
 
-def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
+def verdicts(runs: Runs, named: Preregistration, alike: bool = False) -> pd.DataFrame:
     """Test what was named beforehand, Holm-corrected over all that was named.
 
     A hypothesis whose seeds are not complete stays in the family with p = 1. With `alike` pairs
@@ -123,13 +124,13 @@ def verdicts(runs: Runs, named: Named, alike: bool = False) -> pd.DataFrame:
         `print_of` give, label (the cell), seeds (tested, as text), state ("" when they are
         complete), p_holm, threshold (Holm's for p), verdict, sentence, and notes (a list).
     """
-    frame = by_cell(score_windows(runs.frame, "all"))
+    frame = by_cell(select_metrics(runs.frame, "all"))
     rows = [_test(one, named, frame, runs, alike) for one in named.family]
     adjusted, factors = holm([1.0 if row["state"] else row["p"] for row in rows])
     for row, p_holm, factor in zip(rows, adjusted, factors, strict=True):
         row |= {"p_holm": p_holm, "threshold": ALPHA / factor}
         row["verdict"] = row["state"] or classify(row, named.margin)
-        row.update(dict.fromkeys(HIDDEN if row["state"] else (), math.nan))
+        row.update(dict.fromkeys(BLINDED if row["state"] else (), math.nan))
         row["sentence"] = _sentence(row, named.margin)
     return pd.DataFrame(rows)
 
@@ -143,14 +144,14 @@ def classify(row: dict[str, Any], margin: float) -> str:
         return f"equal within {limit:g} %"
     if row["p_holm"] > ALPHA:
         return UNDECIDED
-    word = "better" if row["favour"] < 0 else "worse"
+    word = "better" if row["direction"] < 0 else "worse"
     if not row["failed"] and (row["high"] < -limit or row["low"] > limit):
         return f"{word} by at least {limit:g} %"
     return f"{word}, by how much is open"
 
 
 def _test(
-    one: Hypothesis, named: Named, frame: pd.DataFrame, runs: Runs, alike: bool
+    one: Hypothesis, named: Preregistration, frame: pd.DataFrame, runs: Runs, alike: bool
 ) -> dict[str, Any]:
     """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
     every, pilots = cell_runs(one, frame), seed_list(one.pilot_seeds)
@@ -172,7 +173,7 @@ def _test(
     row |= {"seeds": joined(kept.index), **print_of(row)}
     whole = kept.dropna(subset="d")
     apart = unpaired_range(whole["mse_first"], whole["mse_second"], row["print_runs"] or 1)
-    row["apart_low"], row["apart_high"] = (100 * math.expm1(x) for x in apart)
+    row["unpaired_pi_low"], row["unpaired_pi_high"] = (100 * math.expm1(x) for x in apart)
     notes = []
     if len(every) > len(cell):
         notes.append(f"{len(every) - len(cell)} runs of earlier results versions left out")
@@ -257,7 +258,7 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
         wish = f"; about {math.ceil(enough)} seeds would give an interval of ±{100 * margin:g} %"
         words += wish if enough > row["n"] else ""
     if row["print_at"] and row["n"] > 1:
-        low, high, k = row["apart_low"], row["apart_high"], row["print_runs"]
+        low, high, k = row["unpaired_pi_low"], row["unpaired_pi_high"], row["print_runs"]
         inside = "inside" if low <= row["print"] <= high else "outside"
         bounds = interval({"change": row["print"], "low": low, "high": high}).split(", ")[1]
         words += f"; the printed {percent(row['print'])} ({row['print_at']}) lies {inside} {bounds}"
@@ -265,7 +266,7 @@ def _sentence(row: dict[str, Any], margin: float) -> str:
     return f"{words}."
 
 
-def hypothesis_table(tested: pd.DataFrame, named: Named) -> Table:
+def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
     """Lay out the verdicts."""
     columns = [
         Column("", "name"),
@@ -300,7 +301,7 @@ def main(words: Sequence[str]) -> int:
     add("--alike", action="store_true", help=about)
     args = parser.parse_args(words)
     named, runs = read_hypotheses(args.hypotheses), load(args.results)
-    scored, notes = select(score_windows(runs.frame, "all"), args)
+    scored, notes = select(select_metrics(runs.frame, "all"), args)
     tested = verdicts(runs, named, args.alike)
     for name in ("data", "features", "lip_axis", "amp"):  # the family stays the whole file
         asked = getattr(args, name.removeprefix("lip_"))

@@ -14,14 +14,13 @@ import pandas as pd
 from paper.claims import claim_table, open_cells
 from paper.figures import draw_all
 from paper.pairs import sentences
-from paper.runs import DESCRIBED, PRINTED, Runs, by_cell, left_out, load, score_windows
-from paper.signs import Named, cell_runs, read_hypotheses, verdicts
+from paper.runs import DESCRIBED, PRINTED, Runs, by_cell, left_out, load, select_metrics
+from paper.signs import Preregistration, cell_runs, read_hypotheses, verdicts
 from paper.tables import result_tables
 from utils import plots
-from utils.errors import UserError
-from utils.files import make_folder, write_atomic
+from utils.files import UserError, make_folder, write_atomic
+from utils.formats import DIGITS, Column, Table, percent, render, write_text
 from utils.output import run_command
-from utils.text import DIGITS, Column, Table, percent, render, write_text
 
 STUDY, PICTURE = Path("results/study"), "figure3-ETTh2-S.png"
 POINTS = 300  # of L_f a run, at most
@@ -40,7 +39,7 @@ def collect(results: Path, out: Path) -> str:
     every = runs.frame.loc[runs.frame["status"].isin(["finished", "failed"])]
     if runs.committed or every.empty:
         raise UserError(f"{results}: holds no run that has ended; name the folder of the runs")
-    cells = by_cell(score_windows(every, "all"))
+    cells = by_cell(select_metrics(every, "all"))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
     path = out / "runs.csv"
     there = pd.read_csv(path, usecols=["run", "device"]) if path.exists() else every.iloc[:0]
@@ -63,7 +62,7 @@ def collect(results: Path, out: Path) -> str:
         whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
         write_atomic(path, whole.sort_values("run", kind="stable").to_csv(index=False).encode())
     total = len(pd.read_csv(out / "runs.csv"))
-    notes = " ".join(left_out(score_windows(runs.frame, "all")))
+    notes = " ".join(left_out(select_metrics(runs.frame, "all")))
     stay = f", {len(every) - len(ended)} were there and stay" * (len(every) > len(ended))
     return f"{out}: {len(ended)} runs of {results} collected{stay}, {total} in all. {notes}"
 
@@ -93,11 +92,11 @@ def _packed(values: Iterable[float], first: float = 0, step: float = 1) -> pd.Da
     return pd.DataFrame([{"first": round(first, 5), "step": round(step, 7), "values": text}])
 
 
-def page(study: Path, named: Named) -> str:
+def page(study: Path, named: Preregistration) -> str:
     """Return RESULTS.md: the headline, the tables, and claim by claim what the study's runs say."""
     runs = load(study)
     tested = verdicts(runs, named)
-    scored, beside = score_windows(runs.frame, "all"), score_windows(runs.frame)
+    scored, beside = select_metrics(runs.frame, "all"), select_metrics(runs.frame)
     ok = runs.frame.loc[runs.frame["status"] == "finished"]
     rows = tested.to_dict("records")
     unfinished = scored["label"].isin(open_cells(tested))
@@ -205,7 +204,7 @@ def main(words: Sequence[str]) -> int:
         print(collect(args.results, args.study))
         return 0
     runs = load(args.study)
-    for one in draw_all(runs, score_windows(runs.frame))[0]:
+    for one in draw_all(runs, select_metrics(runs.frame))[0]:
         if f"{one.name}.png" == PICTURE:
             write_atomic(args.study / PICTURE, plots.render(one.drawing, "png"))
     write_text(args.out, page(args.study, read_hypotheses()))

@@ -12,9 +12,9 @@ import pandas as pd
 
 from paper import runs as records
 from paper.runs import BASELINES, CELL, METRICS, PRINTED_MODELS, by_cell, paper_settings
+from utils.formats import DIGITS, Column, Table, percent, write_out
 from utils.output import run_command
 from utils.stats import prediction_interval
-from utils.text import DIGITS, Column, Table, percent, write_out
 
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
@@ -28,7 +28,7 @@ PUBLISHED = (
     "The printed column without Lip is the one that Informer's own authors published: no control "
     "run. WTH is the paper's Weather."
 )
-PRESUMED = "Ours at presumed settings: those behind the print are not published."
+ASSUMED = "Ours at assumed settings: those behind the print are not published."
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def printed() -> pd.DataFrame:
 
 
 def summarise(scored: pd.DataFrame) -> pd.DataFrame:
-    """Sum up runs as `paper.runs.score_windows` gives them, one row an arm: a cell's runs of one c.
+    """Sum up runs as `paper.runs.select_metrics` gives them, a row an arm: a cell's runs of one c.
 
     Returns:
         The cell's columns and the baselines (ridge_mse, ...); c, n, seeds (tuple); mean (mse, mae)
@@ -134,7 +134,7 @@ def _inside(row: dict[Any, Any]) -> str:
     return "-" if pd.isna(low) else f"{low:.{DIGITS}f} to {high:.{DIGITS}f}: {words}"
 
 
-def shape_frame(scored: pd.DataFrame) -> pd.DataFrame:
+def published_layout(scored: pd.DataFrame) -> pd.DataFrame:
     """Return the paper's shape, one row a printed cell: c = 0 beside c = -2, ours and the print's.
 
     Both sides are means over the seeds that both have; where one has no run, n is the other's. Has
@@ -200,7 +200,7 @@ def regularizer(row: dict[Any, Any]) -> str:
 
 def result_tables(scored: pd.DataFrame) -> list[Table]:
     """Lay out the paper's tables first, then all other runs."""
-    arms, shapes = summarise(scored), shape_frame(scored)
+    arms, shapes = summarise(scored), published_layout(scored)
     several = arms["results_version"].nunique() > 1
     tables = []
     for key, group in arms.groupby(GROUP, sort=False):
@@ -214,7 +214,7 @@ def result_tables(scored: pd.DataFrame) -> list[Table]:
         same = shapes.loc[(shapes[GROUP] == pd.Series(key, GROUP)).all(axis=1)]
         if len(same):
             notes = [count_note(same, row["model"], row["features"]), PAIRED]
-            notes.append(PUBLISHED if row["model"] == "informer" else PRESUMED)
+            notes.append(PUBLISHED if row["model"] == "informer" else ASSUMED)
             tables += [shape_table(same, title, "mse"), shape_table(same, title, "mae", notes)]
         tables.append(arm_table(group, f"{title}: every c"))
     return sorted(tables, key=lambda table: not table.title.startswith("Table"))
@@ -224,7 +224,7 @@ def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
     """Name each model's data sets that have no run with the paper's settings, one line per table.
 
     Args:
-        scored: all runs, as `paper.runs.score_windows` returns them.
+        scored: all runs, as `paper.runs.select_metrics` returns them.
         asked: S or M; None: both.
     """
     done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
@@ -249,7 +249,7 @@ def main(words: Sequence[str]) -> int:
     records.add_flags(parser, *names.split())
     args = parser.parse_args(words)
     runs = records.load(args.results)
-    whole = records.score_windows(runs.frame, args.score)
+    whole = records.select_metrics(runs.frame, args.score)
     scored, notes = records.select(whole, args)
     notes += [] if args.data else absent(whole, args.features)
     arms = summarise(scored)

@@ -76,7 +76,7 @@ stage_tables() { # cheapest first: by the length of a window
         repeated="0 1 2 3 4"
         if [ "$data" = WTH ]; then repeated="0 1 2"; fi
         runs "0 2" minus "$repeated" "$data" "$features" "$pred_len"
-    done < <(tail -n +2 paper/printed/informer_settings.csv | grep -v ^ECL | sort -t, -k4,4n -k3,3n)
+    done < <(tail -n +2 paper/published/informer_settings.csv | grep -v ^ECL | sort -t, -k4,4n -k3,3n)
 }
 
 precision=off

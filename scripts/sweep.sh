@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 variables="MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
 data=${1:---help}
 rows_of=${data/ETTm2/ETTm1} # the paper does not have ETTm2
-table=paper/printed/${MODEL:-informer}_settings.csv
+table=paper/published/${MODEL:-informer}_settings.csv
 
 show_help() {
     cat <<HELP
@@ -17,7 +17,7 @@ usage: [VARIABLE=...] bash scripts/ETTh2.sh [FLAG...]                           
 Runs each horizon of the paper (on your own file: 24) for each lambda, sign and seed. What is done
 is skipped, what was cut off is continued.
 
-  MODEL=informer        the settings of paper/printed/MODEL_settings.csv
+  MODEL=informer        the settings of paper/published/MODEL_settings.csv
   LAMS="0 2"            weights lambda of LipReg; 0 is one run, whichever the sign
   SIGNS="minus plus"    loss = MSE + c LipReg with c = -lambda, with c = +lambda
   SEEDS="0 1 2 3 4"     as many repetitions as the paper has (on WTH: 0 1 2)
@@ -41,7 +41,7 @@ The paper's choice of lambda, along its own axis, as a plan:
   LAMS="0 1 2 3 4 5 6 7 8" AXIS=time bash scripts/ETTh2.sh --plan
 HELP
     echo $'\n'"Settings, from $table:"
-    [ "${MODEL:-informer}" = informer ] || echo "(presumed: the paper does not publish this model's)"
+    [ "${MODEL:-informer}" = informer ] || echo "(assumed: the paper does not publish this model's)"
     grep -E "^(dataset|${rows_of/--help/.*})," "$table" | tr , '\t'
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper.signs import Named, read_hypotheses
+from paper.signs import Preregistration, read_hypotheses
 from tests.runs import ROOT, only_run, tiny
 from tests.sweeps import SETTING
 
@@ -72,5 +72,5 @@ def start_sweep():
 
 
 @pytest.fixture(scope="session")
-def named() -> Named:
+def named() -> Preregistration:
     return read_hypotheses()

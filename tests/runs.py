@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from exp.config import parse
 from exp.exp_informer import Exp_Informer
-from exp.flags import parse
 from main_informer import main
 from utils.files import read_json
 

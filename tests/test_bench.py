@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from exp.bench import PEER, build_parser, main, summary
-from utils.environment import describe
-from utils.errors import UserError
+from utils.environment import environment
+from utils.files import UserError
 
 SMALL = ["--d_model", "16", "--settings", "48/48/24/3", "--threads", "1", "--contenders"]
 
@@ -25,7 +25,7 @@ def test_a_small_benchmark_measures_every_contender(tmp_path, capsys):
     peer = find_spec(PEER) is not None
     assert (f"without {PEER}" in capsys.readouterr().out) != peer
     assert [row["contender"] for row in rows] == ["c0", "full", *([PEER] if peer else [])]
-    processor = describe(torch.device("cpu"))["processor"]
+    processor = environment(torch.device("cpu"))["processor"]
     assert "# d_model: 16\n" in text and f"# processor: {processor}\n" in text
     for row in rows:
         assert row["setting"] == "informer 48/48/24/3"

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from paper.claims import claim_table
-from paper.runs import load, score_windows
-from paper.signs import Named, verdicts
+from paper.runs import load, select_metrics
+from paper.signs import Preregistration, verdicts
 from tests.records import write_arm, write_run
+from tests.test_signs import with_seeds
 
 LUCK = 0.08 + 0.002 * np.arange(8)
 SPREAD = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 
 
-def claims(results: Path, named: Named) -> dict[str, list[str]]:
+def claims(results: Path, named: Preregistration) -> dict[str, list[str]]:
     """Return the rows: the claim, then place, test, numbers, verdict and command."""
     runs = load(results)
-    table = claim_table(runs, verdicts(runs, named), score_windows(runs.frame, "all"))
+    table = claim_table(runs, verdicts(runs, named), select_metrics(runs.frame, "all"))
     return {claim: row for claim, *row in table.rows}
 
 
@@ -123,7 +124,7 @@ def test_intervals_are_counted_by_where_they_lie_and_decided_claims_ask_for_noth
     for c in (0.0, -2.0):  # settings of their own, not the paper's
         write_arm(tmp_path, c, LUCK * 2, amp="bf16")
         write_arm(tmp_path, c, LUCK * 2, dropout=0.0)
-    rows = claims(tmp_path, named)
+    rows = claims(tmp_path, with_seeds(named, 8))
     _, _, numbers, said, _ = rows["MSE rises with λ < 0 and falls with λ > 0"]
     found = "c < 0: 4 intervals: 2 below 0, 1 above, 1 covering 0; c > 0: 1 interval: 0 below 0, 1"
     assert numbers == f"{found} above, 0 covering 0"

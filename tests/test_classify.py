@@ -22,7 +22,7 @@ from paper.signs import classify
 )
 def test_words_are_never_stronger_than_numbers(interval, p, factor, smallest, fails):
     change, half = interval
-    row = {"change": change, "low": change - half, "high": change + half, "favour": change}
+    row = {"change": change, "low": change - half, "high": change + half, "direction": change}
     row |= {"low90": change - 0.8 * half, "high90": change + 0.8 * half, "smallest_p": smallest}
     row |= {"p_holm": min(1, p * factor), "threshold": 0.05 / factor, "failed": "x" * fails}
     verdict = classify(row, margin=0.02)
@@ -42,14 +42,14 @@ def test_words_are_never_stronger_than_numbers(interval, p, factor, smallest, fa
         ({"smallest_p": 0.0125}, "better by at least 2 %"),
         ({"p_holm": 0.05}, "better by at least 2 %"),
         ({"high": -2}, "better, by how much is open"),
-        ({"low": 2, "high": 4, "favour": 1}, "worse, by how much is open"),
+        ({"low": 2, "high": 4, "direction": 1}, "worse, by how much is open"),
         ({"low90": -2, "high90": 1, "p_holm": 0.2}, "undecided"),
         ({"low90": -1, "high90": 2, "p_holm": 0.2}, "undecided"),
         ({"low90": -1.9, "high90": 1.9, "p_holm": 0.2}, "equal within 2 %"),
     ],
 )
 def test_a_p_value_may_reach_its_limit_and_an_interval_may_not(numbers, verdict):
-    row = {"low": -4, "high": -2.1, "low90": -3.9, "high90": -2.2, "favour": -1, "failed": ""}
+    row = {"low": -4, "high": -2.1, "low90": -3.9, "high90": -2.2, "direction": -1, "failed": ""}
     row |= {"smallest_p": 0.01, "threshold": 0.0125, "p_holm": 0.04}
     assert classify(row | numbers, margin=0.02) == verdict
 

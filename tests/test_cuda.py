@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from exp.checkpoint import TrainState
 from exp.exp_informer import Exp_Informer
-from exp.state import TrainState
 from tests.runs import STEPS, build, numbers, only_run, run
 from tests.test_golden import NAMES, Golden, agree
 

@@ -23,16 +23,16 @@ from data.data_loader import (
 from data.registry import DATASETS, HERE
 from exp.baselines import baseline_scores
 from exp.config import Config
-from utils.errors import UserError
+from utils.files import UserError
 from utils.timefeatures import time_features
 
 SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}
 
 
-def load(name: str, root_path: Path | str = ".", scaler_from: Path | None = None, **changes):
+def load(name: str, root_path: Path | str = ".", **changes):
     target = DATASETS[name].target if name in DATASETS else "OT"
     how = replace(DataSettings("M", target, None, "keep", "h", "timeF", 96, 48, 24), **changes)
-    return load_data(name, root_path, "mine.csv", how, scaler_from)
+    return load_data(name, root_path, "mine.csv", how)
 
 
 def load_custom(folder: Path, table: dict[str, np.ndarray], freq: str = "h", **changes):
@@ -184,7 +184,7 @@ def test_features_and_cols_choose_the_columns(tmp_path, features, cols, names, o
 @pytest.mark.parametrize("embed", ["timeF", "fixed"])
 def test_the_future_continues_at_the_datas_own_step(tmp_path, embed):
     data = load_custom(tmp_path, columns(), freq="15min", embed=embed)
-    batch, dates = data.future()
+    batch, dates = data.future(), data.beyond
     expected = pd.date_range(data.dates[-1], periods=7, freq="15min")[1:]
     assert dates.equals(expected)
     values, rows = data.test.values, len(data.dates)
@@ -223,7 +223,7 @@ def test_the_future_continues_at_the_datas_own_step(tmp_path, embed):
 def test_steps_and_what_follows_from_them(tmp_path, freq, after, step, found):
     unit, baselines = found
     data = load_custom(tmp_path, columns(), freq)
-    assert data.future()[1][:2].tolist() == [pd.Timestamp(date) for date in after]
+    assert data.beyond[:2].tolist() == [pd.Timestamp(date) for date in after]
     assert data.step == pd.Timedelta(step)
     assert natural_freq("custom", tmp_path, "mine.csv") == unit
     assert natural_freq("custom", tmp_path, "mine.csv", "fixed") == ("t" if unit in "st" else "h")

@@ -10,7 +10,7 @@ import pytest
 
 from data.download import fetch, main
 from data.registry import DATASETS, HERE, DataSet
-from utils.errors import UserError
+from utils.files import UserError
 
 # pooch leaves the connection of a failed answer to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")

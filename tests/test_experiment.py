@@ -14,7 +14,7 @@ import torch
 
 from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
-from exp.exp_informer import continuity
+from exp.exp_informer import lip_metrics
 from exp.record import read_arrays, read_history, read_runs
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
@@ -24,7 +24,7 @@ from utils.files import read_json
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):
     """Return the folder of a finished run and what it printed."""
-    words = ["--do_predict", "--save_forecasts", "--inverse", "--plot_windows", "best,7"]
+    words = ["--do_predict", "--save_forecasts", "--inverse"]
     results, output = tmp_path_factory.mktemp("complete"), io.StringIO()
     with contextlib.redirect_stdout(output):
         assert tiny(results, *words) == 0
@@ -37,7 +37,7 @@ def test_a_run_leaves_what_the_readme_promises(complete):
     for word in ("LipReg time", "L_f", "last", "day", "ridge", "truncated", "original units"):
         assert word in output
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "forecasts.csv.gz", "forecasts.png", "history.json", "metrics.json",
+        "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
         "window_errors.npz",
     ]  # fmt: skip
@@ -51,8 +51,6 @@ def test_a_run_leaves_what_the_readme_promises(complete):
     assert row["started"] == config["environment"]["started"]
     assert metrics["status"] == "finished"
     assert 0 < metrics["test_seconds"] < metrics["wall_seconds"]
-    packed = (folder / "forecasts.csv.gz").read_bytes()
-    assert packed[4:8] == bytes(4)  # no time of day: the same run gives the same file
     windows = metrics["all"]["windows"]
     assert metrics["truncated"]["windows"] == windows // 32 * 32 < windows
     errors = read_arrays(folder, "window_errors")["mse"]
@@ -70,20 +68,20 @@ def test_a_run_leaves_what_the_readme_promises(complete):
 def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
     folder, data = complete[0], build().data
     windows = read_json(folder / "metrics.json")["all"]["windows"]
-    forecasts = pd.read_csv(folder / "forecasts.csv.gz", parse_dates=["date"])
-    assert list(forecasts) == ["window", "date", "column", "forecast", "truth"]
-    assert len(forecasts) == windows * 4 and set(forecasts["column"]) == {"temp"}
+    forecasts = read_arrays(folder, "forecasts")
+    assert forecasts["columns"].tolist() == ["temp"]
     samples = read_arrays(folder, "samples")
-    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4", "7"]
+    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4"]
     assert samples["window"][4] == windows // 2
     assert samples["mse"][0] <= samples["mse"][1] <= samples["mse"][2]
     assert samples["ridge"].shape == samples["pred"].shape
-    worst = np.flatnonzero(forecasts["window"] == samples["window"][2])
-    for column, name in (("forecast", "pred"), ("truth", "truth")):
-        found = np.asarray(forecasts[column])[worst]
-        assert found == pytest.approx(samples[name][2], rel=1e-5)
-    assert (np.asarray(forecasts["date"])[worst] == samples["date"][2][12:]).all()
-    assert data.dates.get_loc(pd.Timestamp(samples["date"][6][0])) == data.test.start + 7
+    worst = samples["window"][2]
+    for name, sample in (("pred", "pred"), ("true", "truth")):
+        assert forecasts[name].shape == (windows, 4, 1)
+        assert forecasts[name][worst, :, 0] == pytest.approx(samples[sample][2], rel=1e-5)
+    assert (forecasts["dates"][worst] == samples["date"][2][12:]).all()
+    first = data.dates.get_loc(pd.Timestamp(samples["date"][3][0]))
+    assert first == data.test.start + windows // 4
     table = pd.read_csv(folder / "prediction.csv", parse_dates=["date"])
     assert list(table["date"]) == list(pd.date_range(data.dates[-1], periods=5, freq="h")[1:])
     past = data.scaler.inverse(data.test.values.numpy())[:, 0]
@@ -98,9 +96,6 @@ def test_a_finished_run_is_skipped_and_force_keeps_the_old_record(complete, tmp_
     skipped = capsys.readouterr().out
     assert "done before, skipped" in skipped and "--save_forecasts" not in skipped  # it is there
     assert "--test_each_epoch was not" in skipped and "--tensorboard was not" in skipped
-    assert "forecasts.png stays" not in skipped
-    assert tiny(tmp_path, "--plot_windows", "worst") == 0
-    assert "forecasts.png stays as it was drawn" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
     assert tiny(tmp_path, "--force") == 0
     old, new = folder.with_name(f"{folder.name}.replaced-1"), folder
@@ -179,7 +174,7 @@ def test_evaluation_leaves_the_training_stream_alone():
     assert not forecast.pred.requires_grad
     assert first["eval_lip_feature"] == pytest.approx(float(forecast.lip), rel=1e-6)
     assert first["eval_max"] == float(forecast.embedded.max())
-    assert first["test_mse"] == pytest.approx(exp.test()["all"]["mse"], rel=1e-6)
+    assert first["test_mse"] == pytest.approx(exp.test()[0]["all"]["mse"], rel=1e-6)
     assert "test_mse" not in build().vali()
 
 
@@ -210,8 +205,8 @@ def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
     assert tiny(tmp_path, *words.split(), *more) == 0
     names = ["dewp", "humid", "temp"] if words.split()[1] == "M" else ["temp"]
     assert list(pd.read_csv(only_run(tmp_path) / "prediction.csv")) == ["date", *names]
-    forecasts = pd.read_csv(only_run(tmp_path) / "forecasts.csv.gz")
-    assert list(forecasts["column"][: len(names)]) == names
+    forecasts = read_arrays(only_run(tmp_path), "forecasts")
+    assert forecasts["columns"].tolist() == names and forecasts["true"].shape[2] == len(names)
     assert (only_run(tmp_path) / "attention.npz").exists() == ("--output_attention" in words)
     if "--output_attention" in words:
         maps = read_arrays(only_run(tmp_path), "attention")
@@ -255,7 +250,7 @@ def test_sizes_at_the_start(training, expected, benchmark):
         exp.model.train(training)
         with torch.no_grad():
             h, _ = exp.model.enc_embedding(batch.x, batch.x_mark)
-        found.append(continuity(h, "max"))
+        found.append(lip_metrics(h, "max"))
     assert torch.stack(found).mean(0).tolist() == pytest.approx(expected, rel=0.35)
 
 

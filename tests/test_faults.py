@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from exp.checkpoint import TrainState, load_state, state_files
 from exp.record import read_arrays, read_runs
-from exp.state import TrainState, load_state, state_files
 from tests.runs import numbers, only_run, tiny
-from utils.errors import UserError
-from utils.files import write_json
+from utils.files import UserError, write_json
 
 KINDS = ["config", "state-", "history", "trace", "samples", "forecasts.png", "weights", "metrics"]
 

@@ -15,18 +15,17 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
 from paper.figures import Figure, draw_all, main
-from paper.runs import PRINTED, load, score_windows
+from paper.runs import PRINTED, load, select_metrics
 from tests.records import damage, eval_l_f, write_arm, write_run, write_study
 from tests.runs import ROOT
 from utils import plots
-from utils.errors import UserError
-from utils.files import read_json, write_json, write_npz
+from utils.files import UserError, read_json, write_json, write_npz
 
 
 def drawn(results: Path, gap: str = "") -> dict[str, Figure]:
     """Draw all figures, by name; one file is missing whose name has `gap` in it, or none is."""
     runs = load(results)
-    figures, gaps = draw_all(runs, score_windows(runs.frame))
+    figures, gaps = draw_all(runs, select_metrics(runs.frame))
     assert len({figure.name for figure in figures}) == len(figures)
     assert len(gaps) == bool(gap) and all(gap in line for line in gaps)
     return {figure.name: figure for figure in figures}

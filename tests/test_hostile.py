@@ -13,8 +13,7 @@ import torch
 
 from exp.forecast import forecast
 from tests.runs import ROOT, STEPS, tiny
-from utils.errors import UserError
-from utils.files import read_json, write_json
+from utils.files import UserError, read_json, write_json
 
 FORMATS: dict[str, Callable[[Any, Path], object]] = {
     "zip": torch.save,

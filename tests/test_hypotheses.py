@@ -8,7 +8,7 @@ import pytest
 from paper.signs import HYPOTHESES, read_hypotheses
 from tests.records import write_arm
 from tests.test_signs import LUCK, NOISE, verdict_on, write_pairs
-from utils.errors import UserError
+from utils.files import UserError
 
 
 def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from exp.exp_informer import continuity
+from exp.exp_informer import lip_metrics
 from models import LipReg, lipschitz_constant
 from models.lipreg import NORMALISATIONS
 
@@ -24,7 +24,7 @@ def test_hand_computed(how):
     assert LipReg(X, transpose=True, normalize=how).item() == pytest.approx(FEATURE / divisor**2)
     assert lipschitz_constant(X, normalize=how).item() == pytest.approx(STEEPEST / divisor)
     recorded = [TIME / divisor**2, FEATURE / divisor**2, STEEPEST / divisor]
-    assert continuity(X, how).tolist() == pytest.approx(recorded)
+    assert lip_metrics(X, how).tolist() == pytest.approx(recorded)
 
 
 def test_default_and_published_arguments():

@@ -7,7 +7,7 @@ from data.csv_reader import read_table
 from data.data_loader import treat_missing
 from data.registry import DATASETS
 from tests.test_data import columns, load, load_custom
-from utils.errors import UserError
+from utils.files import UserError
 
 
 def test_weathers_missing_readings_stay_or_are_filled_in_time(benchmark, capsys):
@@ -37,9 +37,5 @@ def test_gaps_are_filled_in_time_and_ends_by_the_nearest(tmp_path, capsys):
     assert again[[0, 1, 25, 299], 1] == pytest.approx([2, 2, 24 + 2 * 31 / 59, 298], abs=1e-3)
     assert again[3, 0] == pytest.approx(-9999.5)
     assert ": 4 cells of OT were -9999: filled" in capsys.readouterr().out
-    other = (tmp_path / "mine.csv").rename(tmp_path / "other.csv")  # sets the scale, filled, too
-    changes = {"missing": "interpolate", "scaler_from": other}
-    scaled = load_custom(tmp_path, columns(), "MS", cols=["b", "OT"], **changes)
-    np.testing.assert_array_equal(scaled.scaler.mean, data.scaler.mean)
     with pytest.raises(UserError, match="column 'b': all is -9999"):
         load_custom(tmp_path, {**columns(), "b": np.full(300, -9999)}, missing="interpolate")

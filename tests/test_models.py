@@ -9,7 +9,7 @@ from torch import nn
 
 from models import MODELS, Autoformer, Forecast, Informer, InformerStack, LipReg
 from models.embed import DataEmbedding
-from models.fast import Dropout, has_bf16_kernels
+from models.layers import Dropout, has_bf16_kernels
 
 BATCH = 3
 SIZES: dict[str, Any] = {"enc_in": 2, "dec_in": 2, "c_out": 1, "factor": 1, "moving_avg": 5}
@@ -147,10 +147,10 @@ def test_unknown_names_are_refused(name, setting):
 
 def test_rows_name_their_own_settings():
     both = {"label_len": 48, "e_layers": 2, "d_layers": 1, "train_epochs": 10, "patience": 3}
-    presumed = {"transformer": both, "autoformer": both | {"factor": 3, "moving_avg": 25}}
+    assumed = {"transformer": both, "autoformer": both | {"factor": 3, "moving_avg": 25}}
     for name, row in MODELS.items():
-        assert row.presumed == presumed.get(name, {})
-        assert row.defaults == ({"seq_len": 96} if name in presumed else {})
+        assert row.assumed == assumed.get(name, {})
+        assert row.defaults == ({"seq_len": 96} if name in assumed else {})
 
 
 def test_informer_takes_informer2020s_arguments():

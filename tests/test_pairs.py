@@ -23,8 +23,8 @@ from paper.runs import PRINTED, by_cell, load
 from tests.records import write_arm, write_run
 from tests.test_signs import LUCK, NOISE, write_pairs
 from tests.test_tables import scored
+from utils.formats import interval
 from utils.stats import block_bootstrap_ratio
-from utils.text import interval
 
 
 def test_choice_on_validation_is_described_and_not_tested(tmp_path):
@@ -124,7 +124,7 @@ def test_failed_runs_by_hand():
     d = [math.nan, math.log(0.5), math.nan, 0.0, math.nan]
     row = compare(pd.DataFrame({**sides, "d": d, "unlike": ""}), -2.0, 0.0)
     assert row["failed"] == "c = -2: seeds 0, 4; c = 0: seeds 2, 4"
-    assert row["favour"] == -1 and row["p"] == stats.binomtest(2, 3).pvalue
+    assert row["direction"] == -1 and row["p"] == stats.binomtest(2, 3).pvalue
     assert row["smallest_p"] == stats.binomtest(3, 3).pvalue
     assert (row["n"], row["sd"]) == (2, pytest.approx(math.log(2) / math.sqrt(2)))
     bounds = stats.ttest_1samp([math.log(0.5), 0], 0).confidence_interval(0.9)

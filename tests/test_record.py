@@ -6,8 +6,7 @@ import pytest
 from exp.config import Config
 from exp.record import Record, find_record, read_runs
 from tests.records import scores, write_run
-from utils.errors import UserError
-from utils.files import read_json, write_json
+from utils.files import UserError, read_json, write_json
 
 
 @pytest.mark.timeout(60)  # about 1 s alone; the bound only catches something quadratic

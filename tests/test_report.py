@@ -17,7 +17,7 @@ from paper.runs import load
 from paper.signs import read_hypotheses
 from paper.study import main as study_main
 from tests.records import damage, write_arm, write_run, write_study
-from utils.text import Column, Table
+from utils.formats import Column, Table
 
 HOSTILE = "<script>alert(1)</script> & <b>\"O'T"
 FOLDED = "Results: every c, and the baselines"
@@ -53,7 +53,7 @@ def test_the_first_screen_says_what_was_run_and_what_came_of_it(page):
     for words in (
         "24 of 25 runs used, 2 settings", "ETTh2 S 24, feature axis", "ETTh2 S 336, feature axis",
         "H1, ETTh2 S 24, feature axis", "in progress: 3 of 8 seeds", "sha256", "commit",
-        "No runs yet: H2 (ETTh2 M 24, feature axis), H3 (ETTh1 M 24, feature axis).",
+        "No runs yet: H2 (ETTh2 M 24, feature axis), H3 (ETTh1 M 24, feature axis), H4",
     ):  # fmt: skip
         assert words in first
     for words in (

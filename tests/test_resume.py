@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from exp.flags import parse
+from exp.config import parse
 from exp.run import run_one
 from models import MODELS
 from tests.runs import STEPS, TINY, numbers, only_run, run, start, tiny

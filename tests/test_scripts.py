@@ -15,7 +15,7 @@ from exp.record import read_runs
 from exp.sweep import build_parser
 from tests.runs import ROOT
 
-PAPER = pd.read_csv(ROOT / "paper" / "printed" / "informer_settings.csv")
+PAPER = pd.read_csv(ROOT / "paper" / "published" / "informer_settings.csv")
 COLUMNS = ["features", "pred_len", "seq_len", "label_len", "e_layers", "d_layers", "factor"]
 SCRIPTS = [("informer", data) for data in (*PAPER["dataset"].unique(), "ETTm2")]
 SCRIPTS += [("autoformer", "weather"), ("autoformer", "ETTh2"), ("transformer", "ETTh2")]
@@ -68,7 +68,7 @@ def test_scripts_run_the_papers_settings(model, data, script):
     chosen = {"MODEL": model} if (model, data) in SCRIPTS[-2:] else {}  # the others by default
     runs = runs_in(script(f"{data}.sh", **chosen).stdout)
     configs, seeds = [run.config for run in runs], range(3 if data == "WTH" else 5)
-    paper = pd.read_csv(ROOT / f"paper/printed/{model}_settings.csv")
+    paper = pd.read_csv(ROOT / f"paper/published/{model}_settings.csv")
     rows = paper.loc[paper["dataset"] == data.replace("ETTm2", "ETTm1"), COLUMNS]
     found = pd.DataFrame([{n: getattr(c, n) for n in COLUMNS} for c in configs]).drop_duplicates()
     assert found.to_dict("records") == rows.to_dict("records")
@@ -119,7 +119,7 @@ MISTAKES = {
     "PREDLENS=24": "PREDLENS: unknown variable, did you mean PRED_LENS?",
     "PRED_LENS=24 96": "FEATURES=M PRED_LENS=96: ETTh2 has only M S; 24 48 168 336 720",
     "FEATURES=X": "FEATURES=X PRED_LENS=24: ETTh2 has only M S; 24 48 168 336 720",
-    "MODEL=nothing": "MODEL=nothing: no file paper/printed/nothing_settings.csv",
+    "MODEL=nothing": "MODEL=nothing: no file paper/published/nothing_settings.csv",
 }
 
 
@@ -192,7 +192,7 @@ def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path
 
 
 def test_the_demo_ends_with_its_answer(tmp_path):
-    words = f"--features S --plot_windows best --batch_size 256 --eval_batch_size 256 {SMALL}"
+    words = f"--features S --batch_size 256 --eval_batch_size 256 {SMALL}"
     line = f"bash {ROOT}/scripts/demo.sh {words}"
     output = bash(tmp_path, line, REAL, RESULTS=str(tmp_path / "results")).stdout
     runs = read_runs(tmp_path / "results").sort_values("lip_coef")

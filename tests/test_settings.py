@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
 from exp.record import Record, read_history
-from models.fast import has_bf16_kernels
+from models.layers import has_bf16_kernels
 from tests import runs
 from tests.runs import ROOT, only_run, tiny
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from exp.record import read_runs
 from paper import tables
 from paper.figures import draw_all
-from paper.runs import load, score_windows
+from paper.runs import load, select_metrics
 from tests.runs import ROOT, build, only_run, tiny
 from tests.test_scripts import REAL, SMALL, bash
 from utils.files import read_json
@@ -115,7 +115,7 @@ def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path, capsys):
         (line,) = [line for line in lines if line.startswith(f"{text} 1 ")]
         assert f" {runs.loc[c, 'mse']:.5f} " in line
     assert not any("c = 2 " in line for line in lines)
-    drawn, _ = draw_all(loaded := load(results), score_windows(loaded.frame))
+    drawn, _ = draw_all(loaded := load(results), select_metrics(loaded.frame))
     (axis,) = next(one for one in drawn if one.name.startswith("figure3")).drawing.axes
     assert [tick.get_text() for tick in axis.get_xticklabels()] == ["\u22122", "0"]
     dot = next(line for line in axis.lines if line.get_label() == "one seed")

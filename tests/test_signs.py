@@ -12,7 +12,7 @@ from scipy import stats
 
 from paper.pairs import contrasts, sentences
 from paper.runs import load
-from paper.signs import HIDDEN, HYPOTHESES, Named, hypothesis_table, main, verdicts
+from paper.signs import BLINDED, HYPOTHESES, Preregistration, hypothesis_table, main, verdicts
 from tests.records import damage, write_arm, write_run
 from tests.test_tables import scored
 
@@ -21,13 +21,15 @@ NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 FLIPS = np.array(np.meshgrid(*[[1, -1]] * 8)).reshape(8, -1).T
 
 
-def with_seeds(named: Named, n: int) -> Named:
+def with_seeds(named: Preregistration, n: int) -> Preregistration:
     """Let every hypothesis ask for n seeds."""
     family = [replace(one, seeds={"cpu": [*range(n)], "cuda": []}) for one in named.family]
     return replace(named, family=family)
 
 
-def verdict_on(results: Path, named: Named, place: int = 0, **more: Any) -> dict[str, Any]:
+def verdict_on(
+    results: Path, named: Preregistration, place: int = 0, **more: Any
+) -> dict[str, Any]:
     """Return what is said of one hypothesis, H1 unless another place is given."""
     row = verdicts(load(results), named, **more).to_dict("records")[place]
     return {str(name): value for name, value in row.items()}
@@ -113,7 +115,7 @@ def test_no_verdict_before_the_named_seeds_are_complete(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["verdict"] == "in progress: 7 of 8 seeds"
     assert row["sentence"].endswith("in progress: 7 of 8 seeds.")
-    assert row["n"] == 7 and all(math.isnan(row[name]) for name in HIDDEN)
+    assert row["n"] == 7 and all(math.isnan(row[name]) for name in BLINDED)
     assert verdict_on(tmp_path, named, place=1)["verdict"] == "no runs"
 
 

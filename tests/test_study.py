@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from paper import study
-from paper.runs import by_cell, load, score_windows
-from paper.signs import Named, cell_runs, read_hypotheses, verdicts
+from paper.runs import by_cell, load, select_metrics
+from paper.signs import Preregistration, cell_runs, read_hypotheses, verdicts
 from tests.records import write_run, write_study
 from tests.runs import ROOT
 from tests.test_tables import said
-from utils.errors import UserError
-from utils.text import interval
+from utils.files import UserError
+from utils.formats import interval
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_results_md_is_built_from_the_committed_csv():
 def test_the_readme_shows_what_the_study_found():
     named, runs = committed(), load(ROOT / "results" / "study")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    truncated = by_cell(score_windows(runs.frame))
+    truncated = by_cell(select_metrics(runs.frame))
     found = {row["name"]: row for row in verdicts(runs, named).to_dict("records")}
     for one in named.family[:2]:
         row, cell = found[one.name], cell_runs(one, truncated)
@@ -148,7 +148,7 @@ def test_the_readme_shows_what_the_study_found():
         assert f"| {row['verdict']} |" in line
 
 
-def committed() -> Named:
+def committed() -> Preregistration:
     named = read_hypotheses()
     if not named.since:
         pytest.skip("without git's full history the page cannot name the hypotheses' commit")

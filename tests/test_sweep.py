@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from data.data_loader import window_counts
+from exp.config import parse
 from exp.exp_informer import Exp_Informer
-from exp.flags import parse
 from exp.grid import expand, shard_of
 from exp.plan import expected_seconds, weight_bytes
 from exp.sweep import main
 from exp.workers import Local
 from tests.runs import ROOT
 from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
-from utils.errors import UserError
+from utils.files import UserError
 
 
 def test_lambda_zero_is_one_run_and_duplicates_are_removed():

@@ -15,7 +15,7 @@ import pytest
 
 from exp.sweep import main
 from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
-from utils.errors import UserError
+from utils.files import UserError
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import pandas as pd
 import pytest
 
 from paper import tables
-from paper.runs import CELL, PRINTED, by_cell, left_out, load, score_windows
-from paper.tables import printed, result_tables, shape_frame, summarise
+from paper.runs import CELL, PRINTED, by_cell, left_out, load, select_metrics
+from paper.tables import printed, published_layout, result_tables, summarise
 from tests.records import damage, scores, write_arm, write_run
-from utils.text import render
+from utils.formats import render
 
 OFFSETS = 0.0001 * np.array([-2, -1, 0, 1, 2])  # by seed: mean 0, sd sqrt(2.5e-8) = 0.000158114
 
 
 def scored(results: Path, score: str | None = None) -> pd.DataFrame:
-    return score_windows(load(results).frame, score)
+    return select_metrics(load(results).frame, score)
 
 
 def one(frame: pd.DataFrame, **values: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def test_counts_are_computed_from_the_cells(full):
 def test_other_models_have_their_own_print(tmp_path):
     for model, data, error in (("autoformer", "ETTh1", 0.1), ("transformer", "weather", 0.2)):
         write_arm(tmp_path, 0.0, [error, error], model=model, data=data, train_epochs=10)
-    frame = shape_frame(scored(tmp_path)).set_index("model")
+    frame = published_layout(scored(tmp_path)).set_index("model")
     assert frame["mse_zero"].to_dict() == {"autoformer": 0.1, "transformer": 0.2}
     table = pd.read_csv(PRINTED / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
     for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
@@ -84,14 +84,14 @@ def test_other_models_have_their_own_print(tmp_path):
         assert frame.loc[model, "mse_zero_print"] == cell["mse"].item()
     text = render(result_tables(scored(tmp_path)), "markdown")
     assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in text
-    assert "at presumed settings" in text and "Informer's own authors" not in text
+    assert "at assumed settings" in text and "Informer's own authors" not in text
 
 
 def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):
     # c = -2 is worse on every seed that both have, and was run on the easy ones
     write_arm(tmp_path, 0.0, [0.1, 0.11, 0.3, 0.4])
     write_arm(tmp_path, -2.0, [0.12, 0.13])
-    (row,) = shape_frame(scored(tmp_path)).to_dict("records")
+    (row,) = published_layout(scored(tmp_path)).to_dict("records")
     assert (row["n"], row["mse_zero"], row["mse_lip"]) == (2, pytest.approx(0.105), 0.125)
     shape, _, arms = result_tables(scored(tmp_path))
     assert shape.best == {(0, "mse_zero")}

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.errors import UserError
+from utils.files import UserError
 from utils.timefeatures import FEATURE_WIDTH, parse_freq, time_features
 
 

@@ -5,6 +5,7 @@ import platform
 import re
 import resource
 import socket
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +15,12 @@ import numpy
 import pandas
 import torch
 
-from utils import git
-
 HERE = Path(__file__).resolve().parent
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """Return processor, threads, device, versions and the state of the code."""
-    changes = git.ask(HERE, "status", "--porcelain", "--untracked-files=no")
+    changes = ask_git(HERE, "status", "--porcelain", "--untracked-files=no")
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
@@ -34,7 +33,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "numpy": numpy.__version__,
         "pandas": pandas.__version__,
         "system": platform.platform(),
-        "git_commit": git.ask(HERE, "rev-parse", "HEAD"),
+        "git_commit": ask_git(HERE, "rev-parse", "HEAD"),
         "git_dirty": None if changes is None else bool(changes),
         "folder": str(Path.cwd()),
         "command": sys.argv,
@@ -59,3 +58,43 @@ def _processor() -> str:
     bf16 = ", bf16" if any(there for name, there in able.items() if "bf16" in name) else ""
     name = able.get("cpu_name") or platform.processor()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}{bf16})"
+
+
+def ask_git(folder: Path, *words: str) -> str | None:
+    """Ask git about a folder; None where it has no answer, or is not there."""
+    command = ["git", "-C", str(folder), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+
+
+def committed(path: Path) -> tuple[str, datetime | None]:
+    """Say in words which commit made a file what it is now, and when.
+
+    None for the time where no commit has its content, or git does not know its whole history.
+    """
+    folder = path.resolve().parent
+    if ask_git(folder, "rev-parse", "--is-shallow-repository") != "false":
+        return "commit not known here, without git's full history", None
+    log = ask_git(folder, "log", "-1", "--format=%h %cI", "--", path.name)
+    if not log or ask_git(folder, "status", "--porcelain", "--", path.name):
+        return "named now, not committed", None
+    commit, time = log.split()
+    return f"commit {commit} of {time}", datetime.fromisoformat(time)
+
+
+def versions(path: Path) -> list[tuple[datetime, bytes]]:
+    """Return when each commit of a file was made, and what the file was then, newest first.
+
+    None where git does not know the file's whole history.
+    """
+    folder = path.resolve().parent
+    if ask_git(folder, "rev-parse", "--is-shallow-repository") != "false":
+        return []
+    log = (ask_git(folder, "log", "--format=%h %cI", "--", path.name) or "").split()
+    found = []
+    for commit, time in zip(log[::2], log[1::2], strict=True):
+        if content := ask_git(folder, "show", f"{commit}:./{path.name}"):
+            found.append((datetime.fromisoformat(time), content.encode()))
+    return found

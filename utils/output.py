@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Callable
 
-from utils.errors import UserError
+from utils.files import UserError
 
 PLAIN = {"λ": "lambda", "±": "+-", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "×": "x", "·": "*"}
 

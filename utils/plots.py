@@ -3,11 +3,12 @@
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
 STYLE: dict[Any, Any] = {
@@ -41,6 +42,39 @@ def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], 
         figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
         place: dict[str, Any] = {"loc": "outside lower center", "ncols": round(width / 1.8)}
         figure.legend([*found.values()], [*found], **place)
+    return figure
+
+
+class Window(NamedTuple):
+    """One window of a series: its history and what follows it."""
+
+    label: str
+    dates: np.ndarray  # [seq_len + pred_len]
+    history: np.ndarray  # [seq_len]
+    lines: dict[str, np.ndarray]  # truth, forecast, ridge [<= pred_len]
+    title: str = ""
+
+
+def draw_windows(windows: Sequence[Window], sharex: bool = False) -> Figure:
+    """Draw windows below each other, over dates, what follows joined to the history."""
+    figure = Figure((7, 1.1 + 1.9 * len(windows)), layout="constrained")  # inches
+    axes = figure.subplots(len(windows), sharex=sharex, squeeze=False)[:, 0]
+    styles = {"truth": ("-", "#444444"), "forecast": ("--", BLUE), "ridge": (":", RED)}
+    for axis, (label, dates, history, lines, title) in zip(axes, windows, strict=True):
+        now = len(history)
+        axis.plot(dates[:now], history, color="#444444", linewidth=0.9, label="history")
+        for name, values in lines.items():
+            style, color = styles[name]
+            joined = np.append(history[-1], values)
+            axis.plot(dates[now - 1 : now + len(values)], joined, style, color=color, label=name)
+        axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
+        axis.set_title(title, fontsize="medium", parse_math=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from utils.errors import UserError, nearest
+from utils.files import UserError, nearest
 
 _LETTERS = {"min": "t", "sec": "s", "me": "m"} | {letter: letter for letter in "sthdbwm"}
 _DAILY = ("day_of_week", "day", "day_of_year")

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.errors import UserError
-from utils.files import sha256_of, write_atomic
+from utils.files import UserError, sha256_of, write_atomic
 
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
 POSITION = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
@@ -47,7 +46,7 @@ class TrainState:
         self.trace[self.position] = measures
         self.step += 1
 
-    def under_way(self) -> Tensor:
+    def epoch_trace(self) -> Tensor:
         """Return the trace of the epoch under way, which waits for the device: [step, 4]."""
         return self.trace[self.epoch * self.steps : self.position].cpu()
 
@@ -56,7 +55,7 @@ class TrainState:
 
         The epoch's row of the history, with val_mse and other `measures`, is returned.
         """
-        means = self.under_way().double().mean(0).tolist()
+        means = self.epoch_trace().double().mean(0).tolist()
         self.epoch, self.step = self.epoch + 1, 0
         row: dict[str, Any] = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
@@ -172,7 +171,7 @@ def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
-def fit_weights(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def load_into(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Load weights into a model built from the flags; a UserError names the first difference."""
     try:
         model.load_state_dict(weights)

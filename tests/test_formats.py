@@ -14,8 +14,8 @@ import pytest
 from paper import tables
 from tests.records import write_arm, write_run
 from tests.runs import ROOT
-from utils.errors import UserError
-from utils.text import Column, Table, render
+from utils.files import UserError
+from utils.formats import Column, Table, render
 
 TABLE = Table(
     "Small: λ ± 50 % & more",

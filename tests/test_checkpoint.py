@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from exp.checkpoint import TRACE, TrainState, load_into, load_weights, state_files
 from exp.exp_informer import Exp_Informer, learning_rate
 from exp.record import RunFailed
-from exp.state import TRACE, TrainState, fit_weights, load_weights, state_files
 from tests.runs import build, tiny
-from utils.errors import UserError
+from utils.files import UserError
 
 
 def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
@@ -21,7 +21,7 @@ def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
     expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
     assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
     clock = SimpleNamespace(monotonic=itertools.count(100).__next__)
-    monkeypatch.setattr("exp.state.time", clock)  # a look takes a second: two an epoch
+    monkeypatch.setattr("exp.checkpoint.time", clock)  # a look takes a second: two an epoch
     state = TrainState(torch.nn.Linear(1, 1), 1, 9, tmp_path)
     for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
         assert not state.trained
@@ -79,4 +79,4 @@ def test_a_file_that_holds_more_or_less_than_weights_is_refused(body, tmp_path):
 def test_the_first_weight_that_does_not_fit_is_named(tmp_path):
     weights = torch.nn.Linear(3, 1).state_dict()
     with pytest.raises(UserError, match=r"w\.pt: size mismatch for weight: .*; give the flags"):
-        fit_weights(torch.nn.Linear(2, 1), weights, tmp_path / "w.pt")
+        load_into(torch.nn.Linear(2, 1), weights, tmp_path / "w.pt")

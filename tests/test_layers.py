@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import fast
+from models import layers
 from models.encoder import FeedForward
-from models.fast import Dropout, LayerNorm, Linear, TimeConv
+from models.layers import Dropout, LayerNorm, Linear, TimeConv
 from tests.runs import ROOT
 
 ULP = 2**-8  # half the spacing of bf16 numbers, relative
@@ -60,16 +60,16 @@ def test_bf16_rounds_weights_and_results_and_trains_fp32_weights(name):
 
 def test_pieces_draw_their_masks_in_turn(monkeypatch):
     """The order and size of draws is part of the results version."""
-    assert (fast.PIECE, fast.WHOLE) == (2**22, 2**24)
+    assert (layers.PIECE, layers.WHOLE) == (2**22, 2**24)
     layer, x = FeedForward(4, 8, 0.3, "gelu"), torch.randn(5, 6, 4)
     one, most = 6 * 8, 5 * 6 * 8
     cases = (2 * one, most, (5,)), (2 * one, most - 1, (2, 2, 1)), (1, most - 1, (1, 1, 1, 1, 1))
     for piece, whole, sizes in cases:
-        monkeypatch.setattr("models.fast.PIECE", piece)
+        monkeypatch.setattr("models.layers.PIECE", piece)
         torch.manual_seed(0)
         inner = [layer.conv2(layer.dropout(F.gelu(layer.conv1(part)))) for part in x.split(sizes)]
         expected = layer.dropout(torch.cat(inner))
-        monkeypatch.setattr("models.fast.WHOLE", whole)
+        monkeypatch.setattr("models.layers.WHOLE", whole)
         torch.manual_seed(0)
         torch.testing.assert_close(layer.feed_forward(x), expected)
 
@@ -78,7 +78,7 @@ def test_pieces_draw_their_masks_in_turn(monkeypatch):
 def test_freed_memory_is_kept():
     code = """if True:
         import resource, torch
-        from models.fast import keep_freed_memory
+        from models.layers import keep_freed_memory
         for prepare in (lambda: 0, keep_freed_memory, lambda: 0):
             prepare()
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
