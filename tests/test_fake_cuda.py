@@ -24,9 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from exp.checkpoint import TrainState
+from exp.config import parse
 from exp.exp_informer import Exp_Informer
-from exp.flags import parse
-from exp.state import TrainState
 from models import MODELS
 from models.attn import ProbAttention
 from tests.runs import ROOT
