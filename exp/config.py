@@ -18,7 +18,8 @@ from models.model import NAMES
 from utils.files import UserError, canonical, nearest, read_json, sha256_of
 from utils.timefeatures import parse_freq
 
-RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
+# By --amp; raised with every change of the code that moves results: CHANGELOG.md.
+RESULTS_VERSIONS = {"off": 2, "bf16": 3}
 FEATURES, TYPES = ("M", "S", "MS"), ("type1", "type2")
 
 
@@ -182,8 +183,9 @@ class Config:
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
-    """Return the hash of an identity and of the results version, in full."""
-    return sha256_of(canonical({"results_version": RESULTS_VERSION, **identity}).encode())
+    """Return the hash of an identity and of its results version, in full."""
+    version = RESULTS_VERSIONS[identity["amp"]]
+    return sha256_of(canonical({"results_version": version, **identity}).encode())
 
 
 def setting_hash(identity: dict[str, Any]) -> str:

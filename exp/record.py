@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
+from exp.config import RESULTS_VERSIONS, Config, identity_hash, setting_hash
 from utils.files import (
     UserError,
     advice,
@@ -87,7 +87,8 @@ class Record:
                 print(
                     f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
                 )
-        body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
+        version = RESULTS_VERSIONS[self.identity["amp"]]
+        body = {"schema": SCHEMA, "results_version": version, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
         write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})

@@ -64,7 +64,8 @@ class ProbAttention(nn.Module):
         visible = None
         if self.masked:
             visible = torch.arange(keys, device=q.device) <= active[..., None]  # [B, H, u, L_K]
-            lazy = v.cumsum(dim=2)  # [B, H, L_Q, E]
+            wide = torch.promote_types(v.dtype, torch.float32)  # CUDA sums bf16 in bf16
+            lazy = v.to(wide).cumsum(dim=2).to(v.dtype)  # [B, H, L_Q, E]
         else:
             lazy = v.mean(dim=2, keepdim=True).expand_as(q)
         weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]
