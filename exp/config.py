@@ -182,9 +182,14 @@ class Config:
         return f"{readable}-{identity_hash(self.identity(data_sha256))[:8]}"
 
 
+def results_version(identity: dict[str, Any]) -> int:
+    """Return the results version of an identity's runs, which its precision decides."""
+    return RESULTS_VERSIONS[identity.get("amp", "off")]
+
+
 def identity_hash(identity: dict[str, Any]) -> str:
     """Return the hash of an identity and of its results version, in full."""
-    version = RESULTS_VERSIONS[identity["amp"]]
+    version = results_version(identity)
     return sha256_of(canonical({"results_version": version, **identity}).encode())
 
 

@@ -15,7 +15,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSIONS, Config, identity_hash, setting_hash
+from exp.config import Config, identity_hash, results_version, setting_hash
 from utils.files import (
     UserError,
     advice,
@@ -87,7 +87,7 @@ class Record:
                 print(
                     f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
                 )
-        version = RESULTS_VERSIONS[self.identity["amp"]]
+        version = results_version(self.identity)
         body = {"schema": SCHEMA, "results_version": version, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}

@@ -38,7 +38,7 @@ def test_a_missing_or_empty_folder(tmp_path):
 def test_records_of_other_settings_and_of_earlier_versions(tmp_path):
     folder = write_run(tmp_path)
     with pytest.raises(UserError, match="holds a run of other settings"):
-        Record(folder, {"seed": 5, "amp": "off"}).metrics()
+        Record(folder, {"seed": 5}).metrics()
     custom = Config(model="informer", data="custom")
     own = find_record(tmp_path, custom, "0" * 64, "mine.csv").folder
     (tmp_path / f"forecast-{own.name}").mkdir()  # what exp.forecast leaves
