@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exp.checkpoint import TrainState
 from exp.config import Parser, parse
-from exp.exp_basic import pick_device
+from exp.exp_basic import pick_device, set_precision
 from exp.exp_informer import Exp_Informer
 from models import MODELS
 from utils.environment import environment, peak_memory_mb
@@ -104,10 +104,10 @@ def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespac
 def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
-    torch.backends.cudnn.allow_tf32 = False  # the peer's, as ours
     torch.manual_seed(0)
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
     bf16 = contender.endswith("bf16")
+    set_precision("off", device)  # the peer's, too
     step = own_step(model, flags, *more) if flags else peer_step(model, bf16, *more)
     with FlopCounterMode(display=False) as counter:
         step()

@@ -6,8 +6,10 @@ import operator
 from pathlib import Path
 
 import pytest
+import torch
 
 from exp.config import Config, build_parser, parse
+from exp.exp_basic import lack
 from main_informer import main
 from tests.records import write_run
 from tests.runs import ROOT, TINY
@@ -102,6 +104,28 @@ def test_weights_are_tested_as_their_record_says(tmp_path):
     config, _ = parse(words.split())
     assert (config.seed, config.eval_batch_size, config.seq_len) == (3, 50, 48)
     assert parse([*words.split(), "--amp", "bf16"])[0].amp == "bf16"
+
+
+def test_precisions_that_a_device_lacks(monkeypatch):
+    for capability, refused in (((7, 5), True), ((8, 0), False)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, found=capability: found)
+        assert bool(lack("bf16", torch.device("cuda", 1))) == refused
+        assert not lack("off", torch.device("cuda", 1))
+
+
+@pytest.mark.parametrize("reason", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "other"])
+def test_a_full_gpu_is_one_line(reason, tmp_path, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError(f"CUDA error: {reason} when calling")
+
+    monkeypatch.setattr("exp.exp_informer.Exp_Informer.train_step", fail)
+    if reason == "other":
+        with pytest.raises(RuntimeError, match="other"):
+            main([*TINY, "--results", str(tmp_path)])
+        return
+    assert main([*TINY, "--results", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("failed: the GPU's memory is full; lower --batch_size")
 
 
 def test_booleans_work():
