@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models.layers import Dropout, Linear
 
-BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32
+BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32, for a cache
+GPU_BLOCK = 2**28  # 1 GB, for few launches: all of a batch of 32 up to 1,024 steps
 
 
 @torch.no_grad()
@@ -24,7 +25,8 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     [B, H, L_Q, U, E], takes 4 to 12 times as long as scoring all keys in a dense product: so all
     scores are computed, a few windows at a time, and the sampled ones picked.
     """
-    windows = max(1, BLOCK // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
+    block = BLOCK if q.device.type == "cpu" else GPU_BLOCK
+    windows = max(1, block // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
     blocks = []
     for queries, keys in zip(q.split(windows), k.split(windows), strict=True):
         scores = queries @ keys.transpose(2, 3)  # [windows, H, L_Q, L_K]
