@@ -3,6 +3,9 @@
 import re
 import sys
 
+import utils  # noqa: F401 - before torch is imported
+
+# isort: split
 from exp.config import parse
 from exp.record import RunFailed
 from exp.run import dry_run, run_all

@@ -122,21 +122,28 @@ class ForecastData:
         return replace(self, train=train, val=val, test=test)
 
 
-def load_data(name: str, root_path: Path | str, data_path: str, how: DataSettings) -> ForecastData:
+def load_data(
+    name: str,
+    root_path: Path | str,
+    data_path: str,
+    how: DataSettings,
+    scaler: Scaler | None = None,
+) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. Raises
-    UserError where the file, or what it holds, cannot be used.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. It is scaled
+    by its training rows unless a scaler is given. Raises UserError where the file, or what it
+    holds, cannot be used.
     """
     table = _table(name, root_path, data_path)
     counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)
     rows = table.pick(how.target, how.cols).iloc[:, -1 if how.features == "S" else 0 :]
     rows = treat_missing(rows, table.path, how.missing)
     _, train_end, val_end, _ = _borders(name, len(rows))
-    training = rows.head(train_end)
+    scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
     starts = (0, train_end - how.seq_len, val_end - how.seq_len)
     parts = tuple(zip(starts, counts, strict=True))
-    return scaled_rows(replace(table, values=rows), Scaler.fit(training.to_numpy()), how, parts)
+    return scaled_rows(replace(table, values=rows), scaler, how, parts)
 
 
 def treat_missing(rows: pd.DataFrame, path: Path, missing: str) -> pd.DataFrame:

@@ -19,11 +19,11 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from exp.checkpoint import TrainState
 from exp.config import Parser, parse
 from exp.exp_basic import pick_device, set_precision
 from exp.exp_informer import Exp_Informer
 from models import MODELS
+from models.layers import keep_freed_memory
 from utils.environment import environment, peak_memory_mb
 from utils.files import UserError, make_folder, write_atomic
 from utils.output import run_command
@@ -66,7 +66,7 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
-    optimizer = TrainState(exp.model, 1, 1, Path("not-written")).optimizer
+    optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
     exp.model.train()
     count = len(exp.data.train)
     return lambda: exp.train_step(torch.randint(count, (BATCH,), device=exp.device), optimizer)
@@ -104,6 +104,7 @@ def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespac
 def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
+    keep_freed_memory()  # as in a run
     torch.manual_seed(0)
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
     bf16 = contender.endswith("bf16")

@@ -24,7 +24,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from exp.checkpoint import TrainState
 from exp.config import parse
 from exp.exp_informer import Exp_Informer
 from models import MODELS
@@ -92,9 +91,9 @@ class Watch(TorchDispatchMode):
 
 
 @contextmanager
-def on_fake_device(*words: str) -> Iterator[Exp_Informer]:
+def on_fake_device(words: str) -> Iterator[Exp_Informer]:
     """Build an experiment on the processor, and move it to a device that is not there."""
-    exp = Exp_Informer(*parse([*SIZES.split(), *words]))
+    exp = Exp_Informer(*parse(f"{SIZES} {words}".split()))
     states = mock.patch.multiple(torch.cuda, get_rng_state=mock.Mock(), set_rng_state=mock.Mock())
     with states, FakeTensorMode(allow_non_fake_inputs=True):
         exp.device, exp.data, exp.model = CUDA, exp.data.to(CUDA), exp.model.to(CUDA)
@@ -103,25 +102,26 @@ def on_fake_device(*words: str) -> Iterator[Exp_Informer]:
 
 def train_step(exp: Exp_Informer) -> Watch:
     """Do a training step, and check that it leaves everything on the device."""
-    state = TrainState(exp.model, 1, 1, Path("not-written"))
+    optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
     exp.model.train()
     with Watch(exp.config.amp) as watch:
-        state.add_step(exp.train_step(torch.arange(32, device=CUDA), state.optimizer))
+        left = [exp.train_step(torch.arange(32, device=CUDA), optimizer)]
     without = [n for n, p in exp.model.named_parameters() if p.requires_grad and p.grad is None]
     assert not without, f"no gradient reaches {without}"
-    left = [exp.model.state_dict(), state.optimizer.state_dict(), state.trace]
-    assert {x.device for x in tensors(left)} == {CUDA}
+    left += tensors([exp.model.state_dict(), optimizer.state_dict()])
+    assert {x.device for x in left} == {CUDA}
     return watch
 
 
 @pytest.mark.parametrize(("axis", "amp"), [("time", "off"), ("feature", "bf16")])
 @pytest.mark.parametrize("model", MODELS)
 def on_device_a_step_and_an_evaluation_stay(model: str, axis: str, amp: str):
-    with on_fake_device("--model", model, "--lip_axis", axis, "--amp", amp) as exp:
+    lam = "2" if MODELS[model].embeds else "0"
+    with on_fake_device(f"--model {model} --lam {lam} --lip_axis {axis} --amp {amp}") as exp:
         sparse = [m for m in exp.model.modules() if isinstance(m, ProbAttention)]
         assert all(m._count(24) < 24 for m in sparse)  # fewer keys than there are
         watch = train_step(exp)
-        assert watch.count > 1000 and bool(watch.pinned) == bool(sparse)
+        assert watch.count > 100 and bool(watch.pinned) == bool(sparse)
         batches = exp._forecasts(replace(exp.data.val, count=64), "evaluation")
         forecasts = ((forecast.pred, true) for forecast, true in batches)
         (sums := ErrorSums()).add(*next(forecasts))  # to numbers of the processor
@@ -142,7 +142,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("message", "fault"), FAULTS)
 def on_device_a_fault_is_found_in_its_line(message: str, fault: Any):
-    with on_fake_device("--model", "informer", "--amp", "bf16") as exp:
+    with on_fake_device("--model informer --amp bf16") as exp:
         exp.model.enc_embedding.dropout.register_forward_hook(lambda *passed: fault(passed[-1]))
         with pytest.raises(AssertionError, match=message) as found:
             train_step(exp)
