@@ -17,7 +17,7 @@ from utils.output import Parser, add_flags, check_ranges, flag, parse_bool, pars
 from utils.timefeatures import parse_freq
 
 # By --amp; raised with every change of the code that moves results: CHANGELOG.md.
-RESULTS_VERSIONS = {"off": 2, "bf16": 3}
+RESULTS_VERSIONS = {"off": 2, "bf16": 3, "tf32": 2}
 RUN, OUT, WHERE = "running", "what comes out", "where things are"
 LIP, OLD = "regularizer", "kept for commands of the released code"
 
@@ -72,7 +72,12 @@ class Config:
     lip_norm: str = flag("max", LIP, "divisor (paper: max)", NAMES["lip_norm"], regularizer=True)
     seed: int = flag(0, "training", "repetition i runs with seed + i", range(2**31))
     eval_batch_size: int = flag(32, "training", "windows per evaluation batch", range(1, 2**20))
-    amp: str = flag("off", "training", "bf16: mixed precision", NAMES["amp"])
+    amp: str = flag(
+        "off",
+        "training",
+        "bf16: mixed precision; tf32: a GPU's fp32 with short factors",
+        NAMES["amp"],
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -86,16 +86,21 @@ def lack(amp: str, device: torch.device) -> str:
     """Say what a device has not that a precision takes; "" where it has all."""
     if device.type == "cuda":
         new = amp == "off" or torch.cuda.get_device_capability(device) >= (8, 0)
-        return "" if new else "this GPU has no bf16 products"
+        return "" if new else "this GPU has neither bf16 nor TF32"
+    if amp == "tf32":
+        return "a processor has no TF32"
     slow = amp == "bf16" and not has_bf16_kernels()
     return "this processor has no bf16 kernels" if slow else ""
 
 
 def set_precision(amp: str, device: torch.device) -> None:
-    """Have CUDA compute fp32 products in fp32; a UserError if a device lacks the precision."""
+    """Have CUDA compute fp32 products in fp32, or with tf32 on factors rounded to 10 bits.
+
+    A UserError if the device lacks the precision.
+    """
     if reason := lack(amp, device):
         raise UserError(f"--amp {amp}: {reason}; use --amp off")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = amp == "tf32"
 
 
 def load(config: Config, options: Options) -> ForecastData:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from exp.config import Config, build_parser, parse
-from exp.exp_basic import lack
+from exp.exp_basic import lack, set_precision
 from main_informer import main
 from tests.records import write_run
 from tests.runs import ROOT, TINY
@@ -111,6 +111,10 @@ def test_precisions_that_a_device_lacks(monkeypatch):
         monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, found=capability: found)
         assert bool(lack("bf16", torch.device("cuda", 1))) == refused
         assert not lack("off", torch.device("cuda", 1))
+    for amp in ("tf32", "bf16", "off"):
+        set_precision(amp, torch.device("cuda", 0))
+        backends = torch.backends.cuda.matmul, torch.backends.cudnn
+        assert [backend.allow_tf32 for backend in backends] == [amp == "tf32"] * 2
 
 
 @pytest.mark.parametrize("reason", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "other"])
@@ -180,6 +184,7 @@ MISTAKES = {
     "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",
     "--lip_axis tim": "--lip_axis tim: unknown (did you mean time?); one of time, feature",
     "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
+    "--amp tf32": "--amp tf32: a processor has no TF32; use --amp off",
     "--amp bf16": "--amp bf16: this processor has no bf16 kernels; use --amp off",
     "--padding 2": "--padding 2: unknown; one of 0, 1",
     "--use_gpu maybe": "--use_gpu: maybe: must be True or False",
