@@ -22,6 +22,7 @@ import models.embed
 from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from models import MODELS
+from models.layers import keep_freed_memory
 from utils.environment import environment, peak_memory_mb
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
@@ -50,6 +51,8 @@ def own_step(model: str, name: str, setting: str, args: argparse.Namespace) -> C
         none = torch.zeros(3, device=args.device)
         models.embed.LipReg = lambda *_, **__: none[0]
         exp.exp_informer.lip_metrics = lambda *_: none
+    if args.device == "cpu":
+        keep_freed_memory()  # as main_informer.py does
     run = exp.exp_informer.Exp_Informer(*parse(words.split()))
     optimizer = torch.optim.Adam(run.model.parameters(), lr=1e-4, fused=True)
     run.model.train()
