@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from exp.checkpoint import TrainState
 from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
@@ -69,7 +68,7 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     exp = Exp_Informer(*parse(words.split()))
     if exp.device.type == "cpu":
         keep_freed_memory()  # as main_informer.py does
-    optimizer = TrainState(exp.model, 1, 1, Path("not-written")).optimizer
+    optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
     exp.model.train()
     count = len(exp.data.train)
     return lambda: exp.train_step(torch.randint(count, (BATCH,), device=exp.device), optimizer)
@@ -107,6 +106,7 @@ def peer_step(model: str, bf16: bool, setting: Setting, asked: argparse.Namespac
 def prepare(model: str, contender: str, setting: Setting, asked: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(asked.threads)
+    keep_freed_memory()  # as in a run
     torch.backends.cudnn.allow_tf32 = False  # the peer's, as ours
     torch.manual_seed(0)
     device, flags, more = torch.device(asked.device), CONTENDERS[contender], (setting, asked)
