@@ -117,8 +117,7 @@ class Config:
         settings = asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
         settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
-        if self.missing == "keep":
-            settings["max_gap"] = None
+        settings["max_gap"] = None if self.missing == "keep" else self.max_gap
         if self.attn == "full" and "attn" not in row.unused:
             settings["factor"] = None
         for name, rules in RULES.items():
