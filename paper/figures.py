@@ -76,7 +76,7 @@ def paper_figure(name: str, row: dict[str, Any]) -> pd.DataFrame:
     """Return the rows of a published figure for a cell; none but for Informer's ETTh2 S."""
     frame = pd.read_csv(FOLDER / f"{name}.csv")
     steps = frame["pred_len"] if "pred_len" in frame else np.full(len(frame), 24)
-    there = row["published"] and row["model"] == "informer" and "ETTh2 S " in row["cell"]
+    there = row["published"] and row["model"] == "informer" and "ETTh2 S " in row["label"]
     return frame.loc[there & (steps == row["pred_len"])]
 
 
