@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import torch
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
-from data.csv_reader import Table, parse_table, read_table
-from data.data_loader import MISSING, DataSettings, ForecastData, scaled_rows, treat_missing
-from data.dates import FIRST_ROW, first_break
+from data.csv_reader import Table, date_hint, make_table, read_table
+from data.data_loader import DataSettings, ForecastData, scaled_rows
+from data.dates import dates_after
+from data.gaps import MISSING, regular_rows, treat_missing
 from data.scaler import Scaler
 from exp.baselines import Forecaster
 from exp.checkpoint import load_into, load_weights
@@ -30,24 +32,35 @@ from utils.plots import Window, draw_windows, render
 DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
 FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
 MOST_PANELS = 8
+_one_at_a_time = threading.Lock()  # models draw from the one generator of the process
 
 
 def forecast(
-    run_folder: Path | str, frame: pd.DataFrame, at: str | None = None, device: str = "auto"
+    run_folder: Path | str, frame: pd.DataFrame | pd.Series, at: Any = None, device: str = "auto"
 ) -> pd.DataFrame:
     """Forecast the rows that follow a frame's with a finished run: [pred_len, C] over dates.
 
+    torch's generators stay as they were, and threads get the numbers that they get alone.
+
     Args:
         frame: the run's columns in original units and in its step, over dates (the index, or a
-            column `date`); the last seq_len rows are read.
+            column `date`); dates in another time zone are converted. The last seq_len rows are
+            read. A series where the run has one column.
         at: the first date to forecast instead; the seq_len rows before it are read.
         device: auto, cpu, cuda or cuda:N.
 
     A UserError says why a run or a frame cannot be used.
     """
-    text = frame.to_csv(index="date" not in frame.columns, index_label="date")
-    table = parse_table(text.encode(), Path("frame"))
-    ahead = TrainedRun(Path(run_folder), device).predict(table, at)
+    run, path = TrainedRun(Path(run_folder), device), Path("frame")
+    if isinstance(frame, pd.Series):
+        frame = frame.to_frame(run.columns[-1] if frame.name is None else frame.name)
+    frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
+    dates: Any = frame.get("date", frame.index)
+    if isinstance(dates, pd.RangeIndex):
+        advice = "name the column of dates date, or make it the index"
+        raise UserError(f"{path}: no column 'date'{date_hint(list(frame.columns))}; {advice}")
+    run.check_columns(path, list(frame.columns))
+    ahead = run.predict(make_table(frame.filter(run.columns), dates, path), at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
@@ -88,7 +101,10 @@ class Prediction:
         table = pd.DataFrame(self.scaler.as_text(self.values), self.dates, self.names)
         following = {"forecast": self.values}
         if self.truth is not None:
-            known = [f"{name} (truth)" for name in self.names]
+            suffixes = (f" (truth{i})" for i in itertools.chain([""], itertools.count(2)))
+            taken = {*self.names}  # a column may have any name
+            suffix = next(s for s in suffixes if not any(n + s in taken for n in self.names))
+            known = [name + suffix for name in self.names]
             texts = np.where(np.isnan(self.truth), "", self.scaler.as_text(self.truth))
             table.loc[self.dates[: len(self.truth)], known] = texts
             following["truth"] = self.truth
@@ -217,6 +233,8 @@ class TrainedRun:
         self.config = Config(**{**settings, "output_attention": False})
         scaling = self._scaling(body)
         self.columns, self.offset = scaling["columns"], to_offset(scaling["step"])
+        self.zone, self.zone_known = scaling.get("zone"), "zone" in scaling
+        self.max_gap = self.config.max_gap if self.config.missing == "interpolate" else None
         self.scaler = Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
         elsewhere = Path(body["environment"].get("checkpoints", folder)) / "weights.pt"
         path = folder / "weights.pt"
@@ -239,48 +257,82 @@ class TrainedRun:
             ) from error
         return data.scaling()
 
-    def predict(self, table: Table, at: str | None) -> Prediction:
-        """Forecast what follows a table's rows, or its rows before a date."""
-        path, config, offset = table.path, self.config, self.offset
-        if missing := [name for name in self.columns if name not in table.values]:
-            hint = nearest(missing[0], table.values.columns.difference(self.columns))
-            raise UserError(
-                f"{path}: has no column {missing[0]!r}{hint}, on which the run was trained; it "
-                f"reads {', '.join(self.columns)}"
-            )
-        rows = table.numbers(self.columns, "correct it")
-        dates = pd.DatetimeIndex(rows.index)
-        if not rows.empty and (i := first_break(dates, offset)) is not None:
-            raise UserError(
-                f"{path}: row {i + FIRST_ROW}, column 'date': {dates[i]} does not keep the step of "
-                f"the run ({offset.freqstr}); resample the file to it"
-            )
-        now = len(rows) if at is None or rows.empty else self._position(at, dates, path)
-        if now < config.seq_len:
-            found = f"{now} rows before the first date to forecast"
-            raise UserError(f"{path}: {found}; the run reads {config.seq_len} (seq_len)")
-        past, truth = rows.iloc[:now], rows.iloc[now : now + config.pred_len]
-        if config.missing == "interpolate":
-            past = treat_missing(past, path, "interpolate")  # later rows unseen
-            truth = truth.mask(truth.eq(MISSING))  # a cell that is filled is no truth
-        read = dataclasses.replace(table, values=past, offset=offset)
-        data = scaled_rows(read, self.scaler, DataSettings.of(config))
-        exp = Exp_Informer(config, self.options, data=data)
-        load_into(exp.model, self.weights, self.folder)
-        truth = truth.iloc[:, -data.out_width :].to_numpy()
-        return Prediction.of(exp, truth if len(truth) else None)
+    def check_columns(self, path: Path, names: list[str]) -> None:
+        """Refuse a file or frame that lacks a column, or names one twice."""
+        for name in self.columns:
+            if names.count(name) > 1:
+                raise UserError(f"{path}: column {name!r} is there twice; rename one")
+            if name not in names:
+                hint = nearest(name, {*names} - {*self.columns})
+                raise UserError(
+                    f"{path}: has no column {name!r}{hint}, on which the run was trained; it reads "
+                    f"{', '.join(self.columns)}"
+                )
 
-    def _position(self, at: str, dates: pd.DatetimeIndex, path: Path) -> int:
-        """Return the row of a date, which may be the next after the last."""
+    def predict(self, table: Table, at: Any = None) -> Prediction:
+        """Forecast what follows a table's rows, or its rows before a date."""
+        path, config, offset, max_gap = table.path, self.config, self.offset, self.max_gap
+        table = dataclasses.replace(self._in_zone(table), offset=offset)
+        self.check_columns(path, list(table.values.columns))
+        begin = self._first_date(table, at)
+        fill = max_gap is not None
+        steps = config.seq_len + (max_gap + 1 if fill else 0)  # to the value before a gap
+        grid: Any = pd.date_range(end=begin, periods=steps + 1, freq=offset)[:-1]
+        grid = grid[grid >= table.dates.min()]
+        if len(grid) < config.seq_len:
+            found = f"{len(grid)} rows before the first date to forecast"
+            raise UserError(f"{path}: {found}; the run reads {config.seq_len} (seq_len)")
+        past = regular_rows(table.between(grid[0], begin), self.columns, grid, fill)
+        if fill:  # from the last row on, before those that are read, in which nothing is missing
+            whole = (past.notna() & past.ne(MISSING)).all(axis=1).to_numpy()
+            past = past.iloc[max(np.flatnonzero(whole[: 1 - config.seq_len]), default=0) :]
+        past = treat_missing(past, path, max_gap, [(0, len(past))]).tail(config.seq_len)
+        data = scaled_rows(table, past, self.scaler, DataSettings.of(config))
+        names, beyond = data.columns[-data.out_width :], data.beyond
+        later: Any = table.values[names].set_axis(table.dates)
+        later = later[later.index.isin(beyond) & ~later.index.duplicated()]
+        unknown = later.abs().eq(np.inf) | (later.eq(MISSING) & fill)  # a filled cell is no truth
+        truth = later.mask(unknown).reindex(beyond[beyond <= table.dates.max()]).to_numpy()
+        device = pick_device(self.options)
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+        devices = [device] if device.type == "cuda" and not devices else devices
+        with _one_at_a_time, torch.random.fork_rng(devices):
+            exp = Exp_Informer(config, self.options, data=data)
+            load_into(exp.model, self.weights, self.folder)
+            return Prediction.of(exp, truth if len(truth) else None)
+
+    def _in_zone(self, table: Table) -> Table:
+        """Return a table with its dates in the run's zone; one of both without is refused."""
+        if not self.zone_known or table.zone == self.zone:
+            return table
+        if table.zone is None or self.zone is None:
+            zones = f"its dates have {_zone(table.zone)}, those of the run {_zone(self.zone)}"
+            raise UserError(f"{table.path}: {zones}; write them as the run's data file does")
+        dates = table.dates.tz_localize(table.zone).tz_convert(self.zone).tz_localize(None)
+        return dataclasses.replace(table, dates=dates, zone=self.zone)
+
+    def _first_date(self, table: Table, at: Any) -> Any:
+        """Return the first date to forecast: `at`, or the next after the last row's."""
+        dates: Any = table.dates.dropna()
+        if dates.empty:
+            needed = f"the run reads {self.config.seq_len} (seq_len)"
+            raise UserError(f"{table.path}: 0 rows before the first date to forecast; {needed}")
+        after = dates_after(dates.max(), 1, self.offset, table.path)[0]
+        if at is None:
+            return after
         date = pd.to_datetime(at, errors="coerce", format="ISO8601")
-        whole = pd.date_range(dates[0], periods=len(dates) + 1, freq=self.offset)
-        position = int(whole.get_indexer([date])[0])
-        if position < 0:
-            first = whole[min(self.config.seq_len, len(dates))]
+        if date.tz is not None and self.zone:
+            date = date.tz_convert(self.zone).tz_localize(None)
+        if date.tz is not None or (date != after and date not in dates):
+            first = min(dates.min() + self.config.seq_len * self.offset, after)
             raise UserError(
-                f"--at {at}: {path} has no row of that date; give one from {first} to {whole[-1]}"
+                f"--at {at}: {table.path} has no row of that date; give one from {first} to {after}"
             )
-        return position
+        return date
+
+
+def _zone(name: str | None) -> str:
+    return f"the time zone {name}" if name else "no time zone"
 
 
 def main(words: list[str]) -> int:

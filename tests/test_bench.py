@@ -47,9 +47,9 @@ def test_ratios_are_medians_over_rounds():
 MISTAKES = {
     "--d_model 15": "--d_model 15: must be even",
     "--settings 1/2/3": "--settings: 1/2/3: must be seq_len/label_len/pred_len/factor",
-    "--threads 0": "--threads 0: must be at least 1",
+    "--threads 0": "--threads 0: must be from 1 to 1024",
     "--rounds no": "--rounds: invalid int value: 'no'",
-    "--models nothing": "--models: invalid choice: 'nothing'",
+    "--models nothing": "--models nothing: unknown; one of",
     "--device cuda:99": "cuda:99: this machine has",
 }
 

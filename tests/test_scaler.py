@@ -27,7 +27,7 @@ def test_values_far_from_the_training_rows_are_named(tmp_path, capsys):
     table = columns()
     table["OT"][290] = 1e9
     load_custom(tmp_path, table)
-    said = f"note: {tmp_path}/mine.csv: row 292, column 'OT': 1e+09 is 4e+08 standard deviations "
+    said = f"note: {tmp_path}/mine.csv: 2020-01-13 02:00:00, column 'OT': 1e+09 is "
     assert capsys.readouterr().out.startswith(said)
 
 
