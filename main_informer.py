@@ -2,6 +2,9 @@
 
 import sys
 
+import utils  # noqa: F401 - before torch is imported
+
+# isort: split
 import torch
 
 from exp.config import parse

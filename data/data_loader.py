@@ -127,12 +127,17 @@ class ForecastData:
 
 
 def load_data(
-    name: str, root_path: Path | str, data_path: str, window_spec: DataSettings
+    name: str,
+    root_path: Path | str,
+    data_path: str,
+    window_spec: DataSettings,
+    scaler: Scaler | None = None,
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. Raises
-    UserError where the file, or what it holds, cannot be used.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. It is scaled
+    by its training rows unless a scaler is given. Raises UserError where the file, or what it
+    holds, cannot be used.
     """
     table, fill = _table(name, root_path, data_path), window_spec.missing == "interpolate"
     names = table.pick(window_spec.target, window_spec.cols)
@@ -145,7 +150,7 @@ def load_data(
     rows = treat_missing(rows, table.path, window_spec.max_gap if fill else None, parts)
     _, train_end, val_end, _ = borders
     starts = (0, train_end - window_spec.seq_len, val_end - window_spec.seq_len)
-    scaler = Scaler.fit(rows.head(train_end).to_numpy())
+    scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
     return scaled_rows(table, rows, scaler, window_spec, list(zip(starts, counts, strict=True)))
 
 

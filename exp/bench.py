@@ -22,6 +22,7 @@ import models.embed
 from exp.config import Parser, parse
 from exp.exp_basic import pick_device
 from models import MODELS
+from models.layers import keep_freed_memory
 from utils.environment import environment, peak_memory_mb
 from utils.files import make_folder, write_atomic
 from utils.output import run_command
@@ -87,6 +88,8 @@ def peer_step(model: str, _: str, setting: str, args: argparse.Namespace) -> Cal
 def prepare(model: str, name: str, setting: str, args: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as in a run
+    torch.backends.cudnn.allow_tf32 = False  # the peer's, as ours
     torch.manual_seed(0)
     build = peer_step if name == PEER else own_step
     steps.append(build(model, name, setting, args))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from data.data_loader import DataSettings, ForecastData, load_data
-from exp.config import Config, Options
+from data.scaler import Scaler
+from exp.config import Config, Options, read_beside
 from models import MODELS
-from models.layers import has_bf16_kernels, keep_freed_memory
+from models.layers import has_bf16_kernels
 from utils.files import UserError
 from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
@@ -36,7 +37,6 @@ class Exp_Basic:
         self.config, self.options, self.stop = config, options, stop or Stop()
         self.device = pick_device(options)
         if self.device.type == "cpu":
-            keep_freed_memory()
             if config.amp == "bf16" and not has_bf16_kernels():
                 raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
         else:
@@ -85,9 +85,19 @@ def pick_device(options: Options) -> torch.device:
 
 
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name; a UserError if file or settings cannot be used."""
+    """Read the data set that the settings name; a UserError if file or settings cannot be used.
+
+    Weights of --load are tested on the scale of their record, if one is beside them.
+    """
     place = (config.data, options.root_path, options.data_path)
-    data = load_data(*place, DataSettings.of(config))
+    record = read_beside(options.load)
+    scaling = record.get("scaler")
+    scaler = scaling and Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
+    data = load_data(*place, DataSettings.of(config), scaler)
+    trained = record.get("identity", {})
+    if data.sha256 == trained.get("data_sha256") and config.data != trained["data"]:
+        split = f"the weights were trained on this file as --data {trained['data']}, another split"
+        raise UserError(f"--data {config.data}: {split}")
     check_batch_size(config.batch_size, data.path.name, len(data.train))
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
     for flag, width in widths.items():
@@ -104,13 +114,31 @@ def check_batch_size(size: int, name: str, windows: int) -> None:
 
 
 def _build_model(config: Config, data: ForecastData) -> Any:
-    same = "seq_len label_len factor d_model n_heads d_layers d_ff dropout attn embed activation "
-    same += "output_attention distil moving_avg mix lip_axis lip_norm amp"
+    """Make the model of a run; its row of MODELS leaves out what it has no use for."""
     row = MODELS[config.model]
     return row(
-        **{"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width},
+        enc_in=data.x_width,
+        dec_in=data.x_width,
+        c_out=data.out_width,
+        seq_len=config.seq_len,
+        label_len=config.label_len,
         out_len=config.pred_len,
+        factor=config.factor,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
         e_layers=getattr(config, row.depth),
+        d_layers=config.d_layers,
+        d_ff=config.d_ff,
+        dropout=config.dropout,
+        attn=config.attn,
+        embed=config.embed,
         freq=parse_freq(config.freq),
-        **{name: getattr(config, name) for name in same.split()},
+        activation=config.activation,
+        output_attention=config.output_attention,
+        distil=config.distil,
+        mix=config.mix,
+        moving_avg=config.moving_avg,
+        lip_axis=config.lip_axis,
+        lip_norm=config.lip_norm,
+        amp=config.amp,
     )

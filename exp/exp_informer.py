@@ -1,7 +1,7 @@
 """Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from data.data_loader import Batch, Windows
 from exp.checkpoint import TRACE, TrainState
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
+from models import MODELS
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
 from utils.interrupt import Interrupted
@@ -21,7 +22,7 @@ from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
 
 CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
-MEASURES = "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}"
+SHOWN: dict[str, str] = dict(zip(TRACE, ("MSE", "LipReg time", "feature", "L_f"), strict=True))
 
 
 class TestForecasts(NamedTuple):
@@ -58,12 +59,14 @@ class Exp_Informer(Exp_Basic):
         """Do one step on the windows of the given numbers [B].
 
         Returns:
-            MSE, LipReg along time and features, L_f: [4], on the device.
+            MSE, and where the input is embedded LipReg along time and features, L_f: on the device.
         """
         optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
         optimizer.step()
+        if forecast.embedded is None:
+            return mse.detach()[None]
         return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
     def train(self, record: Record, checkpoints: Path) -> TrainState:
@@ -73,31 +76,43 @@ class Exp_Informer(Exp_Basic):
             Interrupted: a signal came; the state is saved.
             RunFailed: the loss stopped being finite.
         """
-        config, count = self.config, len(self.data.train)
-        steps, epochs = count // config.batch_size, config.train_epochs
-        state = TrainState(self.model, steps, epochs, checkpoints)
-        if state.history:  # the end may have come between checkpoint and record
-            record.write_history(state.history, state.curves())
+        config, windows = self.config, len(self.data.train)
+        steps, epochs = windows // config.batch_size, config.train_epochs
+        optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        names = TRACE if MODELS[config.model].embeds else TRACE[:1]
+        state = TrainState(
+            checkpoints, self.model, optimizer, steps=steps, epochs=epochs, names=names
+        )
+        now = state.progress
+        if now.history:  # the end may have come between checkpoint and record
+            record.write_history(now.history, state.curves())
         try:
-            while not state.trained:
-                rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
-                for group in state.optimizer.param_groups:
+            while not now.trained:
+                rate = learning_rate(config.learning_rate, config.lradj, now.epoch + 1)
+                for group in optimizer.param_groups:
                     group["lr"] = rate
-                order = batch_order(count, config.batch_size, config.seed, state.epoch)
+                order = batch_order(windows, config.batch_size, config.seed, now.epoch)
                 self.model.train()
-                meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)
-                for index in order.to(self.device)[state.step :]:
+                meter = Meter(f"epoch {now.epoch + 1}/{epochs}", steps, now.step)
+                for index in order.to(self.device)[now.step :]:
                     self.stop.check()
-                    state.add_step(self.train_step(index, state.optimizer))
-                    look = state.step % CHECK_EVERY == 0
+                    state.add_step(self.train_step(index, optimizer))
+                    look = now.step % CHECK_EVERY == 0
                     meter.step(self._check_finite(state) if look else "")
                 meter.close()
                 self._check_finite(state)
                 measures = self.vali()
                 if not np.isfinite(val_mse := measures["val_mse"]):
-                    raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
-                row = state.end_epoch(measures, config.patience)
-                record.write_history(state.history, state.curves())
+                    raise RunFailed(f"the validation MSE of epoch {now.epoch + 1} is {val_mse}")
+                row = state.end_epoch(rate, measures)
+                if now.best_val is None or val_mse <= now.best_val:
+                    now.best_val, now.best_epoch, now.bad_epochs = val_mse, now.epoch, 0
+                    state.keep_best()
+                else:
+                    now.bad_epochs += 1
+                now.trained = now.bad_epochs >= config.patience or now.epoch == epochs
+                state.save()
+                record.write_history(now.history, state.curves())
                 self._print_epoch(row, state)
         except Interrupted:
             self._check_finite(state)
@@ -109,12 +124,13 @@ class Exp_Informer(Exp_Basic):
     def _check_finite(self, state: TrainState) -> str:
         """Return the last step's measures as text; RunFailed if one of this epoch is not finite."""
         rows, config = state.epoch_trace(), self.config
+        before = state.progress.epoch * state.steps
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1
-        text = MEASURES.format(*rows[step].tolist()) if len(rows) else ""
+        text = _text(state.names, rows[step].tolist()) if len(rows) else ""
         if bad:
             raise RunFailed(
-                f"the loss stopped being finite at step {state.epoch * state.steps + step + 1} "
+                f"the loss stopped being finite at step {before + step + 1} "
                 f"({text}), c = {config.lip_coef:g}; try a lower --learning_rate "
                 f"(now {config.learning_rate:g}) or a smaller --lam"
             )
@@ -122,20 +138,21 @@ class Exp_Informer(Exp_Basic):
 
     def _print_epoch(self, row: dict[str, Any], state: TrainState) -> None:
         """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
-        means = MEASURES.format(*(row[f"train_{name}"] for name in TRACE))
-        left = (state.epochs - state.epoch) * state.seconds / state.epoch
+        now = state.progress
+        means = _text(state.names, [row[f"train_{name}"] for name in state.names])
+        left = (state.epochs - now.epoch) * now.seconds / now.epoch
         print(
-            f"epoch {state.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
-            f"{' *' if state.waited == 0 else ''}, lr {row['lr']:.3g}, {duration(row['seconds'])}, "
-            f"run: at most {duration(left)} left",
+            f"epoch {now.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
+            f"{' *' if now.bad_epochs == 0 else ''}, lr {row['lr']:.3g}, "
+            f"{duration(row['seconds'])}, run: at most {duration(left)} left",
             flush=True,
         )
         if self.writer:
             for step in range(state.position - state.steps, state.position):
-                for name, value in zip(TRACE, state.trace[step], strict=True):
+                for name, value in zip(state.names, state.trace[step], strict=True):
                     self.writer.add_scalar(f"step/{name}", value, step + 1)
             for name, value in row.items():
-                self.writer.add_scalar(f"epoch/{name}", value, state.epoch)
+                self.writer.add_scalar(f"epoch/{name}", value, now.epoch)
             self.writer.flush()
 
     def _forecasts(self, windows: Windows, label: str) -> Iterator[tuple[Forecast, Tensor]]:
@@ -157,7 +174,7 @@ class Exp_Informer(Exp_Basic):
         """
         sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
-            if not measures:
+            if not measures and forecast.embedded is not None:
                 values = lip_metrics(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
                 measures["eval_max"] = float(forecast.embedded.max())
@@ -206,6 +223,12 @@ class Exp_Informer(Exp_Basic):
         with torch.inference_mode(), self.fixed_eval_rng():
             forecast, _ = self._process_one_batch(batch)
         return batch, forecast
+
+
+def _text(names: Sequence[str], values: Sequence[float]) -> str:
+    """Write measures of TRACE."""
+    measured = zip(names, values, strict=True)
+    return ", ".join(f"{SHOWN[name]} {x:.{4 if name == 'mse' else 3}g}" for name, x in measured)
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data.registry import DATASETS, locate
 from exp import cost
-from exp.config import Parser, check_choice, parse_finite
+from exp.config import Parser, parse_finite
 from exp.exp_basic import pick_device
 from exp.grid import STATUSES, Run, expand, shard_of, state_of
 from exp.workers import ROOT, Local, OnRay
@@ -51,13 +51,15 @@ def build_parser() -> Parser:
     add("--settings", type=_settings, default=[[]], metavar="FILE", help=one)
     add("--lams", nargs="+", default=[0.0, 2.0], help="values of lambda (default: 0 2)", **number)
     both = "minus: c = -lambda, plus: c = +lambda (default: both)"
-    add("--signs", nargs="+", default=["minus", "plus"], metavar="minus|plus", help=both)
+    signs = ["minus", "plus"]
+    add("--signs", nargs="+", default=signs, choices=signs, help=both)
     add("--seeds", nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default: 0 to 4)", **whole)
     add("--shard", default="1/1", metavar="K/N", help="only the K-th of N shares, K from 1")
     add("--plan", action="store_true", help="print what there is to do and how long it takes; stop")
     text = "a study's runs.csv (results/study/runs.csv): the runs in it are done"
     add("--recorded", type=Path, metavar="FILE", help=text)
-    add("--engine", default="local", metavar="local|ray", help="where runs go (default: local)")
+    text = "where runs go (default: local)"
+    add("--engine", default="local", choices=("local", "ray"), help=text)
     add("--jobs", help="local runs at a time (one per core, or --runs_per_gpu)", **whole)
     text = "runs side by side on one GPU (default: 1; auto: as memory and cores allow)"
     add("--runs_per_gpu", default="1", metavar="N|auto", help=text)
@@ -227,9 +229,6 @@ def main(argv: list[str]) -> int:
     """Run one command line: 0 when all runs are done, 1 when one failed, 130 or 143 by a signal."""
     try:
         args, common = build_parser().parse_known_args(argv)
-        for sign in args.signs:
-            check_choice("signs", sign, ["minus", "plus"])
-        check_choice("engine", args.engine, ["local", "ray"])
         settings = [(*setting, *common) for setting in args.settings]
         grid = expand(settings, args.lams, args.signs, args.seeds)
         mine = {run.name for run in shard_of(grid, args.shard)}

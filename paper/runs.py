@@ -144,6 +144,7 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
         unlike the paper's, "" if none), label (cell and all that sets it apart, for sentences,
         titles and file names), place (in the paper's order).
     """
+    frame = frame.rename(columns=lambda name: str(name).replace("_drop_last", "_trunc"))
     frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
     added = [_described(row) for row in frame.to_dict("records")]
     frame = frame.join(pd.DataFrame(added, index=frame.index, columns=DESCRIBED))

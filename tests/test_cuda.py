@@ -20,7 +20,8 @@ def prepared(folder: Path, *words: str) -> tuple[Exp_Informer, TrainState]:
     """Build the tiny experiment and its optimizer."""
     exp = build(*words)
     exp.model.train()
-    return exp, TrainState(exp.model, 100, 1, folder)
+    optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
+    return exp, TrainState(folder, exp.model, optimizer, steps=100, epochs=1)
 
 
 def steps(exp: Exp_Informer, state: TrainState, count: int) -> Tensor:

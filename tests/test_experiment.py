@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import math
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import torch
 
 from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
-from exp.exp_informer import lip_metrics
+from exp.exp_informer import Exp_Informer, lip_metrics
 from exp.record import read_arrays, read_history, read_runs
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
-from utils.files import read_json
+from utils.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,10 @@ def complete(tmp_path_factory):
 def test_a_run_leaves_what_the_readme_promises(complete):
     folder, output = complete
     assert "loss = MSE - 2.0 * LipReg (feature axis, max-normalised)" in output
-    for word in ("LipReg time", "L_f", "last", "day", "ridge", "truncated", "original units"):
+    words = ("LipReg time", "L_f", "last value", "seasonal naive (24 h)", "a week ago", "ridge")
+    for word in (*words, "MSE drop_last", "on scaled data, as the paper", "in original units"):
         assert word in output
+    assert "MAPE in original units: 11." in output
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
@@ -148,6 +151,56 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     assert not list(folder.glob("*.pt"))
     assert tiny(tmp_path, *words) == 1
     assert "failed before" in capsys.readouterr().err
+
+
+def test_a_seed_that_fails_lets_the_others_run(tmp_path, capsys, monkeypatch):
+    error = {1: math.inf}
+    monkeypatch.setattr(Exp_Informer, "vali", lambda e: {"val_mse": error.get(e.config.seed, 1.0)})
+    for _ in range(2):  # asked again, it has failed before
+        assert tiny(tmp_path, "--itr", "3", "--train_epochs", "1") == 1
+        output, errors = capsys.readouterr()
+        assert "2 repetitions: MSE" in output and len(errors.splitlines()) == 1
+        assert "_s1-" in errors and "the validation MSE of epoch 1 is inf" in errors
+    assert list(read_runs(tmp_path).sort_values("seed")["status"]) == [
+        *("finished", "failed", "finished")
+    ]
+
+
+def test_weights_are_tested_by_the_names_and_on_the_scale_of_their_record(tmp_path, capsys):
+    assert tiny(tmp_path / "r", "--features", "M", "--train_epochs", "1") == 0
+    folder = only_run(tmp_path / "r")
+    frame, scaler = (
+        pd.read_csv(ROOT / "tests/part.csv"),
+        read_json(folder / "config.json")["scaler"],
+    )
+    frame[["date", "temp", "humid", "dewp"]].to_csv(tmp_path / "part.csv", index=False)
+    frame.iloc[:-9].to_csv(tmp_path / "cut.csv", index=False)
+    load = ["--test_only", "--load", str(folder / "weights.pt"), "--features", "M"]
+    mse = f"{read_json(folder / 'metrics.json')['all']['mse']:.4f}"
+    capsys.readouterr()
+    assert tiny(tmp_path, *load, "--root_path", str(tmp_path)) == 0
+    assert f" {mse} " in capsys.readouterr().out
+    cut = build(*load, "--root_path", str(tmp_path), "--data_path", "cut.csv").data
+    assert cut.columns == scaler["columns"] and cut.scaler.mean.tolist() == scaler["mean"]
+    assert tiny(tmp_path, *load, "--cols", "humid", "dewp", "temp") == 2
+    assert "--cols ('humid', 'dewp', 'temp'): the record beside" in capsys.readouterr().err
+    body = read_json(folder / "config.json")
+    body["identity"]["data"] = "WTH"  # another split of the same file
+    write_json(folder / "config.json", body)
+    assert tiny(tmp_path, *load) == 2
+    assert "were trained on this file as --data WTH, another split" in capsys.readouterr().err
+    (folder / "config.json").unlink()
+    assert tiny(tmp_path, *load) == 0
+    assert "note: no record beside" in capsys.readouterr().out
+
+
+def test_a_model_without_an_embedding_trains_and_predicts(tmp_path):
+    words = ["--model", "dlinear", "--lam", "0", "--features", "M", "--do_predict"]
+    assert tiny(tmp_path, *words, "--test_each_epoch") == 0
+    folder = only_run(tmp_path)
+    assert list(read_arrays(folder, "trace")) == ["epoch", "mse"]
+    assert not [name for name in read_history(folder) if "lip" in name or "l_f" in name]
+    assert list(pd.read_csv(folder / "prediction.csv"))[1:] == ["dewp", "humid", "temp"]
 
 
 def test_runs_that_differ_in_c_share_weights_batches_and_draws():

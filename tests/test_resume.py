@@ -56,7 +56,8 @@ class StopAt(Stop):
 
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "informer"])
 def test_every_model_continues_to_the_same_bits(model, tmp_path, capsys):
-    words = ["--model", model, "--train_epochs", "2", "--batch_size", "128"]
+    lam = "2" if MODELS[model].embeds else "0"
+    words = ["--model", model, "--train_epochs", "2", "--batch_size", "128", "--lam", lam]
     assert tiny(tmp_path / "whole", *words) == 0
     settings = parse([*TINY, *words, "--results", str(tmp_path / "cut")])
     with pytest.raises(Interrupted):

@@ -65,7 +65,7 @@ MISTAKES = {
     "--shard 5/4": "--shard 5/4: must be K/N with K from 1 to N",
     "--signs up": "--signs up: unknown",
     "--lams nan": "--lams: nan: must be a finite number",
-    "--seeds -1": "--seed -1: must be at least 0",
+    "--seeds -1": "--seed -1: must be from 0 to",
     "--engine rays": "--engine rays: unknown (did you mean ray?)",
     "--jobs 0": "--jobs 0: must be at least 1",
     "--runs_per_gpu 0": "--runs_per_gpu 0: must be auto or at least 1",
