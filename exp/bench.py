@@ -51,8 +51,6 @@ def own_step(model: str, name: str, setting: str, args: argparse.Namespace) -> C
         none = torch.zeros(3, device=args.device)
         models.embed.LipReg = lambda *_, **__: none[0]
         exp.exp_informer.lip_metrics = lambda *_: none
-    if args.device == "cpu":
-        keep_freed_memory()  # as main_informer.py does
     run = exp.exp_informer.Exp_Informer(*parse(words.split()))
     optimizer = torch.optim.Adam(run.model.parameters(), lr=1e-4, fused=True)
     run.model.train()
@@ -90,6 +88,7 @@ def peer_step(model: str, _: str, setting: str, args: argparse.Namespace) -> Cal
 def prepare(model: str, name: str, setting: str, args: argparse.Namespace) -> None:
     """Build a contender in its own process."""
     torch.set_num_threads(args.threads)
+    keep_freed_memory()  # as in a run
     torch.manual_seed(0)
     build = peer_step if name == PEER else own_step
     steps.append(build(model, name, setting, args))

@@ -25,6 +25,7 @@ from data.registry import DATASETS
 from exp.config import Config, Options
 from exp.exp_basic import _build_model
 from exp.exp_informer import Exp_Informer
+from models.layers import keep_freed_memory
 from utils.environment import environment
 from utils.files import UserError
 from utils.timefeatures import time_features
@@ -161,6 +162,7 @@ def step_seconds(exp: Exp_Informer) -> float:
 
 def timed_pace(config: Config, place: Place, options: Options) -> float:
     """Time a run's step on the device that its options name: seconds an operation."""
+    keep_freed_memory()  # as in a run
     columns, _ = column_counts(*place, config.features, config.cols)
     exp = Exp_Informer(config, options, data=stand_in(config, columns))
     return step_seconds(exp) / cost_of(config, place).train
