@@ -1,12 +1,16 @@
 """Train and test a forecaster with the Lipschitz Regularizer: one setting, --itr seeds."""
 
+import re
 import sys
 
-import torch
+import utils  # noqa: F401 - before torch is imported
 
+# isort: split
 from exp.config import parse
+from exp.exp_basic import pick_device
 from exp.record import RunFailed
 from exp.run import dry_run, run_all
+from models.layers import keep_freed_memory
 from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
@@ -19,6 +23,8 @@ def main(words: list[str]) -> int:
     """
     try:
         config, options = parse(words)
+        if pick_device(options).type == "cpu":
+            keep_freed_memory()
         if options.use_multi_gpu:
             print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep uses all of them")
         if options.dry_run:
@@ -31,7 +37,9 @@ def main(words: list[str]) -> int:
         code, message = 2, f"error: {error}"
     except RunFailed as error:
         code, message = 1, f"failed: {error}"
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:  # of torch, or of cuBLAS and cuDNN through it
+        if not re.search("out of memory|ALLOC_FAILED", str(error)):
+            raise
         code, message = 1, "failed: the GPU's memory is full; lower --batch_size, or --amp bf16"
     except Interrupted as error:
         code, message = error.exit_code, f"stopped by {error}; the same command continues"

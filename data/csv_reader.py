@@ -1,40 +1,57 @@
-"""CSV files as numbers over dates, read once a process, and what can be wrong with them."""
+"""CSV files and frames as numbers over dates; files are read once a process."""
 
 import csv
 import functools
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset
 
-from data.dates import FIRST_ROW, parse_dates, regular_dates
+from data.dates import find_step, parse_dates
 from data.registry import DataSet
 from utils.files import UserError, nearest, sha256_of
 
-LARGEST = float(np.finfo(np.float32).max)  # models compute in float32
+FLOAT32_MAX = float(np.finfo(np.float32).max)  # models compute in float32
+EMPTY = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}  # cells without a value
+FIRST_ROW = 2  # a spreadsheet shows the header as row 1
+TEXTS = 10  # cells of a column that are kept as written, for messages
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's content, shared by all who read it in this process."""
+    """What a file or a frame holds, shared by all who read it in this process."""
 
     path: Path
     sha256: str
-    values: pd.DataFrame  # [N, C] float64 over dates; NaN where a cell is no number
-    bad: dict[str, tuple[int, str]]  # row from 0 and text of a column's first such cell
-    step: pd.Timedelta  # the commonest length
-    offset: BaseOffset  # what pandas' date_range continues the dates by
+    dates: pd.DatetimeIndex  # [N] as written, without the zone; NaT where a cell is no date
+    zone: str | None  # of the dates
+    values: pd.DataFrame  # [N, C] over rows from 0; NaN: an empty cell, infinity: no number
+    texts: dict[tuple[int, str], str]  # by row and column: the first cells that are no number
+    offset: BaseOffset  # the step, as pandas' date_range continues the dates by it
+    checked: bool = False  # a registered file, taken as it is
 
-    def pick(self, target: str, cols: Sequence[str] | None) -> pd.DataFrame:
-        """Choose columns: `cols` in their order (None for all), then the target.
+    @functools.cached_property
+    def grid(self) -> pd.DatetimeIndex:
+        """All dates from the first to the last at the file's step; those of the file if checked."""
+        kept = self.dates.dropna()
+        if self.checked or kept.empty:
+            return kept
+        first: Any = kept.min()
+        last: Any = kept.max()
+        if first + (10 * len(self.dates) + 1000) * self.offset < last:
+            step = f"{self.offset.freqstr} is the commonest step, but from {first} to {last}"
+            advice = "resample it to one step"
+            raise UserError(f"{self.path}: {step} are only {len(kept)} rows; {advice}")
+        return pd.date_range(first, last, freq=self.offset)
 
-        Raises UserError where a column is not there, or holds a cell that is no finite number.
-        """
+    def pick(self, target: str, cols: Sequence[str] | None) -> list[str]:
+        """Choose columns: `cols` in their order (None for all), then the target."""
         names = list(self.values.columns)
         for flag, name in [("target", target), *(("cols", name) for name in cols or ())]:
             if name not in names:
@@ -42,24 +59,19 @@ class Table:
                 raise UserError(f"--{flag} {name}: {self.path} has no such value column{hint}")
         if cols is not None and len(set(cols)) < len(cols):
             raise UserError(f"--cols {' '.join(cols)}: a column is named twice; name each once")
-        chosen = [name for name in cols or names if name != target] + [target]
-        return self.numbers(chosen, "correct it, or leave the column out with --cols")
+        return [name for name in cols or names if name != target] + [target]
 
-    def numbers(self, names: list[str], advice: str) -> pd.DataFrame:
-        """Return columns that are there; raises UserError unless every cell is a finite number."""
-        if bad := [(*self.bad[name], name) for name in names if name in self.bad]:
-            row, text, name = min(bad, key=lambda cell: cell[0])
-            shown = repr(text[:40]) if text else "an empty cell"
-            where = f"{self.path}: row {row + FIRST_ROW}, column {name!r}"
-            raise UserError(f"{where}: {shown} is not a finite number; {advice}")
-        return self.values.reindex(columns=names)
+    def between(self, first: pd.Timestamp, end: pd.Timestamp) -> "Table":
+        """Return the rows from a date on and before another, in the file's order."""
+        kept = (self.dates >= first) & (self.dates < end)
+        return replace(self, dates=self.dates[kept], values=self.values[kept])
 
 
 def read_table(path: Path, dataset: DataSet | None = None) -> Table:
     """Read a file, or return what was read before if it has not changed since.
 
-    A registered data set is known by its checksum and taken as it is; any other file must be as
-    `parse_table` says. Raises UserError with row and column as a spreadsheet shows them.
+    A registered data set is known by its checksum and taken as it is. Raises UserError where the
+    file cannot be read, or is no table.
     """
     try:
         status = path.stat()
@@ -80,12 +92,12 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
             f"`python -m data.download {name}`, or use it as --data custom"
         )
     frame = pd.read_csv(io.BytesIO(content))
-    frame.index, step = parse_dates(frame.pop("date").tolist(), path), dataset.step
-    return Table(path, sha256, frame.astype(np.float64), {}, step, to_offset(step))
+    dates, step = parse_dates(frame.pop("date"), path), to_offset(dataset.step)
+    return Table(path, sha256, dates, None, frame.astype(np.float64), {}, step, checked=True)
 
 
 def parse_table(content: bytes, path: Path) -> Table:
-    """Read UTF-8 CSV with a header and regular dates in a column `date`; UserError if it is not."""
+    """Read UTF-8 CSV with a header and a column `date`; a UserError if it is none."""
     try:
         text = io.StringIO(content.decode("utf-8-sig").rstrip("\r\n"), newline=None)
         header, *rows = list(csv.reader(text, strict=True)) or [[]]
@@ -94,15 +106,29 @@ def parse_table(content: bytes, path: Path) -> Table:
     if mistake := next(_mistakes(header, rows), None):
         raise UserError(f"{path}: {mistake}")
     columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    dates, step, offset = regular_dates(columns.pop("date"), path)
-    texts = pd.DataFrame(columns, dates, dtype=object)
-    values = pd.DataFrame(texts.apply(pd.to_numeric, errors="coerce"), dtype=np.float64)
-    unfit = ~(values.abs() <= LARGEST)  # NaN compares false
-    bad = {
-        name: (row := int(unfit[name].to_numpy().argmax()), columns[name][row])
-        for name in values.columns[unfit.any()]
-    }
-    return Table(path, sha256_of(content), values, bad, step, offset)
+    dates = columns.pop("date")
+    return make_table(pd.DataFrame(columns, dtype=object), dates, path, sha256_of(content))
+
+
+def make_table(cells: pd.DataFrame, dates: Any, path: Path, sha256: str = "") -> Table:
+    """Turn cells [N, C], texts or numbers, and their dates [N] into a table."""
+    parsed, values, texts = parse_dates(dates, path), {}, {}
+    for row in np.flatnonzero(parsed.isna())[:TEXTS].tolist():
+        texts[row, "date"] = str(pd.Series(dates).iloc[row])
+    for name, column in cells.reset_index(drop=True).items():
+        read: Any = pd.to_numeric(column, errors="coerce")
+        numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
+        unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
+        written = [str(cell) for cell in column.iloc[unfit]]
+        empty = [cell.strip().lower() in EMPTY for cell in written]
+        numbers[unfit] = np.where(empty, np.nan, np.inf)
+        first = zip(unfit[:TEXTS].tolist(), written, strict=False)
+        texts |= {(row, str(name)): cell for row, cell in first}
+        values[name] = numbers
+    clock = parsed.tz_localize(None)
+    zone = None if parsed.tz is None else str(parsed.tz)
+    frame = pd.DataFrame(values, index=range(len(clock)), dtype=np.float64)
+    return Table(path, sha256, clock, zone, frame, texts, find_step(clock))
 
 
 def _mistakes(header: list[str], rows: list[list[str]]) -> Iterator[str]:
@@ -122,9 +148,15 @@ def _mistakes(header: list[str], rows: list[list[str]]) -> Iterator[str]:
         if name in header[:i]:
             yield f"row 1 names column {name!r} twice; rename one"
     if "date" not in header:
-        hint = nearest("date", header)
-        yield f"row 1 has no column 'date'{hint}; name the column of dates date"
+        yield f"row 1 has no column 'date'{date_hint(header)}; name the column of dates date"
     for number, row in enumerate(rows, FIRST_ROW):
         if len(row) != len(header):
             cells = f"{len(row)} cells, the header {len(header)}"
             yield f"row {number} has {cells}; give every row one cell for each column"
+
+
+def date_hint(names: Sequence[str]) -> str:
+    """Suggest the column that was probably meant to be `date`."""
+    known = [name for name in names if name.strip().lower() in ("ds", "time", "datetime", "index")]
+    close = nearest("date", names)
+    return close or next((f" (did you mean {name!r}?)" for name in known), "")

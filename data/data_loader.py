@@ -13,14 +13,14 @@ from pandas.tseries.offsets import BaseOffset, Tick
 from torch import Tensor
 
 from data.csv_reader import Table, read_table
-from data.dates import FIRST_ROW
+from data.dates import dates_after
+from data.gaps import regular_rows, treat_missing
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
-from utils.files import UserError, is_file
+from utils.files import UserError
 from utils.timefeatures import natural_unit, time_features
 
-MISSING = -9999.0  # how weather, and many loggers, mark a missing value
-ABSURD, HOPELESS = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
+NOTED, REFUSED = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class DataSettings:
     features: str  # M (all columns), S (the target alone) or MS (all in, the target out)
     target: str  # column to forecast; it becomes the last
     cols: Sequence[str] | None  # other columns to use; None for all
-    missing: str  # cells of -9999: keep or interpolate
+    missing: str  # keep cells of -9999, or interpolate them and other gaps
+    max_gap: int  # steps of the longest gap that is filled
     freq: str  # unit of the time features
     embed: str  # timeF, fixed or learned
     seq_len: int
@@ -58,7 +59,7 @@ class Windows:
 
     values: Tensor  # [N, C] all rows of the file, scaled, shared by the parts
     marks: Tensor  # [N + pred_len, T] their time features, and those beyond the end
-    how: DataSettings
+    window_spec: DataSettings
     start: int
     count: int
 
@@ -67,10 +68,10 @@ class Windows:
 
     def batch(self, index: Tensor) -> Batch:
         """Cut the windows of the given numbers [B], int64, on the tensors' device."""
-        first = self.start + index[:, None]
-        steps = torch.arange(self.how.seq_len + self.how.pred_len, device=index.device)
-        x = first + steps[: self.how.seq_len]  # [B, seq_len]
-        y = first + steps[self.how.seq_len - self.how.label_len :]  # [B, label_len + pred_len]
+        spec, first = self.window_spec, self.start + index[:, None]
+        steps = torch.arange(spec.seq_len + spec.pred_len, device=index.device)
+        x = first + steps[: spec.seq_len]  # [B, seq_len]
+        y = first + steps[spec.seq_len - spec.label_len :]  # [B, label_len + pred_len]
         gathered = (
             table.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # [B, L, C | T]
             for rows in (x, y)
@@ -88,8 +89,8 @@ class ForecastData:
     columns: list[str]  # in tensor order, the target last
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
-    step: pd.Timedelta  # the commonest one where steps are the calendar's (months)
-    offset: BaseOffset  # the step as pandas continues dates by it
+    zone: str | None  # the dates' time zone
+    offset: BaseOffset  # the step, as pandas continues dates by it
     scaler: Scaler
     x_width: int  # columns of x and y
     out_width: int  # columns to forecast, the last ones: all for M, 1 for S and MS
@@ -97,25 +98,25 @@ class ForecastData:
     val: Windows
     test: Windows
 
-    def future(self) -> tuple[Batch, pd.DatetimeIndex]:
-        """Cut the window that ends with the file: one in a batch, with y zero beyond the end.
-
-        Returned with the dates there [pred_len].
-        """
-        last = self.test
-        values = torch.cat([last.values, last.values.new_zeros(last.how.pred_len, self.x_width)])
-        ending = replace(last, values=values, start=len(self.dates) - last.how.seq_len)
-        return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device)), self.beyond
+    def future(self) -> Batch:
+        """Cut the window that ends with the file: one in a batch, with y zero beyond the end."""
+        test, spec = self.test, self.test.window_spec
+        values = torch.cat([test.values, test.values.new_zeros(spec.pred_len, self.x_width)])
+        ending = replace(test, values=values, start=len(self.dates) - spec.seq_len)
+        return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device))
 
     def steps_in(self, length: pd.Timedelta) -> int | None:
         """Count the steps of a length of time; None unless it is a whole number of equal steps."""
-        whole = isinstance(self.offset, Tick) and not length % self.step
-        return length // self.step if whole else None
+        if not isinstance(self.offset, Tick):
+            return None
+        steps, rest = divmod(length.value, pd.Timedelta(self.offset).value)
+        return None if rest else steps
 
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""
         mean, std = self.scaler.mean.tolist(), self.scaler.std.tolist()
-        return {"columns": self.columns, "mean": mean, "std": std, "step": self.offset.freqstr}
+        scale = {"columns": self.columns, "mean": mean, "std": std}
+        return {**scale, "step": self.offset.freqstr, "zone": self.zone}
 
     def to(self, device: torch.device | str) -> "ForecastData":
         """Give the same data with its tensors, shared by the parts, on a device."""
@@ -129,80 +130,63 @@ def load_data(
     name: str,
     root_path: Path | str,
     data_path: str,
-    how: DataSettings,
-    scaler_from: Path | None = None,
+    window_spec: DataSettings,
+    scaler: Scaler | None = None,
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. The
-    training rows of `scaler_from`, another file, set the scale if it is given. Raises UserError
-    where a file, or what it holds, cannot be used.
+    `name` is a registered data set, or custom: the regular CSV data_path in root_path. It is scaled
+    by its training rows unless a scaler is given. Raises UserError where the file, or what it
+    holds, cannot be used.
     """
-    table = _table(name, root_path, data_path)
-    counts = window_counts(name, root_path, data_path, how.seq_len, how.pred_len)
-    rows = table.pick(how.target, how.cols).iloc[:, -1 if how.features == "S" else 0 :]
-    rows = treat_missing(rows, table.path, how.missing)
-    _, train_end, val_end, _ = _borders(name, len(rows))
-    training = rows.head(train_end)
-    if scaler_from:
-        training = _training_rows(scaler_from, list(rows.columns), how.missing)
-    starts = (0, train_end - how.seq_len, val_end - how.seq_len)
-    parts = tuple(zip(starts, counts, strict=True))
-    return scaled_rows(replace(table, values=rows), Scaler.fit(training.to_numpy()), how, parts)
-
-
-def treat_missing(rows: pd.DataFrame, path: Path, missing: str) -> pd.DataFrame:
-    """Keep a file's cells of -9999, or fill them linearly in time (ends: the nearest value).
-
-    A note counts them. Raises UserError where nothing else is in a column to be filled.
-    """
-    marked = rows.eq(MISSING)
-    if not (count := int(marked.to_numpy().sum())):
-        return rows
-    cells = f"note: {path.stem}: {count} cells of {', '.join(rows.columns[marked.any()])}"
-    if missing == "keep":
-        print(f"{cells} are -9999, a missing value's mark: --missing interpolate fills them")
-        return rows
-    if marked.all().any():
-        name = rows.columns[marked.all()][0]
-        raise UserError(f"{path}: column {name!r}: all is -9999; one cell must have a value")
-    print(f"{cells} were -9999: filled, linearly in time")
-    return rows.mask(marked).interpolate("time", limit_direction="both")
+    table, fill = _table(name, root_path, data_path), window_spec.missing == "interpolate"
+    names = table.pick(window_spec.target, window_spec.cols)
+    names = names[-1:] if window_spec.features == "S" else names
+    rows = regular_rows(table, names, table.grid, fill)
+    lengths = window_spec.seq_len, window_spec.pred_len
+    counts = window_counts(name, root_path, data_path, *lengths)
+    borders = _borders(name, len(rows))
+    parts = itertools.pairwise((*borders[:-1], len(rows)))
+    rows = treat_missing(rows, table.path, window_spec.max_gap if fill else None, parts)
+    _, train_end, val_end, _ = borders
+    starts = (0, train_end - window_spec.seq_len, val_end - window_spec.seq_len)
+    scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
+    return scaled_rows(table, rows, scaler, window_spec, list(zip(starts, counts, strict=True)))
 
 
 def scaled_rows(
     table: Table,
+    rows: pd.DataFrame,
     scaler: Scaler,
-    how: DataSettings,
+    window_spec: DataSettings,
     parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
-    """Scale a table's values [N, C], the target last, and give them their time features.
+    """Scale a table's rows [N, C] over dates, the target last, and give them their time features.
 
-    The values are those that `how` chooses; `parts` are the first row and the number of windows of
-    training, validation and test. Raises UserError where float32 could not hold a scaled square.
+    `parts` are the first row and the number of windows of training, validation and test. Raises
+    UserError where float32 could not hold a scaled square.
     """
-    columns, dates = list(table.values.columns), pd.DatetimeIndex(table.values.index)
-    scaled = scaler.transform(table.values.to_numpy())
+    columns, dates = list(rows.columns), pd.DatetimeIndex(rows.index)
+    scaled = scaler.transform(rows.to_numpy())
     far = np.abs(scaled)
     row, column = np.unravel_index(far.argmax(), far.shape)
-    if not far.max() <= ABSURD:
+    if not far.max() <= NOTED:
         what = (
-            f"{table.path}: row {row + FIRST_ROW}, column {columns[column]!r}: "
-            f"{table.values.iat[row, column]:g} is {far.max():.1g} standard deviations from the "
-            "mean of the training rows"
+            f"{table.path}: {dates[row]}, column {columns[column]!r}: {rows.iat[row, column]:g} is "
+            f"{far.max():.1g} standard deviations from the mean of the training rows"
         )
-        if not far.max() <= HOPELESS:
+        if not far.max() <= REFUSED:
             raise UserError(f"{what}; correct it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    beyond = pd.date_range(dates[-1], periods=how.pred_len + 1, freq=table.offset)[1:]
+    beyond = dates_after(dates[-1], window_spec.pred_len, table.offset, table.path)
     stamps = pd.DatetimeIndex(dates.append(beyond))
-    marks = torch.from_numpy(time_features(stamps, how.freq, how.embed))
-    marks = marks.to(torch.float32 if how.embed == "timeF" else torch.int64)
-    train, val, test = (Windows(values, marks, how, *part) for part in parts)
+    marks = torch.from_numpy(time_features(stamps, window_spec.freq, window_spec.embed))
+    marks = marks.to(torch.float32 if window_spec.embed == "timeF" else torch.int64)
+    train, val, test = (Windows(values, marks, window_spec, *part) for part in parts)
     return ForecastData(
-        *(table.path, table.sha256, columns, dates, beyond, table.step, table.offset),
-        *(scaler, len(columns), len(columns) if how.features == "M" else 1, train, val, test),
+        *(table.path, table.sha256, columns, dates, beyond, table.zone, table.offset, scaler),
+        *(len(columns), len(columns) if window_spec.features == "M" else 1, train, val, test),
     )
 
 
@@ -251,19 +235,11 @@ def _facts(name: str, root_path: Path | str, data_path: str) -> tuple[str, int, 
     if known := DATASETS.get(name):
         return known.sha256, known.rows, known.columns
     table = _table(name, root_path, data_path)
-    return table.sha256, *table.values.shape
+    return table.sha256, len(table.grid), table.values.shape[1]
 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
-
-
-def _training_rows(path: Path, columns: list[str], missing: str) -> pd.DataFrame:
-    """Return the training rows of another file's columns of the same names."""
-    size = path.stat().st_size if is_file(path) else 0
-    name = next((known.name for known in DATASETS.values() if known.size == size), "custom")
-    chosen = read_table(path, DATASETS.get(name)).pick(columns[-1], columns)
-    return treat_missing(chosen, path, missing).head(_borders(name, len(chosen))[1])
 
 
 def _borders(name: str, rows: int) -> tuple[int, ...]:

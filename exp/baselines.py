@@ -16,17 +16,24 @@ RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly be
 Forecaster = Callable[[Tensor], Tensor]  # numbers of test windows to forecasts, scaled
 
 
+NAMES = {
+    "last": "last value",
+    "day": "seasonal naive (24 h)",
+    "week": "a week ago",
+    "ridge": "ridge regression",
+}
+
+
 def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None]:
     """Give last value, a day ago, a week ago, and ridge regression.
 
-    A day and a week ago are None where they are not a whole number of equal steps, or would reach
-    back before the file; a week ago is for daily data, where a day ago is the last value.
+    A day and a week ago are None where they are not a whole number of equal steps, or one step (the
+    last value), or would reach back before the file.
     """
-    day = data.steps_in(pd.to_timedelta("1D"))
     return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
-        "day": _ago(data, config, day),
-        "week": _ago(data, config, 7) if day == 1 else None,
+        "day": _ago(data, config, data.steps_in(pd.to_timedelta("1D"))),
+        "week": _ago(data, config, data.steps_in(pd.to_timedelta("7D"))),
         "ridge": _ridge(data, config),
     }
 
@@ -54,7 +61,7 @@ def baseline_scores(
 def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
     """Repeat the last period (in steps) before the forecast, which may begin before the window."""
     values, first = data.test.values, data.test.start + config.seq_len  # to forecast
-    if not period or first < period:
+    if not period or period == 1 or first < period:
         return None
     back = torch.arange(config.pred_len, device=values.device) % period - period
     return lambda index: values[first + index[:, None] + back][..., -data.out_width :]

@@ -4,98 +4,116 @@ import contextlib
 import io
 import pickle
 import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.files import UserError, sha256_of, write_atomic
 
+SAVE_SECONDS = 60.0  # between checkpoints: what a kill costs at most; one may take a second
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
-POSITION = ("epoch", "step", "trained", "best_val", "best_epoch", "waited", "seconds", "history")
+
+
+@dataclass
+class Progress:
+    """How far a training has come."""
+
+    epoch: int = 0  # epochs trained and validated
+    step: int = 0  # steps done in the next
+    trained: bool = False  # no epoch is left, by number or by early stopping
+    best_val: float | None = None  # lowest validation MSE
+    best_epoch: int = 0  # its epoch, from 1
+    bad_epochs: int = 0  # epochs since then
+    seconds: float = 0.0  # computing time so far, over all sittings
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
 
 
 class TrainState:
-    """Model, optimizer, measurements and position of one training, from its last checkpoint on."""
+    """Progress and measurements of one training, kept in its folder with model and optimizer.
 
-    def __init__(self, model: torch.nn.Module, steps: int, epochs: int, folder: Path) -> None:
-        self.model, self.folder = model, folder
-        self.steps, self.epochs = steps, epochs  # of an epoch; at most
-        self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    Args:
+        model, optimizer: what is trained; restored from the folder's last sound checkpoint.
+        steps, epochs: steps of an epoch; epochs at most.
+        names: what each step measures, of TRACE.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        steps: int,
+        epochs: int,
+        names: tuple[str, ...] = TRACE,
+    ) -> None:
+        self.folder, self.model, self.optimizer = folder, model, optimizer
+        self.steps, self.epochs, self.names = steps, epochs, names
         self.device = next(model.parameters()).device
-        self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
-        self.rate = torch.zeros((), device=self.device)
-        self.epoch = self.step = 0  # epochs trained and validated; steps done in the next
-        self.trained = False  # no epoch is left, by number or by early stopping
-        self.best_val: float | None = None  # lowest validation MSE
-        self.best_epoch = self.waited = 0  # its epoch, from 1; epochs since then
-        self.best: dict[str, Tensor] = {}  # the model's weights of that epoch
-        self.history: list[dict[str, Any]] = []  # one row an epoch
-        self.seconds = 0.0  # computing time up to the last checkpoint, over all sittings
-        self.begun = time.monotonic()
-        self._restore()
+        self.trace = torch.zeros(epochs * steps, len(names), device=self.device)
+        self.best: dict[str, Tensor] = {}  # the model's weights of the best epoch
+        self.progress, self.begun = Progress(), time.monotonic()
+        self.saved = self.begun
+        if saved := load_state(folder):
+            self._restore(saved)
 
     @property
     def position(self) -> int:
         """Training steps done in all."""
-        return self.epoch * self.steps + self.step
-
-    def set_rate(self, rate: float, captured: bool = False) -> None:
-        """Set the optimizer's rate, where a captured step reads it, or as a plain number."""
-        self.rate.fill_(rate)
-        for group in self.optimizer.param_groups:
-            group["lr"], group["capturable"] = self.rate if captured else rate, captured
+        return self.progress.epoch * self.steps + self.progress.step
 
     def add_step(self, measures: Tensor) -> None:
-        """Note a training step's MSE, LipReg on both axes and L_f [4], on the device."""
+        """Note what a training step measured, on the device."""
         self.trace[self.position] = measures
-        self.step += 1
+        self.progress.step += 1
 
     def epoch_trace(self) -> Tensor:
-        """Return the trace of the epoch under way, which waits for the device: [step, 4]."""
-        return self.trace[self.epoch * self.steps : self.position].cpu()
+        """Return the trace of the epoch under way, which waits for the device: [step, names]."""
+        return self.trace[self.progress.epoch * self.steps : self.position].cpu()
 
-    def end_epoch(self, measures: dict[str, float], patience: int) -> dict[str, Any]:
-        """Close the epoch under way: early stopping, best weights, checkpoint.
-
-        The epoch's row of the history, with val_mse and other `measures`, is returned.
-        """
-        means = self.epoch_trace().double().mean(0).tolist()
-        self.epoch, self.step = self.epoch + 1, 0
-        row: dict[str, Any] = {
-            "epoch": self.epoch,
-            "lr": float(self.optimizer.param_groups[0]["lr"]),
-        }
-        row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
-        spent = self.seconds + time.monotonic() - self.begun  # over all sittings
-        earlier = sum(past["seconds"] for past in self.history)
-        row |= {**measures, "seconds": round(spent - earlier, 3)}
-        self.history.append(row)
-        if self.best_val is None or row["val_mse"] <= self.best_val:
-            self.best_val, self.best_epoch, self.waited = row["val_mse"], self.epoch, 0
-            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-        else:
-            self.waited += 1
-        self.trained = self.waited >= patience or self.epoch == self.epochs
-        self.save()
+    def end_epoch(self, lr: float, measures: dict[str, float]) -> dict[str, Any]:
+        """Close the epoch under way: return its row of the history, with val_mse and others."""
+        means, now = self.epoch_trace().double().mean(0).tolist(), self.progress
+        now.epoch, now.step = now.epoch + 1, 0
+        spent = now.seconds + time.monotonic() - self.begun - sum(r["seconds"] for r in now.history)
+        row: dict[str, Any] = {"epoch": now.epoch, "lr": lr}
+        row |= {f"train_{name}": mean for name, mean in zip(self.names, means, strict=True)}
+        row |= {**measures, "seconds": round(spent, 3)}
+        now.history.append(row)
         return row
+
+    def keep_best(self) -> None:
+        """Keep a copy of the model's weights, in the place of an earlier one."""
+        self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def curves(self) -> dict[str, np.ndarray]:
         """Return the trace of the epochs that are closed, with the epoch of each step [n]."""
-        rows = self.trace[: self.epoch * self.steps].cpu().numpy()
+        rows = self.trace[: self.progress.epoch * self.steps].cpu().numpy()
         epoch = np.arange(1, len(rows) + 1) / self.steps
-        return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(TRACE)}}
+        return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(self.names)}}
 
-    def save(self) -> None:
-        """Write a checkpoint of everything, then drop all but the newest two."""
+    def save_if_due(self) -> None:
+        """Write a checkpoint, unless the last one is younger than SAVE_SECONDS."""
+        self.save(after=SAVE_SECONDS)
+
+    def save(self, after: float = 0.0) -> None:
+        """Write a checkpoint of everything, then drop all but the newest two.
+
+        Nothing is written if the last one, or the start, is fewer seconds ago than `after`.
+        """
         now = time.monotonic()
-        self.seconds, self.begun = self.seconds + now - self.begun, now
+        self.progress.seconds, self.begun = self.progress.seconds + now - self.begun, now
+        if now - self.saved < after:
+            return
+        self.saved = now
         cuda = self.device.type == "cuda"
         content = serialise(
             {
-                "progress": {name: getattr(self, name) for name in POSITION},
+                "progress": asdict(self.progress),
                 "model": self.model.state_dict(),
                 "best": self.best,
                 "optimizer": self.optimizer.state_dict(),
@@ -108,21 +126,19 @@ class TrainState:
         write_atomic(self.folder / name, content)
         remove_states(self.folder, keep=2)
 
-    def _restore(self) -> None:
-        """Go on from the newest sound checkpoint, if there is one."""
-        state = load_state(self.folder)
-        if state is None:
-            return
-        for name in POSITION:
-            setattr(self, name, state["progress"][name])
-        self.model.load_state_dict(state["model"])
-        self.best = {name: value.to(self.device) for name, value in state["best"].items()}
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.trace.copy_(state["trace"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
-        print(f"continuing at epoch {self.epoch + 1}, step {self.step}")
+    def _restore(self, saved: dict[str, Any]) -> None:
+        known = saved["progress"]
+        if "waited" in known:  # an earlier version's name
+            known["bad_epochs"] = known.pop("waited")
+        self.progress = Progress(**known)
+        self.model.load_state_dict(saved["model"])
+        self.best = {name: value.to(self.device) for name, value in saved["best"].items()}
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.trace.copy_(saved["trace"])
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        print(f"continuing at epoch {self.progress.epoch + 1}, step {self.progress.step}")
 
 
 def state_files(folder: Path) -> list[Path]:

@@ -1,173 +1,136 @@
 """The settings of a run: flags -> Config (what defines its numbers) and Options (where and how)."""
 
 import argparse
-import dataclasses
 import importlib.util
 import math
 import re
-from collections.abc import Iterable
-from configparser import ConfigParser
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 
 from data.data_loader import natural_freq
 from data.registry import DATASETS
 from models import MODELS
 from models.model import NAMES
-from utils.files import UserError, canonical, nearest, read_json, sha256_of
+from utils.files import UserError, canonical, is_file, nearest, read_json, sha256_of
+from utils.output import Parser, add_flags, check_ranges, flag, parse_bool, parse_finite
 from utils.timefeatures import parse_freq
 
-RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
-FEATURES, TYPES = ("M", "S", "MS"), ("type1", "type2")
-
-
-def flag(default: Any, group: str, text: str, **rules: Any) -> Any:
-    """Declare a field that is also a flag, under a heading of --help.
-
-    Rules: choices; low (inclusive) and high (exclusive); cls, what a word becomes where the
-    default does not tell; many, for flags with several words; required.
-    """
-    return dataclasses.field(default=default, metadata={"group": group, "text": text, **rules})
+# By --amp; raised with every change of the code that moves results: CHANGELOG.md.
+RESULTS_VERSIONS = {"off": 2, "bf16": 3, "tf32": 2}
+RUN, OUT, WHERE = "running", "what comes out", "where things are"
+LIP, OLD = "regularizer", "kept for commands of the released code"
 
 
 @dataclass(frozen=True)
 class Config:
     """One run: every setting that moves its numbers, checked.
 
-    The regularizer's weight is kept as the signed coefficient `lip_coef` (c) alone:
-    loss = MSE + c * LipReg.
+    The regularizer's weight is the signed coefficient `lip_coef` (c) alone: MSE + c * LipReg.
+    Rules for the run's identity: regularizer=True leaves a field out of the setting's hash, which
+    is one in a whole cell; needs="x": no effect where x is 0; absent=x leaves it out at x, so that
+    runs recorded before the field was there keep their identity.
     """
 
-    model: str = flag("", "model", "what is trained", choices=tuple(MODELS), required=True)
-    data: str = flag("", "data", "name of the data set, or custom", required=True)
-    features: str = flag(
-        "M", "data", "M: all columns; S: target alone; MS: all in, target out", choices=FEATURES
-    )
+    model: str = flag("", "model", "what is trained", MODELS, required=True)
+    data: str = flag("", "data", "name of the data set", [*DATASETS, "custom"], required=True)
+    features: str = flag("M", "data", "M: all; S: target; MS: all to target", ("M", "S", "MS"))
     target: str = flag("OT", "data", "target column of a custom file")
-    cols: tuple[str, ...] | None = flag(None, "data", "columns to use (all)", cls=str, many=True)
+    cols: tuple[str, ...] | None = flag(None, "data", "columns to use (all)", cls=str, nargs="+")
     missing: str = flag(
-        "keep",
-        "data",
-        "cells equal to -9999 (missing values): keep, or interpolate over time",
-        choices=("keep", "interpolate"),
+        "keep", "data", "cells of -9999, gaps", ("keep", "interpolate"), absent="keep"
     )
-    freq: str = flag(
-        "h", "data", "time features: s, t (minutes), h, d, b, w, m; custom: by the file"
-    )
-    seq_len: int = flag(96, "data", "encoder input length in steps", low=2, high=5001)
-    label_len: int = flag(48, "data", "known steps at the decoder's start", low=0, high=5001)
-    pred_len: int = flag(24, "data", "forecast length in steps", low=1, high=5001)
-    d_model: int = flag(512, "model", "width of the embedding", low=2, high=2**16)
-    n_heads: int = flag(8, "model", "attention heads", low=1, high=2**16)
-    e_layers: int = flag(
-        2, "model", "encoder layers (informerstack has --s_layers)", low=1, high=65
-    )
-    d_layers: int = flag(1, "model", "decoder layers", low=1, high=65)
-    s_layers: tuple[int, ...] = flag(
-        (3, 2, 1), "model", "encoder depths of informerstack, with commas", low=1, high=65
-    )
-    d_ff: int = flag(2048, "model", "width of the feed-forward layers", low=1, high=2**18)
-    factor: int = flag(
-        5, "model", "sampling factor of ProbSparse and of auto-correlation", low=1, high=5001
-    )
-    moving_avg: int = flag(
-        25, "model", "window of autoformer's moving average, odd", low=1, high=5001
-    )
-    padding: int = flag(0, "model", "decoder's placeholder: 0 zeros, 1 ones", choices=(0, 1))
-    distil: bool = flag(True, "model", "turns distilling off")
-    mix: bool = flag(True, "model", "turns mixed decoder attention off")
-    dropout: float = flag(0.05, "model", "dropout probability", low=0.0, high=1.0)
-    attn: str = flag("prob", "model", "self-attention", choices=NAMES["attn"])
-    embed: str = flag("timeF", "model", "time embedding", choices=NAMES["embed"])
-    activation: str = flag("gelu", "model", "feed-forward", choices=NAMES["activation"])
+    max_gap: int = flag(24, "data", "steps of gaps interpolated", range(1, 5001), absent=None)
+    freq: str = flag("h", "data", "time features: s, t (minutes), h, d, b, w, m; custom: by file")
+    seq_len: int = flag(96, "data", "encoder input length in steps", range(2, 5001))
+    label_len: int = flag(48, "data", "known steps at the decoder's start", range(5001))
+    pred_len: int = flag(24, "data", "forecast length in steps", range(1, 5001))
+    d_model: int = flag(512, "model", "width of the embedding", range(2, 2**16))
+    n_heads: int = flag(8, "model", "attention heads", range(1, 2**16))
+    e_layers: int = flag(2, "model", "encoder layers (informerstack: --s_layers)", range(1, 65))
+    d_layers: int = flag(1, "model", "decoder layers", range(1, 65))
+    s_layers: tuple[int, ...] = flag((3, 2, 1), "model", "informerstack's layers", range(1, 65))
+    d_ff: int = flag(2048, "model", "width of the feed-forward layers", range(1, 2**18))
+    factor: int = flag(5, "model", "of ProbSparse, of auto-correlation", range(1, 5001))
+    moving_avg: int = flag(25, "model", "moving average's odd window", range(1, 5001), absent=None)
+    padding: int = flag(0, "model", "decoder's placeholder: zeros or ones", (0, 1))
+    distil: bool = flag(True, "model", "train without distilling")
+    mix: bool = flag(True, "model", "train without mixing in the decoder's attention")
+    dropout: float = flag(0.05, "model", "dropout probability")
+    attn: str = flag("prob", "model", "self-attention", NAMES["attn"])
+    embed: str = flag("timeF", "model", "time embedding", NAMES["embed"])
+    activation: str = flag("gelu", "model", "feed-forward", NAMES["activation"])
     output_attention: bool = flag(False, "model", "--do_predict keeps attention maps")
-    train_epochs: int = flag(6, "training", "epochs at most", low=1, high=10_001)
-    batch_size: int = flag(32, "training", "windows per training step", low=1, high=2**20)
-    patience: int = flag(3, "training", "epochs without a better validation MSE", low=1)
-    learning_rate: float = flag(1e-4, "training", "Adam's initial rate", low=1e-12)
-    lradj: str = flag(
-        "type1", "training", "type1: halved from epoch 3 on; type2: a fixed table", choices=TYPES
-    )
-    loss: str = flag("mse", "training", "forecast loss", choices=("mse",))
-    lip_coef: float = 0.0  # c, from --lam and --lip_sign
+    train_epochs: int = flag(6, "training", "epochs at most", range(1, 10_001))
+    batch_size: int = flag(32, "training", "windows per training step", range(1, 2**20))
+    patience: int = flag(3, "training", "epochs without a better validation MSE", range(1, 10_001))
+    learning_rate: float = flag(1e-4, "training", "Adam's initial rate")
+    lradj: str = flag("type1", "training", "halved from epoch 3 on, or a table", ("type1", "type2"))
+    loss: str = flag("mse", "training", "forecast loss", ("mse",))
+    lip_coef: float = flag(0.0, "", "c, from --lam and --lip_sign", regularizer=True)
     lip_axis: str = flag(
-        *("time", "regularizer", "differences along time (paper) or feature (its code)"),
-        choices=NAMES["lip_axis"],
+        *("time", LIP, "differences along time (paper) or feature (its code)", NAMES["lip_axis"]),
+        **{"regularizer": True, "needs": "lip_coef"},
     )
-    lip_norm: str = flag(
-        *("max", "regularizer", "divide the embedding by its max (paper), by its range, or not"),
-        choices=NAMES["lip_norm"],
+    lip_norm: str = flag("max", LIP, "divisor (paper: max)", NAMES["lip_norm"], regularizer=True)
+    seed: int = flag(0, "training", "repetition i runs with seed + i", range(2**31))
+    eval_batch_size: int = flag(32, "training", "windows per evaluation batch", range(1, 2**20))
+    amp: str = flag(
+        "off",
+        "training",
+        "bf16: mixed precision; tf32: a GPU's fp32 with short factors",
+        NAMES["amp"],
     )
-    seed: int = flag(0, "training", "repetition i runs with seed + i", low=0, high=2**31)
-    eval_batch_size: int = flag(
-        *(32, "training", "windows per evaluation batch (ProbSparse draws per batch)"),
-        **{"low": 1, "high": 2**20},
-    )
-    amp: str = flag("off", "training", "bf16: mixed precision", choices=NAMES["amp"])
 
     def __post_init__(self) -> None:
-        check_values(self)
-        decoded, depths = self.label_len + self.pred_len, self.depths
-        label_too_long = self.label_len > self.seq_len
-        steps_read = [self.seq_len // 2**i for i in range(len(depths))]  # by each encoder
+        check_ranges(self)
+        row, decoded = MODELS[self.model], self.label_len + self.pred_len
+        depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)  # of the encoders
+        read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
         # The batch normalisation of the last distilling layer needs two values.
-        steps_left = [-(-n // 2 ** max(0, d - 2)) for n, d in zip(steps_read, depths, strict=True)]
-        too_few_to_distil = self.distils and self.batch_size * min(steps_left) < 2
-        freq_unfit = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
-        for broken, message in (
-            (label_too_long, "--label_len {label_len}: must not exceed --seq_len {seq_len}"),
-            (decoded > 5000, "--label_len + --pred_len: exceed the position table's 5000 steps"),
-            (self.d_model % 2, "--d_model {d_model}: must be even, sines and cosines share it"),
-            (self.d_model % self.n_heads, "--n_heads {n_heads}: must divide --d_model {d_model}"),
-            (self.moving_avg % 2 == 0, "--moving_avg {moving_avg}: must be odd"),
-            (
-                not steps_read[-1],
-                "--s_layers {s_layers}: the last encoder would read none of --seq_len",
-            ),
-            (
-                too_few_to_distil,
-                "--batch_size {batch_size}: too small to distil; raise it or add --distil",
-            ),
-            (freq_unfit, "--freq {freq}: --embed {embed} knows hours (h) and minutes (t)"),
+        left = min(-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True))
+        distils = self.distil and "distil" not in row.unused
+        calendar_only = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
+        for broken, name, text in (
+            (self.label_len > self.seq_len, "label_len", "must not exceed --seq_len {seq_len}"),
+            (decoded > 5000, "pred_len", "with --label_len over the position table's 5000 steps"),
+            (self.d_model % 2, "d_model", "must be even, sines and cosines share it"),
+            (self.d_model % self.n_heads, "n_heads", "must divide --d_model {d_model}"),
+            (self.moving_avg % 2 == 0, "moving_avg", "must be odd"),
+            (not 0 <= self.dropout < 1, "dropout", "must be at least 0 and below 1"),
+            (not 0 < self.learning_rate < math.inf, "learning_rate", "must be above 0"),
+            (not read[-1], "s_layers", "the last encoder would read none of --seq_len"),
+            (distils and self.batch_size * left < 2, "batch_size", "too small for distilling"),
+            (calendar_only, "freq", "--embed {embed} knows hours (h) and minutes (t)"),
         ):
             if broken:
-                raise UserError(message.format(**vars(self)))
-
-    @property
-    def depths(self) -> tuple[int, ...]:
-        """Layers of each encoder; only informerstack has several."""
-        return self.s_layers if MODELS[self.model].depth == "s_layers" else (self.e_layers,)
-
-    @property
-    def distils(self) -> bool:
-        """Tell whether the model distils between encoder layers."""
-        return self.distil and "distil" not in MODELS[self.model].unused
+                raise UserError(f"--{name} {getattr(self, name)}: {text.format(**vars(self))}")
+        if self.lip_coef and not row.embeds:
+            raise UserError(f"--lam: {self.model} embeds nothing to regularize; use --lam 0")
 
     @property
     def loss_text(self) -> str:
-        """The loss written out, e.g. `loss = MSE - 2 * LipReg (time axis, max-normalised)`."""
+        """The loss written out, e.g. `loss = MSE - 2 Lip (time axis, max-normalised)`."""
         if not self.lip_coef:
             return "loss = MSE (no regularizer)"
         sign = "-" if self.lip_coef < 0 else "+"
         norm = "not normalised" if self.lip_norm == "none" else f"{self.lip_norm}-normalised"
-        size = repr(abs(self.lip_coef))
-        return f"loss = MSE {sign} {size} * LipReg ({self.lip_axis} axis, {norm})"
+        return f"loss = MSE {sign} {abs(self.lip_coef):g} Lip ({self.lip_axis} axis, {norm})"
 
     def identity(self, data_sha256: str) -> dict[str, Any]:
         """Return what defines the run's numbers, with settings that do not apply set to None."""
         row = MODELS[self.model]
-        settings = dataclasses.asdict(self) | dict.fromkeys(row.unused)
+        settings = asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
         settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
+        settings["max_gap"] = None if self.missing == "keep" else self.max_gap
         if self.attn == "full" and "attn" not in row.unused:
             settings["factor"] = None
-        if "moving_avg" in row.unused:
-            del settings["moving_avg"]  # runs recorded before it joined keep their identity
-        if self.missing == "keep":
-            del settings["missing"]  # likewise
-        if not self.lip_coef:
-            settings["lip_axis"] = None  # without a regularizer both axes are one run
+        for name, rules in RULES.items():
+            if "needs" in rules and not getattr(self, rules["needs"]):
+                settings[name] = None
+            if "absent" in rules and settings[name] in (None, rules["absent"]):
+                del settings[name]
         return {**settings, "data_sha256": data_sha256}
 
     def run_name(self, data_sha256: str, data_path: str = "") -> str:
@@ -181,79 +144,30 @@ class Config:
         return f"{readable}-{identity_hash(self.identity(data_sha256))[:8]}"
 
 
+RULES = {one.name: one.metadata for one in fields(Config)}
+REGULARIZER = tuple(name for name, rules in RULES.items() if "regularizer" in rules)
+
+
+def results_version(identity: dict[str, Any]) -> int:
+    """Return the results version of an identity's runs, which its precision decides."""
+    return RESULTS_VERSIONS[identity.get("amp", "off")]
+
+
 def identity_hash(identity: dict[str, Any]) -> str:
-    """Return the hash of an identity and of the results version, in full."""
-    return sha256_of(canonical({"results_version": RESULTS_VERSION, **identity}).encode())
+    """Return the hash of an identity and of its results version, in full."""
+    version = results_version(identity)
+    return sha256_of(canonical({"results_version": version, **identity}).encode())
 
 
 def setting_hash(identity: dict[str, Any]) -> str:
     """Return the hash of an identity without seed and regularizer, the same in a whole cell."""
-    apart = ("seed", "lip_coef", "lip_axis", "lip_norm")
-    return identity_hash({k: v for k, v in identity.items() if k not in apart})
+    return identity_hash({k: v for k, v in identity.items() if k not in ("seed", *REGULARIZER)})
 
 
 def settings_of(identity: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords of Config in a recorded identity, without what has no effect."""
-    names = {field.name for field in dataclasses.fields(Config)}
-    known = {k: v for k, v in identity.items() if k in names and v is not None}
+    known = {k: v for k, v in identity.items() if k in RULES and v is not None}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-
-
-def check_values(settings: Any) -> None:
-    """Check every field of Config or Options by its rules; a UserError says what is allowed."""
-    for field in dataclasses.fields(settings):
-        value, rules = getattr(settings, field.name), field.metadata
-        if value is None:
-            continue
-        for item in value if isinstance(value, tuple) else (value,):
-            shown = f"--{field.name} {item}"
-            if "choices" in rules:
-                check_choice(field.name, item, rules["choices"])
-            if isinstance(item, float) and not math.isfinite(item):
-                raise UserError(f"{shown}: must be a finite number")
-            if "low" in rules and item < rules["low"]:
-                raise UserError(f"{shown}: must be at least {rules['low']}")
-            if "high" in rules and item >= rules["high"]:
-                raise UserError(f"{shown}: must be below {rules['high']}")
-
-
-def check_choice(flag: str, word: Any, choices: Iterable[Any]) -> None:
-    """Refuse a word that is none of a flag's choices; the nearest and all others are named."""
-    names = [str(choice) for choice in choices]
-    if str(word) not in names:
-        hint = nearest(str(word), names)
-        raise UserError(f"--{flag} {word}: unknown{hint}; one of {', '.join(names)}")
-
-
-WHERE = "where things are"
-RUNNING = "running"
-OUTPUT = "what comes out"
-OLD = "kept for commands of the released code"
-GROUPS = ("data", "model", "regularizer", "training", RUNNING, OUTPUT, WHERE, OLD)
-SIGNS = ("minus", "plus")
-
-
-def parse_bool(word: str) -> bool:
-    """Read a boolean word (a type of argparse); the released code took every word for true."""
-    if word.lower() not in ConfigParser.BOOLEAN_STATES:
-        raise argparse.ArgumentTypeError(f"{word}: must be True or False")
-    return ConfigParser.BOOLEAN_STATES[word.lower()]
-
-
-def parse_finite(word: str) -> float:
-    """Read a finite number (a type of argparse)."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{word}: must be a finite number")
-    return value
-
-
-def depths(word: str) -> tuple[int, ...]:
-    """Read numbers with commas (a type of argparse)."""
-    return tuple(int(part) for part in word.split(","))
 
 
 @dataclass(frozen=True)
@@ -263,82 +177,50 @@ class Options:
     root_path: Path = flag(Path("./data/ETT/"), WHERE, "folder searched first for the file")
     data_path: str = flag("ETTh1.csv", WHERE, "file name of a custom data set")
     results: Path = flag(Path("./results"), WHERE, "folder of the runs' folders")
-    checkpoints: Path | None = flag(
-        None, WHERE, "another folder for checkpoints and weights", cls=Path
-    )
-    itr: int = flag(2, RUNNING, "repetitions, with seeds seed, seed + 1, ...", low=1, high=10_001)
-    device: str = flag("auto", RUNNING, "auto, cpu, cuda or cuda:N")
-    deterministic: bool = flag(False, RUNNING, "deterministic CUDA kernels, slower")
-    cuda_graph: bool = flag(
-        False, RUNNING, "replay a training step as one CUDA graph (not tried yet)"
-    )
-    threads: int | None = flag(
-        None, RUNNING, "processor threads (all cores)", cls=int, low=1, high=1025
-    )
-    force: bool = flag(False, RUNNING, "repeat a finished run; its folder is renamed and kept")
-    wait: bool = flag(False, RUNNING, "wait for another process that has the run")
-    dry_run: bool = flag(False, RUNNING, "check all, try a batch, write nothing")
-    test_only: bool = flag(False, RUNNING, "test the weights of --load, no training")
-    load: Path | None = flag(
-        None, RUNNING, "weights of this project's or of Informer2020's", cls=Path
-    )
-    scaler_from: Path | None = flag(
-        None, RUNNING, "file whose training rows scale what --test_only tests", cls=Path
-    )
-    do_predict: bool = flag(False, OUTPUT, "forecast beyond the file's end: CSV, PNG")
-    inverse: bool = flag(False, OUTPUT, "report errors in original units, too")
-    test_each_epoch: bool = flag(False, OUTPUT, "record the test MSE of every epoch")
-    save_forecasts: bool = flag(False, OUTPUT, "keep all test forecasts (csv.gz)")
-    plot_windows: str = flag(
-        "best,median,worst",
-        OUTPUT,
-        "test windows to plot: best, median, worst, 1/4, 1/2, 3/4, or numbers from 0",
-    )
-    weights: str = flag(
-        "keep", OUTPUT, "keep or drop the best weights of a run", choices=("keep", "drop")
-    )
-    tensorboard: bool = flag(False, OUTPUT, "curves for TensorBoard, too")
-    des: str = flag("test", OUTPUT, "a label, recorded")
-    use_gpu: bool | None = flag(
-        None, OLD, "True or False (default: a GPU if there is one)", cls=parse_bool
-    )
-    gpu: int | None = flag(None, OLD, "number of the GPU", cls=int, low=0)
+    checkpoints: Path | None = flag(None, WHERE, "another folder for weights", cls=Path)
+    itr: int = flag(2, RUN, "repetitions, with seeds seed, seed + 1, ...", range(1, 10_001))
+    device: str = flag("auto", RUN, "auto, cpu, cuda or cuda:N")
+    deterministic: bool = flag(False, RUN, "deterministic CUDA kernels, slower")
+    threads: int | None = flag(None, RUN, "processor threads (all)", range(1, 1025), cls=int)
+    force: bool = flag(False, RUN, "repeat a finished run; its folder is renamed and kept")
+    wait: bool = flag(False, RUN, "wait for another process that has the run")
+    dry_run: bool = flag(False, RUN, "check all, try a batch, write nothing")
+    test_only: bool = flag(False, RUN, "test the weights of --load, no training")
+    load: Path | None = flag(None, RUN, "weights, ours or Informer2020's", cls=Path)
+    do_predict: bool = flag(False, OUT, "forecast beyond the file's end: CSV, PNG")
+    inverse: bool = flag(False, OUT, "print original units of all columns, not the target's alone")
+    test_each_epoch: bool = flag(False, OUT, "record the test MSE of every epoch")
+    save_forecasts: bool = flag(False, OUT, "keep all test forecasts (forecasts.npz)")
+    weights: str = flag("keep", OUT, "the best weights of a run", ("keep", "drop"))
+    tensorboard: bool = flag(False, OUT, "curves for TensorBoard, too")
+    des: str = flag("test", OUT, "a label, recorded")
+    use_gpu: bool | None = flag(None, OLD, "True or False (a GPU if there is one)", cls=parse_bool)
+    gpu: int | None = flag(None, OLD, "number of the GPU", range(2**10), cls=int)
     use_multi_gpu: bool = flag(False, OLD, "no effect: python -m exp.sweep uses all GPUs")
     devices: str = flag("0,1,2,3", OLD, "no effect")
-    num_workers: int = flag(0, OLD, "no effect: windows are indexed in place", low=0)
+    num_workers: int = flag(0, OLD, "no effect: windows are indexed in place", range(2**10))
     enc_in: int | None = flag(None, OLD, "input columns (counted in the file)", cls=int)
     dec_in: int | None = flag(None, OLD, "input columns (counted in the file)", cls=int)
     c_out: int | None = flag(None, OLD, "output columns (counted in the file)", cls=int)
 
     def __post_init__(self) -> None:
-        check_values(self)
-        if self.test_only and self.load is None:
-            raise UserError("--test_only: name the weights with --load FILE")
-        if not self.test_only and (self.load or self.scaler_from):
-            raise UserError("--load, --scaler_from: for --test_only; training resumes by itself")
+        check_ranges(self)
+        if self.load and not is_file(self.load):
+            raise UserError(f"--load {self.load}: no such file; check its path")
+        if self.test_only != bool(self.load):
+            raise UserError("--test_only, --load FILE: go together; training resumes by itself")
         if self.tensorboard and not importlib.util.find_spec("tensorboard"):
             advice = "pip install -r requirements-tensorboard.txt"
             raise UserError(f"--tensorboard: not installed; {advice}")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
-        raise UserError(message.replace("argument ", "", 1))
 
 
 def build_parser() -> Parser:
     """Return the parser made of the fields of Config and Options."""
     epilog = "Example: python main_informer.py --model informer --data demo --lam 2"
     for name, row in MODELS.items():
-        if row.assumed:
-            known, guess = (
-                " ".join(f"--{flag} {value}" for flag, value in part.items())
-                for part in (row.defaults, row.assumed)
-            )
-            epilog += f"\n{name}: published {known}; assumed (unpublished) {guess}"
+        for source, values in (("published", row.defaults), ("assumed", row.assumed)):
+            epilog += f"\n{name}, {source}:" if values else ""
+            epilog += "".join(f" --{flag} {value}" for flag, value in values.items())
     parser = Parser(
         prog="main_informer.py",
         description="Train and test Informer with loss = MSE + c * LipReg, c = -lam or +lam.",
@@ -346,44 +228,17 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=epilog,
     )
-    groups = {name: parser.add_argument_group(name) for name in GROUPS}
-    for field in (*dataclasses.fields(Config), *dataclasses.fields(Options)):
-        if field.metadata:
-            _add_flag(groups[field.metadata["group"]], field)
-    add = groups["regularizer"].add_argument
-    add(
-        "--lam",
-        type=parse_finite,
-        default=0.0,
-        metavar="X",
-        help="lambda, the weight of LipReg (default: 0.0)",
+    groups = add_flags(
+        parser, ("data", "model", LIP, "training", RUN, OUT, WHERE, OLD), Config, Options
     )
-    text = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
-    add("--lip_sign", default="minus", metavar="|".join(SIGNS), help=f"{text} (default: minus)")
-    add = groups["training"].add_argument
-    add("--use_amp", action="store_const", dest="amp", const="bf16", help="same as --amp bf16")
+    lam = {"type": parse_finite, "metavar": "X", "help": "lambda, weight of LipReg (default: 0.0)"}
+    groups[LIP].add_argument("--lam", default=0.0, **lam)
+    sign = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
+    sign = {"choices": ("minus", "plus"), "help": f"{sign} (default: minus)"}
+    groups[LIP].add_argument("--lip_sign", default="minus", **sign)
+    bf16 = {"action": "store_const", "const": "bf16", "help": "same as --amp bf16"}
+    groups["training"].add_argument("--use_amp", dest="amp", **bf16)
     return parser
-
-
-def _add_flag(group: Any, field: dataclasses.Field[Any]) -> None:
-    rules, flag, default = field.metadata, f"--{field.name}", cast(Any, field.default)
-    if isinstance(default, bool):
-        action = "store_false" if default else "store_true"
-        group.add_argument(flag, action=action, help=rules["text"])
-        return
-    cls = rules.get("cls", type(default))
-    if cls is tuple:
-        cls, default = depths, ",".join(map(str, default))
-    shown = "" if default in (None, "") else " (default: %(default)s)"
-    group.add_argument(
-        flag,
-        type=cls,
-        nargs="+" if "many" in rules else None,
-        default=default,
-        required="required" in rules,
-        metavar="|".join(map(str, rules.get("choices", "X"))),
-        help=rules["text"] + shown,
-    )
 
 
 def signed_coefficient(lam: float, sign: str) -> float:
@@ -391,53 +246,57 @@ def signed_coefficient(lam: float, sign: str) -> float:
     return (lam if sign == "plus" else -lam) or 0.0
 
 
-def parse(words: list[str]) -> tuple[Config, Options]:
+def parse(argv: list[str]) -> tuple[Config, Options]:
     """Turn a command line into checked settings; a UserError names the first mistake."""
     parser = build_parser()
-    asked, unknown = parser.parse_known_args(words)
+    args, unknown = parser.parse_known_args(argv)
     if unknown:
-        flag = unknown[0].split("=")[0]
-        hint = nearest(flag, parser._option_string_actions)
-        raise UserError(f"{flag}: unknown{hint}; --help lists all flags")
-    check_choice("model", asked.model, MODELS)
-    check_choice("data", asked.data, [*DATASETS, "custom"])
-    check_choice("lip_sign", asked.lip_sign, SIGNS)
-    row, recorded = MODELS[asked.model], _recorded(asked.load)
-    if asked.data == "custom":  # the time features follow the file's step
-        own = {"freq": natural_freq("custom", asked.root_path, asked.data_path, asked.embed)}
-    else:
-        own = {"target": DATASETS[asked.data].target}
-    parser.set_defaults(**own | row.defaults | row.assumed | recorded)
-    asked = parser.parse_args(words)  # what was asked for wins over these
+        word = unknown[0].split("=")[0]
+        hint = nearest(word, parser._option_string_actions)
+        raise UserError(f"{word}: unknown{hint}; --help lists all flags")
+    row, recorded, known = MODELS[args.model], _recorded(args.load), DATASETS.get(args.data)
+    parser.set_defaults(**row.defaults | row.assumed)
+    if known is None:  # the time features follow the file's step
+        place = (args.root_path, args.data_path)
+        parser.set_defaults(freq=natural_freq("custom", *place, args.embed))
+    parser.set_defaults(**recorded)
+    args = parser.parse_args(argv)  # what was asked for wins over these
+    if known and args.target not in ("OT", known.target):
+        print(f"note: {known.name} has target {known.target}; --target {args.target} is not used")
+    args.target = known.target if known else args.target
+    args.cols = args.cols and tuple(args.cols)
+    args.lip_coef = signed_coefficient(args.lam, args.lip_sign)
+    config, options = _fill(Config, args), _fill(Options, args)
+    free = ("amp", "target", "cols") if config.features == "S" else ("amp",)
     for name, value in recorded.items():
-        if name != "amp" and (other := getattr(asked, name)) != value:
-            record = f"the record beside {asked.load} says {value}"
-            raise UserError(f"--{name} {other}: {record}; leave the flag out")
-    if asked.target != (target := own.get("target", asked.target)):
-        print(f"note: {asked.data} has target {target}; --target {asked.target} is not used")
-        asked.target = target
-    asked.cols = asked.cols and tuple(asked.cols)
-    asked.lip_coef = signed_coefficient(asked.lam, asked.lip_sign)
-    config, options = _fill(Config, asked), _fill(Options, asked)
-    dataclasses.replace(
-        config, seed=config.seed + options.itr - 1
-    )  # the last seed must be valid, too
+        if name not in free and getattr(config, name) != value:
+            record = f"the record beside {args.load} says {value}; leave the flag out"
+            raise UserError(f"--{name} {getattr(config, name)}: {record}")
+    replace(config, seed=config.seed + options.itr - 1)  # the last seed must be valid, too
     return config, options
 
 
-def _fill(settings: Any, asked: argparse.Namespace) -> Any:
-    return settings(**{f.name: getattr(asked, f.name) for f in dataclasses.fields(settings)})
+def _fill(cls: Any, args: argparse.Namespace) -> Any:
+    return cls(**{one.name: getattr(args, one.name) for one in fields(cls)})
+
+
+def read_beside(weights: Path | None) -> dict[str, Any]:
+    """Return the record (config.json) beside weights; empty for weights from elsewhere."""
+    try:
+        return read_json(weights.parent / "config.json") if weights else {}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
 
 
 def _recorded(weights: Path | None) -> dict[str, Any]:
-    """Return data and model settings from the record beside the weights, if there is one."""
-    try:
-        body = read_json(weights.parent / "config.json") if weights else {}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}  # weights from elsewhere: the flags alone describe them
-    groups = {f.name: f.metadata.get("group") for f in dataclasses.fields(Config)}
-    apart = ("data", "target", "cols")  # the weights may be tested on other data
-    identity = body.get("identity", {})  # absent from the config.json of another project
-    settings = {k: v for k, v in settings_of(identity).items() if k not in apart}
-    scoring = ("seed", "eval_batch_size", "amp")  # with others the test MSE would be another
-    return {k: v for k, v in settings.items() if groups[k] in ("data", "model") or k in scoring}
+    """Return the settings of data, model and scores from the record beside weights."""
+    body = read_beside(weights)
+    settings = settings_of(body.get("identity", {}))  # absent from another project's file
+    scores = ("seed", "eval_batch_size", "amp")  # with others the test MSE would be another
+    kept = {
+        k: v for k, v in settings.items() if RULES[k]["group"] in ("data", "model") or k in scores
+    }
+    columns = (body.get("scaler") or {}).get("columns", kept.get("cols"))
+    if kept:  # columns are found by name, in the order the model reads them
+        kept["cols"] = None if kept["features"] == "S" else columns and tuple(columns)
+    return {name: value for name, value in kept.items() if name != "data"}

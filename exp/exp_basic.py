@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from data.data_loader import DataSettings, ForecastData, load_data
-from exp.config import Config, Options
-from exp.samples import parse_windows
+from data.scaler import Scaler
+from exp.config import Config, Options, read_beside
 from models import MODELS
-from models.layers import has_bf16_kernels, keep_freed_memory
+from models.layers import has_bf16_kernels
 from utils.files import UserError
 from utils.interrupt import Stop
 from utils.timefeatures import parse_freq
@@ -36,14 +36,9 @@ class Exp_Basic:
     ) -> None:
         self.config, self.options, self.stop = config, options, stop or Stop()
         self.device = pick_device(options)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-            if config.amp == "bf16" and not has_bf16_kernels():
-                raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
-            if options.cuda_graph:
-                raise UserError("--cuda_graph: needs a CUDA device; leave it out")
-        else:
-            torch.backends.cudnn.allow_tf32 = False  # convolutions, too, in fp32
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # events and memory are the current device's
+        set_precision(config.amp, self.device)
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:
@@ -81,23 +76,53 @@ def pick_device(options: Options) -> torch.device:
         name = f"cuda:{gpu or 0}" if wanted else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"--device {name}: not supported; use auto, cpu, cuda or cuda:N")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
+    device = torch.device("cuda:0" if name == "cuda" else name)
+    if device.type == "cuda" and device.index >= count:
         raise UserError(f"{name}: this machine has {count} CUDA devices; use --device cpu")
     return device
 
 
+def lack(amp: str, device: torch.device) -> str:
+    """Say what a device has not that a precision takes; "" where it has all."""
+    if device.type == "cuda":
+        new = amp == "off" or torch.cuda.get_device_capability(device) >= (8, 0)
+        return "" if new else "this GPU has neither bf16 nor TF32"
+    if amp == "tf32":
+        return "a processor has no TF32"
+    slow = amp == "bf16" and not has_bf16_kernels()
+    return "this processor has no bf16 kernels" if slow else ""
+
+
+def set_precision(amp: str, device: torch.device) -> None:
+    """Have CUDA compute fp32 products in fp32, or with tf32 on factors rounded to 10 bits.
+
+    A UserError if the device lacks the precision.
+    """
+    if reason := lack(amp, device):
+        raise UserError(f"--amp {amp}: {reason}; use --amp off")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = amp == "tf32"
+
+
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name; a UserError if file or settings cannot be used."""
+    """Read the data set that the settings name; a UserError if file or settings cannot be used.
+
+    Weights of --load are tested on the scale of their record, if one is beside them.
+    """
     place = (config.data, options.root_path, options.data_path)
-    data = load_data(*place, DataSettings.of(config), options.scaler_from)
+    record = read_beside(options.load)
+    scaling = record.get("scaler")
+    scaler = scaling and Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
+    data = load_data(*place, DataSettings.of(config), scaler)
+    trained = record.get("identity", {})
+    if data.sha256 == trained.get("data_sha256") and config.data != trained["data"]:
+        split = f"the weights were trained on this file as --data {trained['data']}, another split"
+        raise UserError(f"--data {config.data}: {split}")
     check_batch_size(config.batch_size, data.path.name, len(data.train))
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
     for flag, width in widths.items():
         asked = getattr(options, flag)
         if config.data == "custom" and asked not in (None, width):
             raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
-    parse_windows(options.plot_windows, len(data.test))
     return data
 
 
@@ -108,13 +133,31 @@ def check_batch_size(size: int, name: str, windows: int) -> None:
 
 
 def _build_model(config: Config, data: ForecastData) -> Any:
-    same = "seq_len label_len factor d_model n_heads d_layers d_ff dropout attn embed activation "
-    same += "output_attention distil moving_avg mix lip_axis lip_norm amp"
+    """Make the model of a run; its row of MODELS leaves out what it has no use for."""
     row = MODELS[config.model]
     return row(
-        **{"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width},
+        enc_in=data.x_width,
+        dec_in=data.x_width,
+        c_out=data.out_width,
+        seq_len=config.seq_len,
+        label_len=config.label_len,
         out_len=config.pred_len,
+        factor=config.factor,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
         e_layers=getattr(config, row.depth),
+        d_layers=config.d_layers,
+        d_ff=config.d_ff,
+        dropout=config.dropout,
+        attn=config.attn,
+        embed=config.embed,
         freq=parse_freq(config.freq),
-        **{name: getattr(config, name) for name in same.split()},
+        activation=config.activation,
+        output_attention=config.output_attention,
+        distil=config.distil,
+        mix=config.mix,
+        moving_avg=config.moving_avg,
+        lip_axis=config.lip_axis,
+        lip_norm=config.lip_norm,
+        amp=config.amp,
     )

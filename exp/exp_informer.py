@@ -1,10 +1,9 @@
 """Exp_Informer: train, validate, test and predict, with loss = MSE + c * LipReg."""
 
-import gzip
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,21 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.data_loader import Batch, Windows
-from exp.baselines import baseline_scores, baselines
 from exp.checkpoint import TRACE, TrainState
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
-from exp.samples import Prediction, Samples, long_frame
+from models import MODELS
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
-from utils.cuda_graph import CapturedStep
-from utils.files import write_atomic, write_npz
 from utils.interrupt import Interrupted
 from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
 
 CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
-MEASURES = "MSE {:.4g}, LipReg time {:.3g}, feature {:.3g}, L_f {:.3g}"
+SHOWN: dict[str, str] = dict(zip(TRACE, ("MSE", "LipReg time", "feature", "L_f"), strict=True))
+
+
+class TestForecasts(NamedTuple):
+    """The forecasts of all test windows, scaled, on the processor."""
+
+    pred: Tensor  # [windows, pred_len, C]; the target alone [.., 1] unless all were asked for
+    true: Tensor  # of the target [windows, pred_len]
+    window_mse: Tensor  # mean over steps and output columns [windows]
 
 
 class Exp_Informer(Exp_Basic):
@@ -55,21 +59,15 @@ class Exp_Informer(Exp_Basic):
         """Do one step on the windows of the given numbers [B].
 
         Returns:
-            MSE, LipReg along time and features, L_f: [4], on the device.
+            MSE, and where the input is embedded LipReg along time and features, L_f: on the device.
         """
         optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
         optimizer.step()
+        if forecast.embedded is None:
+            return mse.detach()[None]
         return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
-
-    def stepper(self, optimizer: torch.optim.Optimizer) -> Callable[[Tensor], Tensor]:
-        """Return `train_step` for an optimizer, as a CUDA graph where --cuda_graph asks for it."""
-
-        def step(index: Tensor) -> Tensor:
-            return self.train_step(index, optimizer)
-
-        return CapturedStep(step, self.model) if self.options.cuda_graph else step
 
     def train(self, record: Record, checkpoints: Path) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
@@ -78,31 +76,46 @@ class Exp_Informer(Exp_Basic):
             Interrupted: a signal came; the state is saved.
             RunFailed: the loss stopped being finite.
         """
-        config, count, captured = self.config, len(self.data.train), self.options.cuda_graph
-        steps, epochs = count // config.batch_size, config.train_epochs
-        state = TrainState(self.model, steps, epochs, checkpoints)
-        step = self.stepper(state.optimizer)
-        if state.history:  # the end may have come between checkpoint and record
-            record.write_history(state.history, state.curves())
+        config, windows = self.config, len(self.data.train)
+        steps, epochs = windows // config.batch_size, config.train_epochs
+        optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        names = TRACE if MODELS[config.model].embeds else TRACE[:1]
+        state = TrainState(
+            checkpoints, self.model, optimizer, steps=steps, epochs=epochs, names=names
+        )
+        now = state.progress
+        if now.history:  # the end may have come between checkpoint and record
+            record.write_history(now.history, state.curves())
         try:
-            while not state.trained:
-                rate = learning_rate(config.learning_rate, config.lradj, state.epoch + 1)
-                state.set_rate(rate, captured)
-                order = batch_order(count, config.batch_size, config.seed, state.epoch)
+            while not now.trained:
+                rate = learning_rate(config.learning_rate, config.lradj, now.epoch + 1)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                order = batch_order(windows, config.batch_size, config.seed, now.epoch)
                 self.model.train()
-                meter = Meter(f"epoch {state.epoch + 1}/{epochs}", steps, state.step)
-                for index in order.to(self.device)[state.step :]:
+                meter = Meter(f"epoch {now.epoch + 1}/{epochs}", steps, now.step)
+                for index in order.to(self.device)[now.step :]:
                     self.stop.check()
-                    state.add_step(step(index))
-                    look = state.step % CHECK_EVERY == 0
-                    meter.step(self._check_finite(state) if look else "")
+                    state.add_step(self.train_step(index, optimizer))
+                    note = ""
+                    if now.step % CHECK_EVERY == 0:
+                        note = self._check_finite(state)
+                        state.save_if_due()
+                    meter.step(note)
                 meter.close()
                 self._check_finite(state)
                 measures = self.vali()
                 if not np.isfinite(val_mse := measures["val_mse"]):
-                    raise RunFailed(f"the validation MSE of epoch {state.epoch + 1} is {val_mse}")
-                row = state.end_epoch(measures, config.patience)
-                record.write_history(state.history, state.curves())
+                    raise RunFailed(f"the validation MSE of epoch {now.epoch + 1} is {val_mse}")
+                row = state.end_epoch(rate, measures)
+                if now.best_val is None or val_mse <= now.best_val:
+                    now.best_val, now.best_epoch, now.bad_epochs = val_mse, now.epoch, 0
+                    state.keep_best()
+                else:
+                    now.bad_epochs += 1
+                now.trained = now.bad_epochs >= config.patience or now.epoch == epochs
+                state.save_if_due()
+                record.write_history(now.history, state.curves())
                 self._print_epoch(row, state)
         except Interrupted:
             self._check_finite(state)
@@ -114,12 +127,13 @@ class Exp_Informer(Exp_Basic):
     def _check_finite(self, state: TrainState) -> str:
         """Return the last step's measures as text; RunFailed if one of this epoch is not finite."""
         rows, config = state.epoch_trace(), self.config
+        before = state.progress.epoch * state.steps
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1
-        text = MEASURES.format(*rows[step].tolist()) if len(rows) else ""
+        text = _text(state.names, rows[step].tolist()) if len(rows) else ""
         if bad:
             raise RunFailed(
-                f"the loss stopped being finite at step {state.epoch * state.steps + step + 1} "
+                f"the loss stopped being finite at step {before + step + 1} "
                 f"({text}), c = {config.lip_coef:g}; try a lower --learning_rate "
                 f"(now {config.learning_rate:g}) or a smaller --lam"
             )
@@ -127,20 +141,21 @@ class Exp_Informer(Exp_Basic):
 
     def _print_epoch(self, row: dict[str, Any], state: TrainState) -> None:
         """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
-        means = MEASURES.format(*(row[f"train_{name}"] for name in TRACE))
-        left = (state.epochs - state.epoch) * state.seconds / state.epoch
+        now = state.progress
+        means = _text(state.names, [row[f"train_{name}"] for name in state.names])
+        left = (state.epochs - now.epoch) * now.seconds / now.epoch
         print(
-            f"epoch {state.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
-            f"{' *' if state.waited == 0 else ''}, lr {row['lr']:.3g}, {duration(row['seconds'])}, "
-            f"run: at most {duration(left)} left",
+            f"epoch {now.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
+            f"{' *' if now.bad_epochs == 0 else ''}, lr {row['lr']:.3g}, "
+            f"{duration(row['seconds'])}, run: at most {duration(left)} left",
             flush=True,
         )
         if self.writer:
             for step in range(state.position - state.steps, state.position):
-                for name, value in zip(TRACE, state.trace[step], strict=True):
+                for name, value in zip(state.names, state.trace[step], strict=True):
                     self.writer.add_scalar(f"step/{name}", value, step + 1)
             for name, value in row.items():
-                self.writer.add_scalar(f"epoch/{name}", value, state.epoch)
+                self.writer.add_scalar(f"epoch/{name}", value, now.epoch)
             self.writer.flush()
 
     def _forecasts(self, windows: Windows, label: str) -> Iterator[tuple[Forecast, Tensor]]:
@@ -162,7 +177,7 @@ class Exp_Informer(Exp_Basic):
         """
         sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
-            if not measures:
+            if not measures and forecast.embedded is not None:
                 values = lip_metrics(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
                 measures["eval_max"] = float(forecast.embedded.max())
@@ -174,64 +189,49 @@ class Exp_Informer(Exp_Basic):
                 measures["test_mse"] = tested.mse
         return {**measures, "val_mse": sums.mse}
 
-    def test(self, folder: Path | None = None) -> dict[str, Any]:
-        """Forecast all test windows and score them beside the baselines, for metrics.json.
+    def test(self, all_columns: bool = False) -> tuple[dict[str, Any], TestForecasts]:
+        """Forecast all test windows: their scores, for metrics.json, and the forecasts.
 
-        A folder gets the errors by window, samples with their plot, and --save_forecasts.
+        Of the forecasts the target is kept, or with `all_columns` every output column.
         """
-        begun, options, data = time.monotonic(), self.options, self.data
+        begun, data = time.monotonic(), self.data
         original = ErrorSums(*data.scaler.last(data.out_width, self.device))
-        kept = 0 if options.save_forecasts else -1  # the target alone is plotted
-        preds, trues, errors = [], [], []
+        first, kept = 0 if all_columns else data.out_width - 1, []
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
             for (pred, *_), true in self._forecasts(data.test, "test"):
                 original.add(pred, true)
-                squared = (pred.double() - true.double()).square()
-                errors.append(squared.mean((1, 2)).float().cpu())
-                preds.append(pred[..., kept:].cpu())
-                trues.append(true[..., -1].cpu())
+                error = (pred.double() - true.double()).square().mean((1, 2)).float()
+                # copies, so that no whole batch stays in memory
+                parts = (pred[..., first:], true[..., -1], error)
+                kept.append([part.to("cpu", copy=True) for part in parts])
                 yield pred, true
 
         scores = score(stream(), len(data.test))
         if not np.isfinite(scores.full.mse):
             raise RunFailed(f"the test MSE is {scores.full.mse}; look for extreme test values")
-        seconds, methods = time.monotonic() - begun, baselines(data, self.config)
-        if folder:
-            pred, true = torch.cat(preds), torch.cat(trues)  # [windows, pred_len, C | 1], [.., T]
-            windows, ridge = options.plot_windows, methods["ridge"]
-            assert ridge, "it always applies"
-            write_npz(folder / "window_errors.npz", {"mse": torch.cat(errors).numpy()})
-            samples = Samples.choose(data, self.config, windows, pred[..., -1], true, ridge=ridge)
-            samples.write(folder, windows)
-            if options.save_forecasts:
-                text = long_frame(data, self.config, pred).to_csv(index=False).encode()
-                write_atomic(folder / "forecasts.csv.gz", gzip.compress(text, mtime=0))
-        return {
+        metrics = {
             **scores.as_dict(),
             "by_step": scores.full.by_step(),
             "by_column": scores.full.by_column(),
             "original_units": original.result(),
-            "test_seconds": seconds,
-            "baselines": baseline_scores(data, self.config, methods),
+            "test_seconds": time.monotonic() - begun,
         }
+        return metrics, TestForecasts(*map(torch.cat, zip(*kept, strict=True)))
 
-    def predict(self) -> Prediction:
-        """Forecast the pred_len steps beyond the end of the file, in original units."""
-        batch, dates = self.data.future()
+    def predict(self) -> tuple[Batch, Forecast]:
+        """Forecast the pred_len steps beyond the end of the file, scaled: input and forecast."""
+        batch = self.data.future()
         self.model.eval()
         with torch.inference_mode(), self.fixed_eval_rng():
             forecast, _ = self._process_one_batch(batch)
-        width, scaler = self.data.out_width, self.data.scaler
-        return Prediction(
-            names=self.data.columns[-width:],
-            scaler=scaler,
-            past=self.data.dates[-self.config.seq_len :],
-            history=scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
-            dates=dates,
-            values=scaler.inverse(forecast.pred[0].double().cpu().numpy()),
-            attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
-        )
+        return batch, forecast
+
+
+def _text(names: Sequence[str], values: Sequence[float]) -> str:
+    """Write measures of TRACE."""
+    measured = zip(names, values, strict=True)
+    return ", ".join(f"{SHOWN[name]} {x:.{4 if name == 'mse' else 3}g}" for name, x in measured)
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:

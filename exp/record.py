@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
+from exp.config import Config, identity_hash, results_version, setting_hash
 from utils.files import (
     UserError,
     advice,
     make_folder,
+    printable,
     read_json,
     write_atomic,
     write_json,
@@ -31,7 +31,7 @@ SCHEMA = 1  # version of the files' layout: README, "What a run leaves"
 ASIDE = ".replaced-"
 SCORES = ("mse", "mae", "rmse", "mape", "mspe")
 RESULTS = ("val_mse", "best_epoch", "epochs", "wall_seconds", "step_seconds", "peak_memory_mb")
-ENVIRONMENT = ("started", "processor", "threads", "device", "torch", "git_commit", "git_dirty")
+SITTING = ("processor", "threads", "device", "torch", "git_commit", "git_dirty")
 
 
 class RunFailed(Exception):  # noqa: N818 - the run failed, not the program
@@ -62,7 +62,9 @@ class Record:
                 held = lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
                 if not wait:
-                    who = holder.read_text() if holder.exists() else "another process"
+                    who = (
+                        holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                    )
                     who += " has this run; stop it, or wait with --wait"
                     raise UserError(f"{self.folder.name}: {who}") from None
                 wait.check()
@@ -87,7 +89,8 @@ class Record:
                 print(
                     f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
                 )
-        body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
+        version = results_version(self.identity)
+        body = {"schema": SCHEMA, "results_version": version, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
         write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})
@@ -119,11 +122,7 @@ class Record:
 def find_record(results: Path, config: Config, data_sha256: str, data_path: str) -> Record:
     """Return a run's record, there or not; the folder's name has that of a custom data file."""
     folder = results / config.run_name(data_sha256, data_path)
-    identity = config.identity(data_sha256)
-    if config.data == "custom" and not folder.exists():  # earlier versions left the file out
-        own = f"{config.model}_*-{identity_hash(identity)[:8]}"
-        folder = next(iter(results.glob(own)), folder)
-    return Record(folder, identity)
+    return Record(folder, config.identity(data_sha256))
 
 
 def set_aside(folder: Path) -> None:
@@ -146,9 +145,10 @@ def read_runs(results: Path) -> pd.DataFrame:
     Returns:
         One row a run: its identity's settings, setting_id (equal for runs that differ in seed and
         regularizer only), run (folder name), status (finished, failed, unfinished, damaged), error,
-        the last sitting's ENVIRONMENT (started: the first one's, ISO 8601 in UTC), data_file (its
-        name), the scores over all windows (mse, ...) and over the truncated set (mse_trunc, ...),
-        the same for the baselines (last_, day_, week_, ridge_), and RESULTS; NaN where missing.
+        started (the first sitting, ISO 8601 in UTC), SITTING (values joined by " / " where sittings
+        differ) and environments (how many combinations of these), data_file (its name), the scores
+        over all windows (mse, ...) and over the drop_last windows (mse_drop_last, ...), the same
+        for the baselines (last_, day_, week_, ridge_), and RESULTS; NaN where missing.
     """
     try:
         folders = sorted(path for path in results.iterdir() if ASIDE not in path.name)
@@ -162,18 +162,19 @@ def read_runs(results: Path) -> pd.DataFrame:
 
 def _read_run(folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run": folder.name, "status": "damaged", "error": None}
-    path = folder / "config.json"
     try:
-        config = _read(path)
-        identity, now = config["identity"], config.get("environment", {})
-        row |= {**identity, **{name: config[name] for name in ("id", "results_version")}}
-        row["setting_id"] = config.get("setting_id") or setting_hash(identity)
-        row |= {name: now.get(name) for name in ENVIRONMENT}
-        row["data_file"] = Path(now.get("data_file", "")).name
-        # the first sitting's start: what a run was meant to test was settled by then
-        (first, *_) = [*config.get("earlier_environments", []), now]
-        written = datetime.fromtimestamp(path.stat().st_mtime, UTC)  # an earlier version's start
-        row["started"] = first.get("started") or written.isoformat(timespec="seconds")
+        config = _read(folder / "config.json")
+        identity, last = config["identity"], config["environment"]
+        row |= {**identity, **{k: config[k] for k in ("id", "results_version", "setting_id")}}
+        sittings = [*config["earlier_environments"], last]
+        row |= {
+            "started": sittings[0]["started"],
+            "data_file": printable(Path(last.get("data_file", "")).name),
+        }
+        row["environments"] = len({tuple(map(one.get, SITTING)) for one in sittings})
+        for name in SITTING:  # as it is where all sittings agree
+            values = list(dict.fromkeys(one.get(name) for one in sittings))
+            row[name] = values[0] if len(values) == 1 else " / ".join(map(str, values))
         ended = os.path.lexists(folder / "metrics.json")
         row |= _flat(_read(folder / "metrics.json")) if ended else {"status": "unfinished"}
     except UserError as error:
@@ -200,7 +201,7 @@ def _flat(metrics: dict[str, Any]) -> dict[str, Any]:
     numbers = {name: metrics.get(name) for name in RESULTS}
     methods = {"": metrics, **{f"{k}_": v for k, v in metrics.get("baselines", {}).items()}}
     for prefix, scores in methods.items():
-        for suffix, part in (("", "all"), ("_trunc", "truncated")):
+        for suffix, part in (("", "all"), ("_drop_last", "truncated")):
             found = (scores or {}).get(part) or {}
             numbers |= {f"{prefix}{score}{suffix}": found.get(score) for score in SCORES}
     return row | {k: math.nan if v is None else v for k, v in numbers.items()}

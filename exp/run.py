@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tabulate import tabulate
 
+from exp.baselines import NAMES, baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
-from exp.config import Config, Options
+from exp.config import Config, Options, read_beside
+from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
-from exp.record import SCORES, Record, RunFailed, find_record, read_history, set_aside
+from exp.forecast import Prediction, Samples, all_forecasts
+from exp.record import Record, RunFailed, find_record, read_history, set_aside
 from utils import environment
 from utils.files import (
     UserError,
@@ -22,27 +24,38 @@ from utils.files import (
     read_json,
     sha256_of,
     write_atomic,
+    write_npz,
 )
 from utils.interrupt import Stop
 from utils.progress import duration
 
+NEAR_ZERO = 0.05  # of the targets' mean size
+
 
 def run_all(config: Config, options: Options, stop: Stop) -> None:
-    """Run the repetitions, with seeds seed, seed + 1, ..., and print their mean."""
+    """Run the repetitions, with seeds seed, seed + 1, ..., and print their mean.
+
+    One that fails does not end the others; a RunFailed lists those at the end.
+    """
     if options.load:
         test_loaded(Exp_Informer(config, options, stop), options.load)
         return
-    scores = []
-    for i in range(options.itr):
+    scores, failures = [], []
+    for seed in range(config.seed, config.seed + options.itr):
         stop.check()
-        metrics = run_one(dataclasses.replace(config, seed=config.seed + i), options, stop)
-        scores.append([metrics["all"]["mse"], metrics["all"]["mae"]])
-    if options.itr > 1:
+        try:
+            metrics = run_one(dataclasses.replace(config, seed=seed), options, stop)
+            scores.append([metrics["all"]["mse"], metrics["all"]["mae"]])
+        except RunFailed as failure:
+            failures.append(str(failure))
+    if len(scores) > 1:
         mean, sd = np.mean(scores, axis=0), np.std(scores, axis=0, ddof=1)
         print(
-            f"{options.itr} repetitions: MSE {mean[0]:.4f} ± {sd[0]:.4f}, "
+            f"{len(scores)} repetitions: MSE {mean[0]:.4f} ± {sd[0]:.4f}, "
             f"MAE {mean[1]:.4f} ± {sd[1]:.4f} (mean ± sd, all test windows)"
         )
+    if failures:
+        raise RunFailed("\n        ".join(failures))
 
 
 def run_one(config: Config, options: Options, stop: Stop) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
     try:
         state = exp.train(record, checkpoints)
         begun = time.monotonic()
-        scores = exp.test(record.folder)
+        scores = test(exp, record.folder)
     except RunFailed as failure:
         remove_states(checkpoints)
         record.finish("failed", {"error": str(failure)})
@@ -99,16 +112,32 @@ def _train_and_test(exp: Exp_Informer, record: Record, checkpoints: Path) -> dic
         write_atomic(checkpoints / "weights.pt", weights)
     metrics = {
         **scores,
-        "best_epoch": state.best_epoch,
-        "epochs": state.epoch,
-        "val_mse": state.best_val,
-        "wall_seconds": state.seconds + time.monotonic() - begun,
-        "step_seconds": state.seconds / state.position,
+        "best_epoch": state.progress.best_epoch,
+        "epochs": state.progress.epoch,
+        "val_mse": state.progress.best_val,
+        "wall_seconds": state.progress.seconds + time.monotonic() - begun,
+        "step_seconds": state.progress.seconds / state.position,
         "peak_memory_mb": environment.peak_memory_mb(exp.device),
         "weights_sha256": sha256_of(weights) if kept else None,
     }
     record.finish("finished", metrics)
     return metrics
+
+
+def test(exp: Exp_Informer, folder: Path | None = None) -> dict[str, Any]:
+    """Test a run beside its baselines; return the scores, for metrics.json.
+
+    A folder gets the errors by window, samples with their plot, and --save_forecasts.
+    """
+    data, config, everything = exp.data, exp.config, exp.options.save_forecasts
+    metrics, forecasts = exp.test(all_columns=everything)
+    methods = baselines(data, config)
+    if folder:
+        write_npz(folder / "window_errors.npz", {"mse": forecasts.window_mse.numpy()})
+        Samples.choose(data, config, forecasts, methods["ridge"]).write(folder)
+        if everything:
+            write_npz(folder / "forecasts.npz", all_forecasts(data, config, forecasts.pred))
+    return {**metrics, "baselines": baseline_scores(data, config, methods)}
 
 
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
@@ -118,15 +147,13 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
     lacks = {
-        "save_forecasts": not (folder / "forecasts.csv.gz").exists(),
+        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
         "test_each_epoch": "test_mse" not in read_history(folder),
         "tensorboard": not (folder / "tensorboard").exists(),
     }
     for flag, lacking in lacks.items():
         if lacking and getattr(exp.options, flag):
             print(f"note: --{flag} was not given then; it takes --force now")
-    if exp.options.plot_windows != Options().plot_windows:
-        print("note: forecasts.png stays as it was drawn; other windows take --force")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
@@ -135,7 +162,7 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
 
 
 def _predict(exp: Exp_Informer, folder: Path) -> None:
-    for path in exp.predict().write(folder):
+    for path in Prediction.of(exp).write(folder):
         print(f"wrote {path}")
 
 
@@ -143,9 +170,12 @@ def test_loaded(exp: Exp_Informer, path: Path) -> None:
     """Test weights from a file: the numbers are printed, and written nowhere."""
     options, data = exp.options, exp.data
     load_into(exp.model, load_weights(path), path)
-    scaled_by = options.scaler_from or data.path
-    print(f"{path}: no training; scaled by the training rows of {scaled_by}; nothing is recorded")
-    print_scores(exp.test(), exp)
+    scale = "its record's scale"
+    if "scaler" not in read_beside(path):
+        scale = f"the scale of the training rows of {data.path}"
+        print(f"note: no record beside {path}: its columns are believed to be {data.columns}")
+    print(f"{path}: no training; {scale}; nothing is recorded")
+    print_scores(test(exp), exp)
     if options.do_predict:
         weights = sha256_of(path.read_bytes())[:8]
         name = f"loaded-{path.stem}-{weights}-{data.path.stem}-{data.sha256[:8]}_s{exp.config.seed}"
@@ -154,35 +184,33 @@ def test_loaded(exp: Exp_Informer, path: Path) -> None:
 
 
 def print_scores(metrics: dict[str, Any], exp: Exp_Informer) -> None:
-    """Print a run's scores beside the baselines' on the same windows."""
-    whole, cut, rows = metrics["all"], metrics["truncated"] or {}, []
+    """Print a run's scores: scaled, beside the baselines', then in original units by column."""
+    whole, part, rows = metrics["all"], metrics["truncated"] or {}, []
     for name, scores in {exp.config.model: metrics, **metrics["baselines"]}.items():
         if scores:
-            full, part = scores["all"], scores["truncated"] or {}
-            rows.append([name, *map(full.get, SCORES), part.get("mse"), part.get("mae")])
+            sets = [scores["all"], scores["truncated"] or {}]
+            numbers = [one.get(metric) for one in sets for metric in ("mse", "mae")]
+            rows.append([NAMES.get(name, name), *numbers])
     print(
-        f"test, scaled data: {whole['windows']} windows, {cut.get('windows', 0)} in the truncated "
-        f"set; MAPE and MSPE leave out {whole['zeros']} targets equal to 0"
+        f"test on scaled data, as the paper: {whole['windows']} windows; drop_last: the first "
+        f"{part.get('windows', 0)}, which the released code scores"
     )
-    heads = ["", *map(str.upper, SCORES), "MSE truncated", "MAE truncated"]
+    heads = ["", "MSE", "MAE", "MSE drop_last", "MAE drop_last"]
     print(tabulate(rows, heads, floatfmt=".4f", missingval="-"))
-    if exp.options.inverse:
-        units = metrics["original_units"]
-        print(f"in original units: MSE {units['mse']:.5g}, MAE {units['mae']:.5g}")
-
-
-def step_seconds(exp: Exp_Informer) -> float:
-    """Time one batch, forward and back, after another; a UserError if its loss is not finite."""
-    batch = exp.data.train.batch(torch.arange(exp.config.batch_size, device=exp.device))
-    exp.loss(batch)[0].backward()
-    begun = time.monotonic()
-    loss, *_ = exp.loss(batch)
-    loss.backward()
-    finite = bool(loss.isfinite())  # waits for the device
-    seconds = time.monotonic() - begun
-    if not finite:
-        raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
-    return seconds
+    errors = metrics.get("by_column")
+    if not errors:
+        return  # recorded before errors were kept by column
+    data, width = exp.data, exp.data.out_width
+    names, std = data.columns[-width:], data.scaler.std[-width:]
+    table = [names, np.multiply(errors["mae"], std), np.sqrt(errors["mse"]) * std]
+    shown = list(zip(*table, strict=True))[0 if exp.options.inverse else -1 :]
+    print("test in original units:")
+    print(tabulate(shown, ["", "MAE", "RMSE"], floatfmt=".5g"))
+    first = data.test.start + exp.config.seq_len
+    truth = data.test.values[first : first + len(data.test) + exp.config.pred_len - 1, -width:]
+    size = np.abs(data.scaler.inverse(truth.double().cpu().numpy()))
+    if size.min() > NEAR_ZERO * size.mean():  # else a few targets would make most of it
+        print(f"MAPE in original units: {100 * metrics['original_units']['mape']:.3g} %")
 
 
 def dry_run(config: Config, options: Options) -> None:

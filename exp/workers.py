@@ -16,36 +16,56 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from exp.config import Options
-from exp.grid import Run
+from exp.cost import apart
 from utils.files import UserError, advice
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.2  # seconds
-RUN_MEMORY = 4 * 10**9  # bytes that a run may need, of the machine's or of the GPU's memory
+PROCESS_MEMORY = 0.5e9  # bytes that a process takes before it has a model, or its CUDA context does
+SPARE = 1.3  # times the counted peak of a step: allocators leave gaps, tests keep forecasts
 Ended = list[tuple[str, str | None]]  # names of runs, and the error each ended with
 
 
+class Job(NamedTuple):
+    """What carries out one run: a command line of main_informer.py, and where its output goes."""
+
+    name: str
+    flags: tuple[str, ...]
+    log: Path
+    threads: int | None  # of its own --threads
+
+    def progress(self, since: float) -> tuple[str, float]:
+        """Say where the run is, and what share of it is done, by a log written `since` then."""
+        if not self.log.exists() or self.log.stat().st_mtime < since:
+            return "", 0.0
+        lines = self.log.read_text(encoding="utf-8", errors="replace")
+        found = re.findall(r"\bepoch (\d+)/(\d+)(?:, step (\d+)/(\d+))?", lines)
+        epoch, epochs, step, steps = (int(n or 0) for n in found[-1]) if found else (0, 1, 0, 0)
+        done = epoch - 1 + step / steps if steps else epoch  # epochs
+        return f"epoch {min(int(done) + 1, epochs)}/{epochs}" if found else "begins", done / epochs
+
+
 def run_to_end(
-    run: Run, threads: int, folder: Path, variables: Mapping[str, str], stop: Event | None = None
+    job: Job, threads: int, folder: Path, variables: Mapping[str, str], stop: Event | None = None
 ) -> str | None:
     """Carry out one run in a process of its own and return its error, or None.
 
     Relative paths start from `folder`; --threads in the run's own flags wins; `variables` join this
     process's environment. `stop` ends the process; so does an exception, as Ray's cancellation.
     """
-    threads, log = run.options.threads or threads, folder / run.log
-    command = [sys.executable, str(ROOT / "main_informer.py"), *run.flags]
+    threads, log = job.threads or threads, folder / job.log
+    command = [sys.executable, str(ROOT / "main_informer.py"), *job.flags]
     command += ["--threads", str(threads)]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), **variables}
     try:
@@ -64,8 +84,11 @@ def run_to_end(
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    last = log.read_text(errors="replace").strip().split("\n")[-1] or f"exit code {code}"
-    return re.sub(f"^((error|failed|{re.escape(run.name)}): )+", "", last) if code else None
+    last = (
+        log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1]
+        or f"exit code {code}"
+    )
+    return re.sub(f"^((error|failed|{re.escape(job.name)}): )+", "", last) if code else None
 
 
 class Local:
@@ -73,48 +96,44 @@ class Local:
 
     There are `jobs` runs at a time; without it `runs_per_gpu` on each GPU (auto: what memory and
     cores allow, at most 8), without GPUs one a core as the memory allows: one-thread runs side by
-    side get more done than one on all cores.
+    side get more done than one on all cores. `step_memory` is the counted peak of a run, in bytes.
     """
 
-    def __init__(self, options: Options, jobs: int | None = None, runs_per_gpu: str = "1") -> None:
+    def __init__(
+        self, options: Options, jobs: int | None, runs_per_gpu: str, step_memory: int
+    ) -> None:
         if jobs is not None and jobs < 1:
             raise UserError(f"--jobs {jobs}: must be at least 1")
         if runs_per_gpu != "auto" and not (runs_per_gpu.isdecimal() and int(runs_per_gpu)):
             raise UserError(f"--runs_per_gpu {runs_per_gpu}: must be auto or at least 1")
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-        free = options.device in ("auto", "cuda") and options.gpu is None
-        free = free and options.use_gpu is not False  # to take whichever GPU
-        count = torch.cuda.device_count() if free else 0
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = visible.split(",")[:count] if visible else map(str, range(count))
-        gpus = [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
-        if not count:
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            each = min(cores, memory // RUN_MEMORY)
+        gpus, need = gpus_for(options), PROCESS_MEMORY + SPARE * step_memory
+        if not gpus:
+            each = min(cores, memory_limit() // need)
         elif runs_per_gpu == "auto":
-            memory = torch.cuda.get_device_properties(0).total_memory
-            each = min(8, cores // count, memory // RUN_MEMORY)
+            number = int(options.device.partition(":")[2] or options.gpu or 0)
+            each = min(8, cores // len(gpus), apart(gpu_memory, number) // need)
         else:
             each = int(runs_per_gpu)
-        number = jobs or max(1, each) * len(gpus)
+        number = jobs or max(1, int(each)) * max(1, len(gpus))
         self.threads = options.threads or max(1, cores // number)  # of a run
         # the environment variables of each run side by side
-        self.slots = [gpus[i % len(gpus)] for i in range(number)]
+        self.slots = [gpus[i % len(gpus)] if gpus else {} for i in range(number)]
 
-    def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
+    def carry_out(self, jobs: Sequence[Job]) -> Generator[Ended]:
         """Start a run whenever a slot is free."""
         folder, stop, free = Path.cwd(), Event(), deque(self.slots)
 
-        def carry_out_one(run: Run) -> str | None:
+        def carry_out_one(job: Job) -> str | None:
             slot = free.popleft()  # there are as many slots as threads
             try:
-                return run_to_end(run, self.threads, folder, slot, stop)
+                return run_to_end(job, self.threads, folder, slot, stop)
             finally:
                 free.append(slot)
 
         with ThreadPoolExecutor(len(self.slots)) as pool:
-            left = {pool.submit(carry_out_one, run): run.name for run in runs}
+            left = {pool.submit(carry_out_one, job): job.name for job in jobs}
             try:
                 while left:
                     ended, _ = wait(left, POLL)
@@ -122,6 +141,48 @@ class Local:
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
+
+
+def gpus_for(options: Options) -> list[dict[str, str]]:
+    """List what gives a process each GPU that a run may take: variables, none where flags do."""
+    count, name = torch.cuda.device_count(), options.device
+    if not count or name == "cpu" or (name == "auto" and options.use_gpu is False):
+        return []
+    if name not in ("auto", "cuda") or options.gpu is not None:
+        return [{}]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",")[:count] if visible else map(str, range(count))
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+
+
+def gpu_memory(number: int) -> int:
+    """Ask the driver, which takes a CUDA context, for a GPU's memory in bytes."""
+    return torch.cuda.get_device_properties(number).total_memory
+
+
+def memory_limit() -> int:
+    """Return the bytes of memory that processes may take: the machine's, or its container's."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *container_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def container_limits(groups: Path, root: Path) -> Iterator[int]:
+    """Read the limits of this process's control groups, of both versions, and of their parents."""
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            base, file = root / "memory", "memory.limit_in_bytes"
+        else:
+            base, file = root, "memory.max"
+        folder = base / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            text = (
+                (place / file).read_text(encoding="utf-8").strip()
+                if (place / file).is_file()
+                else ""
+            )
+            if text.isdecimal():  # not `max`
+                yield int(text)
 
 
 @dataclass(frozen=True)
@@ -133,7 +194,7 @@ class OnRay:
     threads: int  # of a run; Ray counts them as processors
     slots: tuple[()] = ()  # Ray alone knows how many fit
 
-    def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
+    def carry_out(self, jobs: Sequence[Job]) -> Generator[Ended]:
         """Submit all runs at once; Ray starts them as processors and GPUs get free.
 
         The run of a worker that is lost is started again elsewhere, and waits there if its old
@@ -147,7 +208,7 @@ class OnRay:
             if need > have.get(what, 0):  # Ray would wait without end
                 raise UserError(f"--{flag} {need:g}: the cluster has {have.get(what, 0):g} {what}s")
         task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=3)(run_to_end)
-        left = {task.remote(run, self.threads, Path.cwd(), {}): run.name for run in runs}
+        left = {task.remote(job, self.threads, Path.cwd(), {}): job.name for job in jobs}
         try:
             while left:
                 ended, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL)

@@ -21,7 +21,7 @@ NAMES = {
     "activation": ("gelu", "relu"),
     "lip_axis": ("time", "feature"),
     "lip_norm": NORMALISATIONS,
-    "amp": ("off", "bf16"),
+    "amp": ("off", "bf16", "tf32"),  # tf32 is CUDA's affair: a model computes as with off
 }
 
 
@@ -29,9 +29,9 @@ class Forecast(NamedTuple):
     """What every model's forward pass gives."""
 
     pred: Tensor  # of the scaled series [B, out_len, c_out], fp32
-    lip: Tensor  # LipReg of the encoder's embedding, an fp32 scalar
+    lip: Any  # LipReg of the encoder's embedding, an fp32 scalar; None in a model without one
     attns: list[Tensor] | None  # encoder layers' maps [B, H, L, L] (Autoformer: [B, 1, L, L])
-    embedded: Tensor  # the encoder's embedded input [B, seq_len, d_model] after dropout
+    embedded: Any  # the encoder's embedded input [B, seq_len, d_model] after dropout; or None
 
 
 def check_names(**chosen: str) -> None:

@@ -8,42 +8,87 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from exp.checkpoint import TRACE, TrainState, load_into, load_weights, state_files
+from exp.checkpoint import (
+    TRACE,
+    TrainState,
+    load_into,
+    load_state,
+    load_weights,
+    serialise,
+    state_files,
+)
 from exp.exp_informer import Exp_Informer, learning_rate
-from exp.record import RunFailed
+from exp.record import Record, RunFailed
 from tests.runs import build, tiny
-from utils.files import UserError
+from utils.files import UserError, sha256_of
 
 
-def test_learning_rates_and_early_stopping(tmp_path, monkeypatch):
+def train_state(folder, steps=1, epochs=9) -> TrainState:
+    model = torch.nn.Linear(1, 1)
+    return TrainState(
+        folder, model, torch.optim.Adam(model.parameters()), steps=steps, epochs=epochs
+    )
+
+
+def test_learning_rates():
     assert [learning_rate(1e-4, "type1", e) for e in range(1, 5)] == [1e-4, 1e-4, 5e-5, 2.5e-5]
     rates = {1e-4: 2, 5e-5: 2, 1e-5: 2, 5e-6: 2, 1e-6: 2, 5e-7: 5, 1e-7: 5, 5e-8: 2}  # : epochs
     expected = [rate for rate, epochs in rates.items() for _ in range(epochs)]
     assert [learning_rate(1e-4, "type2", e) for e in range(1, 23)] == expected
+
+
+def test_early_stopping(tmp_path, monkeypatch):
+    errors = iter((0.5, 0.4, 0.4, 0.6, 0.45, 0.1))
+    monkeypatch.setattr(Exp_Informer, "vali", lambda _: {"val_mse": next(errors)})
+    monkeypatch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
+    exp = build("--train_epochs", "9", "--patience", "2", "--batch_size", "615")
+    state = exp.train(Record(tmp_path, {}), tmp_path)
+    # equal is as good as better; two worse ones in a row end the run
+    now = state.progress
+    assert (now.best_epoch, now.epoch, now.best_val, now.bad_epochs) == (3, 5, 0.4, 2)
+    assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
+    assert all(torch.equal(state.best[k], v) for k, v in exp.model.state_dict().items())
+
+
+def test_a_checkpoint_is_written_once_a_minute(tmp_path, monkeypatch):
+    looks = iter((100, 159, 160, 161, 219, 220))
+    monkeypatch.setattr("exp.checkpoint.time", SimpleNamespace(monotonic=looks.__next__))
+    state, written = train_state(tmp_path, steps=9), []
+    for state.progress.step in range(1, 6):
+        state.save_if_due()
+        written.append(len(state_files(tmp_path)))
+    assert written == [0, 1, 1, 1, 2] and state.progress.seconds == 120
+
+
+def test_seconds_are_of_all_sittings_and_old_checkpoints_are_read(tmp_path, monkeypatch):
     clock = SimpleNamespace(monotonic=itertools.count(100).__next__)
     monkeypatch.setattr("exp.checkpoint.time", clock)  # a look takes a second: two an epoch
-    state = TrainState(torch.nn.Linear(1, 1), 1, 9, tmp_path)
-    for val_mse in (0.5, 0.4, 0.4, 0.6, 0.45):
-        assert not state.trained
+    state = train_state(tmp_path)
+    for _ in range(3):
         state.add_step(torch.zeros(4))
-        state.end_epoch({"val_mse": val_mse}, patience=2)
-    assert state.seconds == 10
-    assert [row["seconds"] for row in state.history] == [1, 2, 2, 2, 2]  # the last save is no one's
-    # equal is as good as better; two worse ones in a row end the run
-    assert state.trained
-    assert (state.best_epoch, state.epoch, state.best_val) == (3, 5, 0.4)
-    assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
+        state.end_epoch(1e-4, {"val_mse": 0.5})
+        state.save()
+    seconds = [row["seconds"] for row in state.progress.history]
+    assert seconds == [1, 2, 2]  # the last save is no one's
+    state.progress.step, state.progress.bad_epochs = 1, 2
+    state.save()
+    body = load_state(tmp_path)
+    assert body is not None
+    body["progress"]["waited"] = body["progress"].pop("bad_epochs")  # as it was called
+    content = serialise(body)
+    (tmp_path / f"state-999999999-{sha256_of(content)[:16]}.pt").write_bytes(content)
+    assert train_state(tmp_path).progress == state.progress
 
 
 def test_the_first_bad_step_and_the_time_left_are_named(tmp_path, capsys):
     exp, scalars = build(), []
     exp.writer = SimpleNamespace(add_scalar=lambda *one: scalars.append(one), flush=lambda: None)
-    state = TrainState(exp.model, 9, 6, tmp_path)
-    state.epoch, state.seconds, state.waited = 2, 600.0, 0
+    state = train_state(tmp_path, 9, 6)
+    now = state.progress
+    now.epoch, now.seconds = 2, 600.0
     assert exp._check_finite(state) == ""
     row = {f"train_{name}": i for i, name in enumerate(TRACE)}
-    for waited, star in ((0, " *"), (1, "")):
-        state.waited = waited
+    for now.bad_epochs, star in ((0, " *"), (1, "")):
         exp._print_epoch({**row, "val_mse": 0.5, "lr": 1e-4, "seconds": 300.0}, state)
         means = "MSE 0, LipReg time 1, feature 2, L_f 3"
         line = f"epoch 2/6: train {means}, val MSE 0.5000{star}, lr 0.0001, 5.0 min, "

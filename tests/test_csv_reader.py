@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.csv_reader import parse_table, read_table
+from data.gaps import regular_rows
 from tests.test_data import load
 from utils.files import UserError
 
@@ -39,6 +40,11 @@ def message(content: bytes, **flags) -> str:
     return str(caught.value).removeprefix("mine.csv: ")
 
 
+def read(content: bytes) -> pd.DataFrame:
+    table = parse_table(content, MINE)
+    return regular_rows(table, list(table.values), table.grid, fill=False)
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -48,57 +54,86 @@ MONTHS = pd.date_range("2020-01-01", periods=40, freq="MS")
 WEEKDAYS = pd.bdate_range("2020-01-01", periods=40)
 SHIFTS = dated(day + pd.Timedelta(hours=hour) for day in WEEKDAYS for hour in range(8, 16))
 INDEXED = pd.DataFrame({"date": HOURS, "OT": 1.0}).to_csv().encode()
-UNUSUAL = (
-    "row {}, column 'date': {} 00:00:00 comes {} days 00:00:00 after the row above, where {} is"
-)
-MISTAKES: list[tuple[bytes, str]] = [
-    (b"", "row 1 is empty"),
-    (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2"),
-    (CSV.replace(b".", b",").replace(b",", b";"), "row 1 has no comma"),
-    (INDEXED, "row 1, column 1 has no name: probably the index that pandas writes"),
-    (CSV.replace(b"date", b"date "), "row 1 has no column 'date' (did you mean 'date '?)"),
-    (CSV.replace(b"load", b"OT"), "row 1 names column 'OT' twice"),
-    (CSV.replace(b"load", b" "), "row 1, column 2: ' ' is no column name"),
-    (CSV.replace(b"load", b'"lo\nad"'), "row 1, column 2: 'lo\\nad' is no column name"),
-    (changed(9, f"{HOURS[7]},7"), "row 9 has 2 cells, the header 3"),
-    (changed(9, f"{HOURS[7]},7,3,5"), "row 9 has 4 cells, the header 3"),
-    (CSV.replace(b"OT", b"\xb0C"), "not a CSV file in UTF-8 ('utf-8' codec can't decode byte 0xb0"),
-    (changed(9, f'{HOURS[7]},"7,3.5'), "not a CSV file in UTF-8 (unexpected end of data)"),
-    (changed(2, "yesterday,0,0"), "row 2, column 'date': 'yesterday' is not a date"),
-    (changed(7, ",5,2.5"), "row 7, column 'date': an empty cell is not a date"),
-    (changed(5, f"{HOURS[3]}+02:00,3,1"), "the dates mix time zones"),
+MISTAKES: list[tuple[bytes, str, str]] = [  # a file, the error's beginning, what it lists
+    (b"", "row 1 is empty", ""),
+    (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2", ""),
+    (CSV.replace(b".", b",").replace(b",", b";"), "row 1 has no comma", ""),
+    (INDEXED, "row 1, column 1 has no name: probably the index that pandas writes", ""),
+    (CSV.replace(b"date", b"date "), "row 1 has no column 'date' (did you mean 'date '?)", ""),
+    (CSV.replace(b"date", b"ds"), "row 1 has no column 'date' (did you mean 'ds'?)", ""),
+    (CSV.replace(b"load", b"OT"), "row 1 names column 'OT' twice", ""),
+    (CSV.replace(b"load", b" "), "row 1, column 2: ' ' is no column name", ""),
+    (CSV.replace(b"load", b'"lo\nad"'), "row 1, column 2: 'lo\\nad' is no column name", ""),
+    (changed(9, f"{HOURS[7]},7"), "row 9 has 2 cells, the header 3", ""),
+    (changed(9, f"{HOURS[7]},7,3,5"), "row 9 has 4 cells, the header 3", ""),
+    (CSV.replace(b"OT", b"\xb0C"), "not a CSV file in UTF-8 ('utf-8' codec can't decode", ""),
+    (changed(9, f'{HOURS[7]},"7,3.5'), "not a CSV file in UTF-8 (unexpected end of data)", ""),
+    (changed(2, "yesterday,0,0"), "rows without a date: 1", "row 2: 'yesterday' is not a date"),
     (
-        dated(f"{day}/2/2020" for day in range(1, 29)),
-        "row 14, column 'date': '13/2/2020' is not a date: the dates are day first",
+        changed(7, ",5,2.5"),
+        "rows without a date: 1, missing rows: 1",
+        "row 7: an empty cell is not a date",
     ),
-    (  # every date could be month first
-        dated(pd.date_range("2020-05-01", periods=72, freq="h").strftime("%d/%m/%Y %H:%M")),
-        "row 26, column 'date': 2020-02-05 00:00:00 comes 30 days 01:00:00 after the row above, "
-        "where 0 days 01:00:00 is usual: the dates are day first",
+    (changed(5, f"{HOURS[3]}+02:00,3,1"), "the dates mix time zones", ""),
+    (
+        dated(f"{day}/2/2020" for day in range(1, 29)),  # day first
+        "rows without a date: 16, dates off the step: ",
+        "row 4: 2020-03-02 00:00:00 is not a whole number",
     ),
-    (changed(6, f"{HOURS[2]},4,2"), f"row 6, column 'date': {HOURS[2]} is before that of the row"),
-    (changed(6, f"{HOURS[3]},4,2"), f"row 6, column 'date': {HOURS[3]} repeats that of the row"),
+    (
+        changed(6, f"{HOURS[2]}.5,4,2"),
+        "dates out of order: 1, missing rows: 1",
+        f"row 6: {HOURS[2]}.500000 is before the date of a row above",
+    ),
+    (
+        changed(6, f"{HOURS[3]},4,2"),
+        "repeated dates: 1, missing rows: 1",
+        f"row 6: {HOURS[3]} repeats the date of a row above",
+    ),
+    (
+        changed(6, f"{HOURS[4][:-4]}1:00,4,2"),
+        "dates off the step: 1, missing rows: 1 (the step is h); resample",
+        f"row 6: {HOURS[4][:-4]}1:00 is not a whole number of steps after the first date",
+    ),
     (
         SHIFTS,
-        "row 10, column 'date': 2020-01-02 08:00:00 comes 0 days 17:00:00 after the row above",
+        "missing rows: 1008 (the step is h); add what is missing, or let --missing interpolate",
+        "row 10: before it 16 steps are missing, 2020-01-01 16:00:00 to 2020-01-02 07:00:00",
     ),
-    (dated(WEEKDAYS.delete(9)), UNUSUAL.format(11, "2020-01-15", 2, "the next business day")),
-    (
-        dated(MONTHS + pd.Timedelta(days=14)),
-        UNUSUAL.format(4, "2020-03-15", 29, "31 days 00:00:00") + " usual; months differ in length",
-    ),
-    (dated(MONTHS.delete(7)), UNUSUAL.format(9, "2020-09-01", 62, "a whole number of months")),
+    (dated(WEEKDAYS.delete(9)), "missing rows: 17 (the step is 24h)", "row 5: before it 2 steps"),
+    (dated(MONTHS + pd.Timedelta(days=14)), "dates off the step: ", "row 4: 2020-03-15"),
+    (dated(pd.date_range("9998-01-01", periods=40)), "rows without a date: 40", "'9998-01-01 "),
+    (dated(pd.date_range("9000-11-22", periods=40)), "dates to forecast lie after the year", ""),
     (
         changed(61, f"{HOURS[59]},59,1e20"),
-        "row 61, column 'OT': 1e+20 is 2e+19 standard deviations from the mean of the training",
+        "2020-01-03 11:00:00, column 'OT': 1e+20 is 2e+19 standard deviations from the mean of the",
+        "",
     ),
 ]
 
 
-@pytest.mark.parametrize(("content", "expected"), MISTAKES, ids=range(len(MISTAKES)))
-def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, expected):
-    said = message(content)
-    assert said.startswith(expected) and "; " in said and len(said.splitlines()) == 1
+@pytest.mark.parametrize(("content", "begin", "listed"), MISTAKES, ids=range(len(MISTAKES)))
+def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, begin, listed):
+    first, *more = message(content).splitlines()
+    assert first.startswith(begin) and "; " in first
+    assert bool(more) == bool(listed) and len(more) <= 10
+    assert any(listed in line for line in more) == bool(listed)
+
+
+def test_all_defects_of_a_file_are_said_at_once():
+    lines = [*LINES[:7], LINES[6], *LINES[7:20], *LINES[22:]]  # repeated; two missing rows
+    lines[10], lines[30] = f"{HOURS[8]},,4", f"{HOURS[30]},n/a,many"
+    assert message("\n".join(lines).encode()).splitlines() == [
+        "repeated dates: 1, missing rows: 2, empty cells: 2, cells that are no finite number: 1 "
+        "(the step is h); keep one row for each date (at clock changes: write UTC); add what is "
+        "missing, or let --missing interpolate fill gaps of at most --max_gap steps; correct them, "
+        "or leave their columns out with --cols",
+        f"  row 8: {HOURS[5]} repeats the date of a row above",
+        "  row 11: column 'load': an empty cell is not a finite number",
+        f"  row 22: before it 2 steps are missing, {HOURS[19]} to {HOURS[20]}",
+        "  row 31: column 'OT': 'many' is not a finite number",
+        "  row 31: column 'load': 'n/a' is not a finite number",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,15 +142,18 @@ def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, e
         ({"cols": ["laod"]}, "--cols laod: mine.csv has no such value column (did you mean load?)"),
         ({"cols": ["load", "load"]}, "--cols load load: a column is named twice; name each once"),
         ({"target": "date"}, "--target date: mine.csv has no such value column"),
-        (
-            {"scaler_from": Path("loop")},
-            "loop: cannot be read (Too many levels of symbolic links); check its path",
-        ),
     ],
 )
 def test_flags_that_no_file_fits_are_named(flags, expected):
-    Path("loop").symlink_to("loop")  # unreadable for root too
     assert message(CSV, **flags) == expected
+
+
+def test_a_file_that_cannot_be_read_is_named():
+    MINE.symlink_to(MINE)  # unreadable for root too
+    with pytest.raises(UserError) as caught:
+        load("custom")
+    expected = "cannot be read (Too many levels of symbolic links); check its path"
+    assert str(caught.value) == f"mine.csv: {expected}"
 
 
 def test_a_file_is_read_once_until_it_changes():
@@ -123,8 +161,8 @@ def test_a_file_is_read_once_until_it_changes():
     first = read_table(MINE)
     assert read_table(MINE) is first
     MINE.write_bytes(changed(9, f"{HOURS[7]},broken,3.5"))
-    assert read_table(MINE).bad == {"load": (7, "broken")}
-    assert read_table(MINE).pick("OT", ["OT"]).columns.tolist() == ["OT"]  # load is left out
+    assert read_table(MINE).texts == {(7, "load"): "broken"}
+    assert load("custom", seq_len=8, label_len=4, pred_len=2, cols=["OT"]).columns == ["OT"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +181,7 @@ def test_a_file_is_read_once_until_it_changes():
     ids=range(9),
 )
 def test_ways_to_write_the_same_table(content):
-    frame = parse_table(content, MINE).pick("OT", None)
+    frame = read(content)
     assert frame.index.tolist() == [pd.Timestamp(date) for date in HOURS]
     assert frame["load"].tolist() == list(range(ROWS))
     assert frame["OT"].tolist() == [i * 0.5 for i in range(ROWS)]
@@ -161,7 +199,7 @@ def test_what_pandas_writes_is_read_back_exactly(data, chosen):
     table = np.array(data.draw(st.lists(row, min_size=3, max_size=8)))
     dates = pd.DatetimeIndex(HOURS[: len(table)], name="date")
     text = pd.DataFrame(table, index=dates, columns=chosen).to_csv()
-    frame = parse_table(text.encode(), MINE).pick(chosen[-1], None)
+    frame = read(text.encode())
     assert frame.columns.tolist() == chosen
     assert frame.index.tolist() == dates.tolist()
     np.testing.assert_array_equal(frame.to_numpy(), table)
@@ -176,8 +214,8 @@ def test_cells_that_are_no_finite_numbers_are_named(text):
     table.loc[7, "load"] = text
     shown = repr(text[:40]) if text else "an empty cell"
     content = table.to_csv(index=False, quoting=csv.QUOTE_ALL).encode()
-    advice = "correct it, or leave the column out with --cols"
-    assert message(content) == f"row 9, column 'load': {shown} is not a finite number; {advice}"
+    _, listed = message(content).splitlines()
+    assert listed == f"  row 9: column 'load': {shown} is not a finite number"
 
 
 scraps = st.text('date,OT"\n\r019-: .e;', max_size=60).map(str.encode)
@@ -187,8 +225,8 @@ scraps = st.text('date,OT"\n\r019-: .e;', max_size=60).map(str.encode)
 @given(st.binary(max_size=100) | scraps | scraps.map(lambda scrap: b"date,OT\n2020," + scrap))
 def test_no_bytes_lead_to_anything_but_a_frame_or_a_user_error(content):
     try:
-        frame = parse_table(content, MINE).pick("OT", None)
+        frame = read(content)
     except UserError as error:
-        assert len(str(error).splitlines()) == 1
+        assert len(str(error).splitlines()) <= 11
     else:
         assert np.isfinite(frame.to_numpy()).all()

@@ -29,10 +29,10 @@ from utils.timefeatures import time_features
 SHORT: dict[str, Any] = {"seq_len": 24, "label_len": 12, "pred_len": 6}
 
 
-def load(name: str, root_path: Path | str = ".", scaler_from: Path | None = None, **changes):
+def load(name: str, root_path: Path | str = ".", **changes):
     target = DATASETS[name].target if name in DATASETS else "OT"
-    how = replace(DataSettings("M", target, None, "keep", "h", "timeF", 96, 48, 24), **changes)
-    return load_data(name, root_path, "mine.csv", how, scaler_from)
+    how = replace(DataSettings("M", target, None, "keep", 24, "h", "timeF", 96, 48, 24), **changes)
+    return load_data(name, root_path, "mine.csv", how)
 
 
 def load_custom(folder: Path, table: dict[str, np.ndarray], freq: str = "h", **changes):
@@ -90,8 +90,8 @@ def test_registered_files_are_what_their_rows_say(benchmark, name, counts, last)
     assert len(data.columns) == data.x_width == data.out_width == dataset.columns
     assert data.columns[-1] == dataset.target
     assert str(data.dates[-1]) == f"{last}:00"
-    assert data.step == data.beyond[1] - data.beyond[0] == data.beyond[0] - data.dates[-1]
-    assert data.step == dataset.step
+    stamps: Any = data.dates.append(data.beyond)[-3:]
+    assert set(stamps[1:] - stamps[:-1]) == {dataset.step}
     assert (len(data.train), len(data.val), len(data.test)) == counts
     assert window_counts(name, "nowhere", "", 96, 24) == counts
     assert column_counts(name, "nowhere", "", "MS", None) == (dataset.columns, 1)
@@ -184,7 +184,7 @@ def test_features_and_cols_choose_the_columns(tmp_path, features, cols, names, o
 @pytest.mark.parametrize("embed", ["timeF", "fixed"])
 def test_the_future_continues_at_the_datas_own_step(tmp_path, embed):
     data = load_custom(tmp_path, columns(), freq="15min", embed=embed)
-    batch, dates = data.future()
+    batch, dates = data.future(), data.beyond
     expected = pd.date_range(data.dates[-1], periods=7, freq="15min")[1:]
     assert dates.equals(expected)
     values, rows = data.test.values, len(data.dates)
@@ -203,34 +203,33 @@ def test_the_future_continues_at_the_datas_own_step(tmp_path, embed):
 
 
 @pytest.mark.parametrize(
-    ("freq", "after", "step", "found"),  # unit of time features; baselines day and week
+    ("freq", "after", "found"),  # unit of time features; baselines day and week
     [
-        ("MS", ["2045-01-01", "2045-02-01"], "31D", ("m", ())),
-        ("ME", ["2045-01-31", "2045-02-28"], "31D", ("m", ())),
-        ("BMS", ["2045-01-02", "2045-02-01"], "31D", ("m", ())),
-        ("QS", ["2095-01-01", "2095-04-01"], "92D", ("m", ())),
-        ("YS", ["2320-01-01", "2321-01-01"], "365D", ("m", ())),
-        ("B", ["2021-02-24", "2021-02-25"], "1D", ("b", ())),
-        ("W-WED", ["2025-10-01", "2025-10-08"], "7D", ("w", ())),
-        ("D", ["2020-10-27", "2020-10-28"], "1D", ("d", ("day", "week"))),
-        ("36h", ["2021-03-26", "2021-03-27 12:00"], "36h", ("h", ())),
-        ("h", ["2020-01-13 12:00", "2020-01-13 13:00"], "1h", ("h", ("day",))),
-        ("7min", ["2020-01-02 11:00", "2020-01-02 11:07"], "7min", ("t", ())),
-        ("s", ["2020-01-01 00:05:00", "2020-01-01 00:05:01"], "1s", ("s", ())),
-        ("100ms", ["2020-01-01 00:00:30", "2020-01-01 00:00:30.1"], "100ms", ("s", ())),
+        ("MS", ["2045-01-01", "2045-02-01"], ("m", ())),
+        ("ME", ["2045-01-31", "2045-02-28"], ("m", ())),
+        ("BMS", ["2045-01-02", "2045-02-01"], ("m", ())),
+        ("QS", ["2095-01-01", "2095-04-01"], ("m", ())),
+        ("YS", ["2320-01-01", "2321-01-01"], ("m", ())),
+        ("B", ["2021-02-24", "2021-02-25"], ("b", ())),
+        ("W-WED", ["2025-10-01", "2025-10-08"], ("w", ())),
+        ("D", ["2020-10-27", "2020-10-28"], ("d", ("week",))),
+        ("36h", ["2021-03-26", "2021-03-27 12:00"], ("h", ())),
+        ("h", ["2020-01-13 12:00", "2020-01-13 13:00"], ("h", ("day", "week"))),
+        ("7min", ["2020-01-02 11:00", "2020-01-02 11:07"], ("t", ())),
+        ("s", ["2020-01-01 00:05:00", "2020-01-01 00:05:01"], ("s", ())),
+        ("100ms", ["2020-01-01 00:00:30", "2020-01-01 00:00:30.1"], ("s", ())),
     ],
 )
-def test_steps_and_what_follows_from_them(tmp_path, freq, after, step, found):
+def test_steps_and_what_follows_from_them(tmp_path, freq, after, found):
     unit, baselines = found
     data = load_custom(tmp_path, columns(), freq)
-    assert data.future()[1][:2].tolist() == [pd.Timestamp(date) for date in after]
-    assert data.step == pd.Timedelta(step)
+    assert data.beyond[:2].tolist() == [pd.Timestamp(date) for date in after]
     assert natural_freq("custom", tmp_path, "mine.csv") == unit
     assert natural_freq("custom", tmp_path, "mine.csv", "fixed") == ("t" if unit in "st" else "h")
     scores = baseline_scores(data, Config(model="informer", data="custom", **SHORT))
     assert tuple(name for name in ("day", "week") if scores[name]) == baselines
     for name in baselines:
-        back = {"day": pd.Timedelta("1D") // data.step, "week": 7}[name]
+        back = {"Dweek": 7, "hday": 24, "hweek": 168}[freq + name]
         windows = data.test.values[240:].unfold(0, 6, 1)  # the test part: [W, C, 6]
         rows = 240 + torch.arange(len(windows))[:, None] + torch.arange(6) % back - back
         error = windows.transpose(1, 2) - data.test.values[rows]

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import math
 import shutil
 import subprocess
 import sys
@@ -14,18 +15,17 @@ import torch
 
 from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
-from exp.exp_informer import lip_metrics
+from exp.exp_informer import Exp_Informer, lip_metrics
 from exp.record import read_arrays, read_history, read_runs
 from main_informer import main
 from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
-from utils.cuda_graph import Draws
-from utils.files import read_json
+from utils.files import read_json, write_json
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):
     """Return the folder of a finished run and what it printed."""
-    words = ["--do_predict", "--save_forecasts", "--inverse", "--plot_windows", "best,7"]
+    words = ["--do_predict", "--save_forecasts", "--inverse"]
     results, output = tmp_path_factory.mktemp("complete"), io.StringIO()
     with contextlib.redirect_stdout(output):
         assert tiny(results, *words) == 0
@@ -34,11 +34,13 @@ def complete(tmp_path_factory):
 
 def test_a_run_leaves_what_the_readme_promises(complete):
     folder, output = complete
-    assert "loss = MSE - 2.0 * LipReg (feature axis, max-normalised)" in output
-    for word in ("LipReg time", "L_f", "last", "day", "ridge", "truncated", "original units"):
+    assert "loss = MSE - 2 Lip (feature axis, max-normalised)" in output
+    words = ("LipReg time", "L_f", "last value", "seasonal naive (24 h)", "a week ago", "ridge")
+    for word in (*words, "MSE drop_last", "on scaled data, as the paper", "in original units"):
         assert word in output
+    assert "MAPE in original units: 11." in output
     assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json", "forecasts.csv.gz", "forecasts.png", "history.json", "metrics.json",
+        "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
         "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
         "window_errors.npz",
     ]  # fmt: skip
@@ -52,8 +54,6 @@ def test_a_run_leaves_what_the_readme_promises(complete):
     assert row["started"] == config["environment"]["started"]
     assert metrics["status"] == "finished"
     assert 0 < metrics["test_seconds"] < metrics["wall_seconds"]
-    packed = (folder / "forecasts.csv.gz").read_bytes()
-    assert packed[4:8] == bytes(4)  # no time of day: the same run gives the same file
     windows = metrics["all"]["windows"]
     assert metrics["truncated"]["windows"] == windows // 32 * 32 < windows
     errors = read_arrays(folder, "window_errors")["mse"]
@@ -71,20 +71,20 @@ def test_a_run_leaves_what_the_readme_promises(complete):
 def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
     folder, data = complete[0], build().data
     windows = read_json(folder / "metrics.json")["all"]["windows"]
-    forecasts = pd.read_csv(folder / "forecasts.csv.gz", parse_dates=["date"])
-    assert list(forecasts) == ["window", "date", "column", "forecast", "truth"]
-    assert len(forecasts) == windows * 4 and set(forecasts["column"]) == {"temp"}
+    forecasts = read_arrays(folder, "forecasts")
+    assert forecasts["columns"].tolist() == ["temp"]
     samples = read_arrays(folder, "samples")
-    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4", "7"]
+    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4"]
     assert samples["window"][4] == windows // 2
     assert samples["mse"][0] <= samples["mse"][1] <= samples["mse"][2]
     assert samples["ridge"].shape == samples["pred"].shape
-    worst = np.flatnonzero(forecasts["window"] == samples["window"][2])
-    for column, name in (("forecast", "pred"), ("truth", "truth")):
-        found = np.asarray(forecasts[column])[worst]
-        assert found == pytest.approx(samples[name][2], rel=1e-5)
-    assert (np.asarray(forecasts["date"])[worst] == samples["date"][2][12:]).all()
-    assert data.dates.get_loc(pd.Timestamp(samples["date"][6][0])) == data.test.start + 7
+    worst = samples["window"][2]
+    for name, sample in (("pred", "pred"), ("true", "truth")):
+        assert forecasts[name].shape == (windows, 4, 1)
+        assert forecasts[name][worst, :, 0] == pytest.approx(samples[sample][2], rel=1e-5)
+    assert (forecasts["dates"][worst] == samples["date"][2][12:]).all()
+    first = data.dates.get_loc(pd.Timestamp(samples["date"][3][0]))
+    assert first == data.test.start + windows // 4
     table = pd.read_csv(folder / "prediction.csv", parse_dates=["date"])
     assert list(table["date"]) == list(pd.date_range(data.dates[-1], periods=5, freq="h")[1:])
     past = data.scaler.inverse(data.test.values.numpy())[:, 0]
@@ -99,9 +99,6 @@ def test_a_finished_run_is_skipped_and_force_keeps_the_old_record(complete, tmp_
     skipped = capsys.readouterr().out
     assert "done before, skipped" in skipped and "--save_forecasts" not in skipped  # it is there
     assert "--test_each_epoch was not" in skipped and "--tensorboard was not" in skipped
-    assert "forecasts.png stays" not in skipped
-    assert tiny(tmp_path, "--plot_windows", "worst") == 0
-    assert "forecasts.png stays as it was drawn" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
     assert tiny(tmp_path, "--force") == 0
     old, new = folder.with_name(f"{folder.name}.replaced-1"), folder
@@ -156,6 +153,56 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     assert "failed before" in capsys.readouterr().err
 
 
+def test_a_seed_that_fails_lets_the_others_run(tmp_path, capsys, monkeypatch):
+    error = {1: math.inf}
+    monkeypatch.setattr(Exp_Informer, "vali", lambda e: {"val_mse": error.get(e.config.seed, 1.0)})
+    for _ in range(2):  # asked again, it has failed before
+        assert tiny(tmp_path, "--itr", "3", "--train_epochs", "1") == 1
+        output, errors = capsys.readouterr()
+        assert "2 repetitions: MSE" in output and len(errors.splitlines()) == 1
+        assert "_s1-" in errors and "the validation MSE of epoch 1 is inf" in errors
+    assert list(read_runs(tmp_path).sort_values("seed")["status"]) == [
+        *("finished", "failed", "finished")
+    ]
+
+
+def test_weights_are_tested_by_the_names_and_on_the_scale_of_their_record(tmp_path, capsys):
+    assert tiny(tmp_path / "r", "--features", "M", "--train_epochs", "1") == 0
+    folder = only_run(tmp_path / "r")
+    frame, scaler = (
+        pd.read_csv(ROOT / "tests/part.csv"),
+        read_json(folder / "config.json")["scaler"],
+    )
+    frame[["date", "temp", "humid", "dewp"]].to_csv(tmp_path / "part.csv", index=False)
+    frame.iloc[:-9].to_csv(tmp_path / "cut.csv", index=False)
+    load = ["--test_only", "--load", str(folder / "weights.pt"), "--features", "M"]
+    mse = f"{read_json(folder / 'metrics.json')['all']['mse']:.4f}"
+    capsys.readouterr()
+    assert tiny(tmp_path, *load, "--root_path", str(tmp_path)) == 0
+    assert f" {mse} " in capsys.readouterr().out
+    cut = build(*load, "--root_path", str(tmp_path), "--data_path", "cut.csv").data
+    assert cut.columns == scaler["columns"] and cut.scaler.mean.tolist() == scaler["mean"]
+    assert tiny(tmp_path, *load, "--cols", "humid", "dewp", "temp") == 2
+    assert "--cols ('humid', 'dewp', 'temp'): the record beside" in capsys.readouterr().err
+    body = read_json(folder / "config.json")
+    body["identity"]["data"] = "WTH"  # another split of the same file
+    write_json(folder / "config.json", body)
+    assert tiny(tmp_path, *load) == 2
+    assert "were trained on this file as --data WTH, another split" in capsys.readouterr().err
+    (folder / "config.json").unlink()
+    assert tiny(tmp_path, *load) == 0
+    assert "note: no record beside" in capsys.readouterr().out
+
+
+def test_a_model_without_an_embedding_trains_and_predicts(tmp_path):
+    words = ["--model", "dlinear", "--lam", "0", "--features", "M", "--do_predict"]
+    assert tiny(tmp_path, *words, "--test_each_epoch") == 0
+    folder = only_run(tmp_path)
+    assert list(read_arrays(folder, "trace")) == ["epoch", "mse"]
+    assert not [name for name in read_history(folder) if "lip" in name or "l_f" in name]
+    assert list(pd.read_csv(folder / "prediction.csv"))[1:] == ["dewp", "humid", "temp"]
+
+
 def test_runs_that_differ_in_c_share_weights_batches_and_draws():
     drawn = []
     for lam in ("0", "2"):
@@ -180,7 +227,7 @@ def test_evaluation_leaves_the_training_stream_alone():
     assert not forecast.pred.requires_grad
     assert first["eval_lip_feature"] == pytest.approx(float(forecast.lip), rel=1e-6)
     assert first["eval_max"] == float(forecast.embedded.max())
-    assert first["test_mse"] == pytest.approx(exp.test()["all"]["mse"], rel=1e-6)
+    assert first["test_mse"] == pytest.approx(exp.test()[0]["all"]["mse"], rel=1e-6)
     assert "test_mse" not in build().vali()
 
 
@@ -198,22 +245,6 @@ def test_the_trace_holds_the_embedding_of_the_training_pass():
     assert measures[1:].tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_renewed_draws_are_those_of_an_ordinary_step():
-    exp = build("--device", "cpu", "--dropout", "0", "--factor", "1")
-    batch, draws = exp.data.train.batch(torch.arange(4)), Draws(exp.model)
-    with draws.note():
-        before = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    ordinary = exp.loss(batch)[0]
-    torch.manual_seed(1)
-    draws.renew()
-    with draws.reuse():
-        again = exp.loss(batch)[0]
-    assert len(draws.noted) == 3  # two encoder layers, one decoder layer
-    assert torch.equal(ordinary, again)
-    assert not torch.equal(ordinary, before)
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -227,8 +258,8 @@ def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
     assert tiny(tmp_path, *words.split(), *more) == 0
     names = ["dewp", "humid", "temp"] if words.split()[1] == "M" else ["temp"]
     assert list(pd.read_csv(only_run(tmp_path) / "prediction.csv")) == ["date", *names]
-    forecasts = pd.read_csv(only_run(tmp_path) / "forecasts.csv.gz")
-    assert list(forecasts["column"][: len(names)]) == names
+    forecasts = read_arrays(only_run(tmp_path), "forecasts")
+    assert forecasts["columns"].tolist() == names and forecasts["true"].shape[2] == len(names)
     assert (only_run(tmp_path) / "attention.npz").exists() == ("--output_attention" in words)
     if "--output_attention" in words:
         maps = read_arrays(only_run(tmp_path), "attention")

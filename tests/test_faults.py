@@ -27,6 +27,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(kind, finished, tmp_path, mon
         real(descriptor)
 
     with monkeypatch.context() as patch:
+        patch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
         patch.setattr(os, "fsync", full)
         assert tiny(tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -59,8 +60,10 @@ def test_a_results_folder_that_cannot_be_made(tmp_path, capsys):
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage, tmp_path, capsys):
-    state = TrainState(torch.nn.Linear(1000, 1), 9, 1, tmp_path)
-    for state.step in (5, 6, 7):
+    model = torch.nn.Linear(1000, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    state = TrainState(tmp_path, model, optimizer, steps=9, epochs=1)
+    for state.progress.step in (5, 6, 7):
         state.save()
     newest, before = state_files(tmp_path)  # no more than two are kept
     content = bytearray(newest.read_bytes())

@@ -6,8 +6,10 @@ import operator
 from pathlib import Path
 
 import pytest
+import torch
 
 from exp.config import Config, build_parser, parse
+from exp.exp_basic import lack, set_precision
 from main_informer import main
 from tests.records import write_run
 from tests.runs import ROOT, TINY
@@ -39,7 +41,7 @@ def test_a_command_of_the_paper_runs_on_the_real_file(data, benchmark, tmp_path,
     small = ["--d_model", "16", "--d_ff", "32", "--dry_run", "--results", str(tmp_path / "r")]
     assert main([*words.split(), *released.split(), *small]) == 0
     output = capsys.readouterr().out
-    assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)\n" in output
+    assert "loss = MSE - 2 Lip (time axis, max-normalised)\n" in output
     assert "\nseeds: 0, 1, 2, 3, 4\n" in output
     assert "windows: train" in output and "nothing was written" in output
     assert list(tmp_path.iterdir()) == []
@@ -48,11 +50,11 @@ def test_a_command_of_the_paper_runs_on_the_real_file(data, benchmark, tmp_path,
 @pytest.mark.parametrize(
     ("words", "coefficient", "text"),
     [
-        ("--lam 2", -2.0, "MSE - 2.0 * LipReg (time axis, max-normalised)"),
-        ("--lam 2 --lip_sign plus", 2.0, "MSE + 2.0 * LipReg (time axis, max-normalised)"),
-        ("--lam -2", 2.0, "MSE + 2.0 * LipReg (time axis, max-normalised)"),
-        ("--lam -2 --lip_sign plus", -2.0, "MSE - 2.0 * LipReg (time axis, max-normalised)"),
-        ("--lam 0.5 --lip_norm none", -0.5, "MSE - 0.5 * LipReg (time axis, not normalised)"),
+        ("--lam 2", -2.0, "MSE - 2 Lip (time axis, max-normalised)"),
+        ("--lam 2 --lip_sign plus", 2.0, "MSE + 2 Lip (time axis, max-normalised)"),
+        ("--lam -2", 2.0, "MSE + 2 Lip (time axis, max-normalised)"),
+        ("--lam -2 --lip_sign plus", -2.0, "MSE - 2 Lip (time axis, max-normalised)"),
+        ("--lam 0.5 --lip_norm none", -0.5, "MSE - 0.5 Lip (time axis, not normalised)"),
         ("--lam 0 --lip_sign minus", 0.0, "MSE (no regularizer)"),
     ],
 )
@@ -98,10 +100,37 @@ def test_a_models_own_defaults_hold_and_flags_win():
 
 def test_weights_are_tested_as_their_record_says(tmp_path):
     weights = write_run(tmp_path, seed=3, eval_batch_size=50) / "weights.pt"
+    weights.touch()
     words = f"--model informer --data ETTh2 --features S --test_only --load {weights}"
     config, _ = parse(words.split())
     assert (config.seed, config.eval_batch_size, config.seq_len) == (3, 50, 48)
     assert parse([*words.split(), "--amp", "bf16"])[0].amp == "bf16"
+
+
+def test_precisions_that_a_device_lacks(monkeypatch):
+    for capability, refused in (((7, 5), True), ((8, 0), False)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, found=capability: found)
+        assert bool(lack("bf16", torch.device("cuda", 1))) == refused
+        assert not lack("off", torch.device("cuda", 1))
+    for amp in ("tf32", "bf16", "off"):
+        set_precision(amp, torch.device("cuda", 0))
+        backends = torch.backends.cuda.matmul, torch.backends.cudnn
+        assert [backend.allow_tf32 for backend in backends] == [amp == "tf32"] * 2
+
+
+@pytest.mark.parametrize("reason", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "other"])
+def test_a_full_gpu_is_one_line(reason, tmp_path, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError(f"CUDA error: {reason} when calling")
+
+    monkeypatch.setattr("exp.exp_informer.Exp_Informer.train_step", fail)
+    if reason == "other":
+        with pytest.raises(RuntimeError, match="other"):
+            main([*TINY, "--results", str(tmp_path)])
+        return
+    assert main([*TINY, "--results", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("failed: the GPU's memory is full; lower --batch_size")
 
 
 def test_booleans_work():
@@ -124,8 +153,8 @@ def test_help_names_every_flag_with_its_default(capsys):
             assert "(default: " in action.help, action.help
     for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
         assert phrase in text
-    for model in ("transformer", "autoformer"):
-        assert f"\n{model}: published --seq_len 96; assumed (unpublished) --label_len 48 " in text
+    assert "\ntransformer, published: --seq_len 96\ntransformer, assumed: --label_len 48 " in text
+    assert "\ndlinear, published: --seq_len 336 --train_epochs 10 --learning_rate 0.005\n" in text
 
 
 NO_GPU = "this machine has 0 CUDA devices; use --device cpu"
@@ -133,31 +162,31 @@ MISTAKES = {
     "--label_len 30 --seq_len 24": "--label_len 30: must not exceed --seq_len 24",
     "--d_model 15 --n_heads 1": "--d_model 15: must be even, sines and cosines share it",
     "--d_model 16 --n_heads 3": "--n_heads 3: must divide --d_model 16",
-    "--seq_len -4": "--seq_len -4: must be at least 2",
+    "--seq_len -4": "--seq_len -4: must be from 2 to 5000",
     "--seq_len ten": "--seq_len: invalid int value: 'ten'",
-    "--seq_len 6000": "--seq_len 6000: must be below 5001",
-    "--label_len 12 --pred_len 4990": "--label_len + --pred_len: exceed the position table's 5000",
-    "--itr 0": "--itr 0: must be at least 1",
-    "--s_layers 3,0": "--s_layers 0: must be at least 1",
-    "--s_layers a": "--s_layers: invalid depths value: 'a'",
+    "--seq_len 6000": "--seq_len 6000: must be from 2 to 5000",
+    "--label_len 12 --pred_len 4990": "--pred_len 4990: with --label_len over the position table's",
+    "--itr 0": "--itr 0: must be from 1 to 10000",
+    "--s_layers 3,0": "--s_layers 0: must be from 1 to 64",
+    "--s_layers a": "--s_layers: invalid parse_depths value: 'a'",
     "--model informerstack --s_layers 1,1,1,1,1": "--s_layers (1, 1, 1, 1, 1): the last encoder",
-    "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small to distil",
-    "--seed 2147483647 --itr 2": "--seed 2147483648: must be below 2147483648",
+    "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small for",
+    "--seed 2147483647 --itr 2": "--seed 2147483648: must be from 0 to 2147483647",
     "--lam nan": "--lam: nan: must be a finite number",
     "--lam two": "--lam: two: must be a finite number",
-    "--learning_rate inf": "--learning_rate inf: must be a finite number",
-    "--dropout 1": "--dropout 1.0: must be below 1.0",
+    "--learning_rate inf": "--learning_rate: inf: must be a finite number",
+    "--dropout 1": "--dropout 1.0: must be at least 0 and below 1",
     "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh2?); one of ETTh1, ETTh2, ETTm1, "
     "ETTm2, WTH, weather, ECL, demo, custom",
     "--model infomer": "--model infomer: unknown (did you mean informer?); "
-    "one of informer, informerstack, transformer, autoformer",
+    "one of informer, informerstack, transformer, autoformer, dlinear",
     "--model autoformer --moving_avg 24": "--moving_avg 24: must be odd",
     "--lamda 2": "--lamda: unknown (did you mean --lam?); --help lists all flags",
     "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",
     "--lip_axis tim": "--lip_axis tim: unknown (did you mean time?); one of time, feature",
     "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
+    "--amp tf32": "--amp tf32: a processor has no TF32; use --amp off",
     "--amp bf16": "--amp bf16: this processor has no bf16 kernels; use --amp off",
-    "--cuda_graph": "--cuda_graph: needs a CUDA device; leave it out",
     "--padding 2": "--padding 2: unknown; one of 0, 1",
     "--use_gpu maybe": "--use_gpu: maybe: must be True or False",
     "--device cuda": f"cuda: {NO_GPU}",
@@ -166,11 +195,10 @@ MISTAKES = {
     "--device cpu:7": "--device cpu:7: not supported; use auto, cpu, cuda or cuda:N",
     "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
     "--c_out 7": "--c_out 7: part.csv gives 1; leave the flag out",
-    "--test_only": "--test_only: name the weights with --load FILE",
-    "--load x.pt": "--load, --scaler_from: for --test_only; training resumes by itself",
-    "--test_only --load x.pt": "x.pt: cannot be read (No such file or directory); check the name",
-    "--plot_windows best,9999": "--plot_windows 9999: must be best, median, worst, "
-    "1/4, 1/2, 3/4 or a number below",
+    "--model dlinear": "--lam: dlinear embeds nothing to regularize; use --lam 0",
+    "--test_only": "--test_only, --load FILE: go together; training resumes by itself",
+    f"--load {__file__}": "--test_only, --load FILE: go together; training resumes by itself",
+    "--test_only --load x.pt": "--load x.pt: no such file; check its path",
     "--data_path gone.csv": f"{ROOT / 'tests' / 'gone.csv'}: ",
     "--batch_size 9999": "--batch_size 9999: part.csv has 615 training windows; lower it",
 }

@@ -6,22 +6,25 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import main_informer
-from exp.forecast import forecast, main
+from exp.forecast import Prediction, forecast, main
 from models import MODELS
 from tests.runs import ROOT, TINY, build, only_run
 from utils.files import UserError, read_json
 
 COLUMNS = ["date", "dewp", "humid", "temp"]
 ROWS = pd.read_csv(ROOT / "data/demo/demo.csv", usecols=COLUMNS, parse_dates=["date"]).tail(400)
-WORDS = ["--train_epochs", "1", "--batch_size", "128", "--plot_windows", "best"]
+WORDS = ["--train_epochs", "1", "--batch_size", "128"]
 WORDS += ["--do_predict", "--target", "temp"]
 
 
@@ -58,7 +61,8 @@ PAIRS = list(zip(MODELS, itertools.cycle(("M", "MS"))))
 
 @pytest.mark.parametrize(("model", "features"), PAIRS)
 def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
-    run = train(tmp_path, "--model", model, "--features", features)
+    lam = "2" if MODELS[model].embeds else "0"
+    run = train(tmp_path, "--model", model, "--features", features, "--lam", lam)
     expected = read(run / "prediction.csv")
     agree(forecast(run, ROWS.iloc[-50:, ::-1]), expected)  # columns are found by name
     assert list(expected.columns) == (COLUMNS[1:] if features == "M" else ["temp"])
@@ -66,7 +70,7 @@ def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
 
 def test_a_prediction_goes_on_from_the_last_rows():
     rows = read(ROOT / "tests" / "part.csv")["temp"].tail(12)
-    ahead = build().predict()
+    ahead = Prediction.of(build())
     assert list(ahead.past) == list(rows.index)
     assert ahead.history[:, 0] == pytest.approx(rows.to_numpy(), rel=1e-5)
     assert list(ahead.dates - rows.index[-1]) == [pd.Timedelta(h, "h") for h in range(1, 5)]
@@ -144,7 +148,7 @@ def test_older_records_take_the_scale_from_their_data_file(run, tmp_path):
     body["environment"]["data_file"] = str(data_file)
     without_step = {name: value for name, value in body["scaler"].items() if name != "step"}
     for kept in (without_step, None):
-        (older / "config.json").write_text(json.dumps({**body, "scaler": kept}))
+        (older / "config.json").write_text(json.dumps({**body, "scaler": kept}), encoding="utf-8")
         pd.testing.assert_frame_equal(forecast(older, ROWS), forecast(run, ROWS))
     ROWS.head(300).to_csv(data_file, index=False)
     assert refused(older, ROWS) == (
@@ -153,19 +157,14 @@ def test_older_records_take_the_scale_from_their_data_file(run, tmp_path):
     )
 
 
-def test_loaded_weights_are_scaled_by_the_file_that_is_named(run, tmp_path, capsys):
-    training = run.parent.parent / "mine.csv"
+def test_loaded_weights_are_on_the_scale_of_their_record(run, tmp_path, capsys):
     ROWS.tail(200).to_csv(tmp_path / "new.csv", index=False)
     words = [*TINY, *WORDS, "--data", "custom", "--root_path", str(tmp_path), "--data_path"]
     words += ["new.csv", "--batch_size", "64", "--results", str(tmp_path), "--test_only"]
-    for scaler_from in ([], ["--scaler_from", str(training)]):
-        assert main_informer.main([*words, "--load", str(run / "weights.pt"), *scaler_from]) == 0
-        scaled_by = training if scaler_from else tmp_path / "new.csv"
-        assert f"scaled by the training rows of {scaled_by}; " in capsys.readouterr().out
-    (folder,) = tmp_path.glob("loaded-*")  # the second forecast has not replaced the first
-    second = read(folder / "prediction-2.csv")
-    agree(second, forecast(run, ROWS))
-    assert not second.equals(read(folder / "prediction.csv"))
+    assert main_informer.main([*words, "--load", str(run / "weights.pt")]) == 0
+    assert "its record's scale" in capsys.readouterr().out
+    (folder,) = tmp_path.glob("loaded-*")
+    agree(forecast(run, ROWS), read(folder / "prediction.csv"))
 
 
 HALF_HOURS = pd.date_range("2020-01-01", periods=400, freq="30min")
@@ -178,13 +177,49 @@ MISTAKES: list[tuple[pd.DataFrame, str | None, str]] = [
         "temp",
     ),
     (
-        *(ROWS.assign(temp=ROWS["temp"].where(ROWS.index != ROWS.index[5])), None),
-        "frame: row 7, column 'temp': an empty cell is not a finite number; correct it",
+        *(ROWS.assign(temp=ROWS["temp"].where(ROWS.index != ROWS.index[-6])), None),
+        "frame: empty cells: 1 (the step is h); add what is missing, or let --missing interpolate "
+        "fill gaps of at most --max_gap steps\n"
+        "  row 396: column 'temp': 'nan' is not a finite number",
     ),
     (
-        *(ROWS.assign(date=HALF_HOURS), None),
-        "frame: row 3, column 'date': 2020-01-01 00:30:00 does not keep the step of the run (h); "
-        "resample the file to it",
+        *(ROWS.assign(date=HALF_HOURS).tail(23), None),
+        "frame: dates off the step: 11 (the step is h); resample to one step (months: date each "
+        "row by its first day)"
+        + "".join(
+            f"\n  row {row}: {HALF_HOURS[row + 375]} is not a whole number of steps after the "
+            "first date"
+            for row in range(3, 23, 2)
+        ),
+    ),
+    (
+        *(ROWS.drop(ROWS.index[-3]), None),
+        "frame: missing rows: 1 (the step is h); add what is missing, or let --missing interpolate "
+        "fill gaps of at most --max_gap steps\n"
+        "  row 399: before it 1 step is missing, 2013-12-30 16:00:00",
+    ),
+    (
+        *(ROWS.rename(columns={"date": "ds"}), None),
+        "frame: no column 'date' (did you mean 'ds'?); name the column of dates date, or make it "
+        "the index",
+    ),
+    (
+        *(ROWS.rename(columns={"date": "Date"}), None),
+        "frame: no column 'date' (did you mean Date?); name the column of dates date, or make it "
+        "the index",
+    ),
+    (
+        *(ROWS.rename(columns={"dewp": "temp"}), None),
+        "frame: column 'temp' is there twice; rename one",
+    ),
+    (
+        *(ROWS.assign(date=ROWS["date"].dt.tz_localize("UTC")), None),
+        "frame: its dates have the time zone UTC, those of the run no time zone; write them as the "
+        "run's data file does",
+    ),
+    (
+        *(ROWS.assign(date=pd.date_range("9000-12-31 23:00", periods=400, freq="-1h")[::-1]), None),
+        "frame: dates to forecast lie after the year 9000; correct them",
     ),
     (ROWS, "noon", f"--at noon: {SPAN}"),
     (ROWS, "2013-12-30 12:30", f"--at 2013-12-30 12:30: {SPAN}"),
@@ -192,6 +227,85 @@ MISTAKES: list[tuple[pd.DataFrame, str | None, str]] = [
     (ROWS, "2013-12-14 08:00", f"frame: 5 {EARLY}"),
     (ROWS.head(0), "2013-12-14 08:00", f"frame: 0 {EARLY}"),
 ]
+
+
+ROW = dict(ROWS.iloc[-1])
+MONTH_FIRST = ROWS["date"].dt.strftime("%m/%d/%Y %H:%M")
+FORMS: list[Any] = [  # other ways to give the same rows: a frame or a series
+    ROWS.set_index("date")["temp"],
+    ROWS.set_index("date")["temp"].rename(None),
+    ROWS.assign(date=ROWS["date"].astype(str)),
+    ROWS.assign(date=ROWS["date"].dt.to_pydatetime()),
+    ROWS.assign(date=MONTH_FIRST),
+    ROWS.set_index(pd.PeriodIndex(ROWS["date"], freq="h")).drop(columns="date"),
+    ROWS.assign(temp=ROWS["temp"].astype(str)),
+    ROWS.assign(temp=ROWS["temp"].astype("Float64"), dewp="a text that is not read"),
+    pd.concat([ROWS.head(9).assign(temp=np.nan), ROWS.head(5), ROWS.tail(30)]),  # not read: wrong
+    ROWS.assign(**{"temp (truth)": 1.0, "history": 2.0, "1": 3.0}).rename(columns={"1": 1}),
+]
+
+
+@pytest.mark.parametrize("frame", FORMS, ids=range(len(FORMS)))
+def test_ways_to_give_the_same_rows(run, frame):
+    pd.testing.assert_frame_equal(forecast(run, frame), forecast(run, ROWS))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "+05:30", "America/St_Johns"])
+def test_dates_of_another_time_zone_are_converted(run, tmp_path, zone):
+    moved, body = shutil.copytree(run, tmp_path / "run"), read_json(run / "config.json")
+    body["scaler"]["zone"] = "UTC+01:00"
+    (moved / "config.json").write_text(json.dumps(body), encoding="utf-8")
+    dates = ROWS["date"].dt.tz_localize("UTC+01:00").dt.tz_convert(zone)
+    expected = forecast(run, ROWS, ROWS["date"].iloc[-3])
+    ahead = forecast(moved, ROWS.assign(date=dates), dates.iloc[-3])
+    pd.testing.assert_frame_equal(ahead, expected)
+    assert refused(moved, ROWS).startswith("frame: its dates have no time zone, those of the run ")
+
+
+def test_a_forecast_leaves_the_process_as_it_was_and_threads_get_the_same_numbers(run):
+    """M's attention draws; a library call must leave the caller's generator alone."""
+    torch.manual_seed(5)
+    before, alone = torch.get_rng_state(), forecast(run, ROWS)
+    assert torch.equal(torch.get_rng_state(), before)
+    with ThreadPoolExecutor(4) as pool:
+        for ahead in pool.map(lambda _: forecast(run, ROWS), range(8)):
+            pd.testing.assert_frame_equal(ahead, alone)
+
+
+def test_marks_of_missing_values_are_noted_where_they_are_read(run, capsys):
+    for row, noted in ((-13, False), (-12, True), (-1, True)):
+        rows = ROWS.copy()
+        rows.iloc[row, 3] = -9999
+        forecast(run, rows)
+        note = "note: frame: 1 cells of -9999 in temp, a missing value's mark"
+        assert (note in capsys.readouterr().out) == noted
+
+
+def test_a_large_frame_costs_no_more_than_its_dates(run):
+    hours = pd.date_range(end=ROWS["date"].iloc[-1], periods=10**6, freq="h")
+    large = pd.DataFrame({"temp": 0.0, "text": "x"}, index=hours)
+    large.iloc[-400:, 0] = ROWS["temp"].to_numpy()
+    begun = time.process_time()
+    ahead = forecast(run, large)
+    assert time.process_time() - begun < 10  # 44 s through a CSV file
+    pd.testing.assert_frame_equal(ahead, forecast(run, ROWS))
+
+
+def test_no_column_s_name_collides_with_ours(run, tmp_path):
+    names = ["load", "load (truth)", "load (truth2)"]
+    frame = ROWS.set_axis(["date", *names], axis=1)
+    frame.to_csv(tmp_path / "mine.csv", index=False)
+    words = [*TINY, *WORDS, "--features", "M", "--target", "load", "--data", "custom"]
+    words += ["--root_path", str(tmp_path), "--data_path", "mine.csv"]
+    assert main_informer.main([*words, "--results", str(tmp_path / "runs")]) == 0
+    folder, at = only_run(tmp_path / "runs"), str(frame["date"].iloc[-3])
+    assert main([str(folder), str(tmp_path / "mine.csv"), "--at", at]) == 0
+    (path,) = folder.parent.glob("forecast-*/mine_from-*.csv")
+    table: Any = read(path)
+    assert len({*table.columns}) == 6
+    agree(table[[*names[1:], "load"]], forecast(folder, frame, at))
+    known = frame.set_index("date")["load"].tail(3)
+    assert table["load (truth3)"].dropna().tolist() == pytest.approx(known.to_list())
 
 
 @pytest.mark.parametrize(("frame", "at", "expected"), MISTAKES, ids=lambda value: "")
@@ -208,7 +322,7 @@ def test_runs_that_cannot_forecast_say_why(run, tmp_path):
         ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
     ):
         metrics = {**read_json(run / "metrics.json"), **change}
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         assert expected in refused(tmp_path, ROWS)
     command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

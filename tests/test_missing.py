@@ -1,26 +1,32 @@
 """Missing readings, marked -9999: kept and counted, or filled in time."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from data.csv_reader import read_table
 from data.data_loader import treat_missing
 from data.registry import DATASETS
-from tests.test_data import columns, load, load_custom
+from tests.test_data import SHORT, columns, load, load_custom
 from utils.files import UserError
 
 
 def test_weathers_missing_readings_stay_or_are_filled_in_time(benchmark, capsys):
-    kept, filled = load("weather"), load("weather", missing="interpolate")
-    cells = "note: weather: 81 cells of wv (m/s), max. PAR (�mol/m�/s), OT"
+    with pytest.raises(UserError, match="1 gaps are longer than --max_gap 24; raise it"):
+        load("weather", missing="interpolate")
+    kept, filled = load("weather"), load("weather", missing="interpolate", max_gap=34)
+    cells = "81 cells of -9999"
+    where = "in wv (m/s), max. PAR (�mol/m�/s), OT"
     assert capsys.readouterr().out.splitlines() == [
-        f"{cells} are -9999, a missing value's mark: --missing interpolate fills them",
-        f"{cells} were -9999: filled, linearly in time",
+        f"note: weather: {cells} {where}, a missing value's mark: --missing interpolate fills them",
+        f"note: weather: filled, linearly in time: {cells} and 0 cells that were empty or in "
+        f"missing rows, {where}",
     ]
     load("weather", target="T (degC)", features="S", missing="interpolate")
     assert capsys.readouterr().out == ""  # that column has all its readings
-    raw = read_table(kept.path, DATASETS["weather"]).values
-    rows, marked = treat_missing(raw, kept.path, "interpolate"), raw.eq(-9999).to_numpy()
+    raw = read_table(kept.path, DATASETS["weather"])
+    raw, marked = raw.values.set_axis(raw.dates), raw.values.eq(-9999).to_numpy()
+    rows = treat_missing(raw, kept.path, 34, [(0, len(raw))])
     assert marked.sum() == 81 and not rows.eq(-9999).any(axis=None)
     np.testing.assert_array_equal(rows.to_numpy()[~marked], raw.to_numpy()[~marked])
     assert rows["OT"].iloc[[7243, 7278]].tolist() == [436.2, 422.9]  # 35 steps apart
@@ -30,16 +36,32 @@ def test_weathers_missing_readings_stay_or_are_filled_in_time(benchmark, capsys)
 
 def test_gaps_are_filled_in_time_and_ends_by_the_nearest(tmp_path, capsys):
     table = {"OT": np.arange(300.0), "b": np.arange(300.0)}
-    table["OT"][[0, 1, 25, 299]] = -9999  # row 25: February 2022, between 31 days and 28
+    table["OT"][[0, 1, 25, 209, 210, 299]] = -9999
     table["b"][3] = -9999.5
-    data = load_custom(tmp_path, table, "MS", missing="interpolate")
+    table["b"][50] = np.nan
+    dates = pd.date_range("2020-01-01", periods=300, freq="h", name="date")
+    frame = pd.DataFrame(table, index=dates).drop(dates[[100, 101, 240]])
+    frame.to_csv(tmp_path / "mine.csv")
+    data = load("custom", tmp_path, **SHORT, missing="interpolate", max_gap=2)
     again = data.scaler.inverse(data.train.values.numpy())
-    assert again[[0, 1, 25, 299], 1] == pytest.approx([2, 2, 24 + 2 * 31 / 59, 298], abs=1e-3)
-    assert again[3, 0] == pytest.approx(-9999.5)
-    assert ": 4 cells of OT were -9999: filled" in capsys.readouterr().out
-    other = (tmp_path / "mine.csv").rename(tmp_path / "other.csv")  # sets the scale, filled, too
-    changes = {"missing": "interpolate", "scaler_from": other}
-    scaled = load_custom(tmp_path, columns(), "MS", cols=["b", "OT"], **changes)
-    np.testing.assert_array_equal(scaled.scaler.mean, data.scaler.mean)
-    with pytest.raises(UserError, match="column 'b': all is -9999"):
-        load_custom(tmp_path, {**columns(), "b": np.full(300, -9999)}, missing="interpolate")
+    # training ends before row 210, validation before 240: neither sees what comes later
+    assert again[[0, 1, 25, 101, 209, 210, 240, 299], 1] == pytest.approx(
+        [2, 2, 25, 101, 208, 211, 241, 298], abs=1e-3
+    )
+    assert again[[3, 50, 100], 0] == pytest.approx([-9999.5, 50, 100], abs=1e-3)
+    assert "6 cells of -9999 and 7 cells that were empty or in" in capsys.readouterr().out
+    assert data.dates.equals(dates)
+    with pytest.raises(UserError) as caught:
+        load("custom", tmp_path, **SHORT, missing="interpolate", max_gap=1)
+    hours = [str(dates[hour]) for hour in (0, 1, 100, 101)]
+    assert str(caught.value).splitlines()[1:] == [
+        f"  column 'b': 2 steps are without a value, {hours[2]} to {hours[3]}",
+        f"  column 'OT': 2 steps are without a value, {hours[0]} to {hours[1]}",
+        f"  column 'OT': 2 steps are without a value, {hours[2]} to {hours[3]}",
+    ]
+
+
+def test_a_column_without_a_value_is_never_filled(tmp_path):
+    with pytest.raises(UserError, match="column 'b': 210 steps are without a value"):
+        table = {**columns(), "b": np.full(300, -9999)}
+        load_custom(tmp_path, table, missing="interpolate", max_gap=5000)

@@ -30,6 +30,7 @@ CASES = [  # input, label and forecast steps; series in and out; time embedding
 UNREACHED = ("key_projection.bias", "query_projection.bias", "downConv.bias", "norm2.bias")
 UNREACHED += ("layernorm.bias",)
 every_model = pytest.mark.parametrize("name", MODELS)
+embedding_model = pytest.mark.parametrize("name", [n for n, row in MODELS.items() if row.embeds])
 
 
 def build(name="informer", **settings) -> Any:
@@ -52,7 +53,8 @@ def batch(embed="timeF", freq="h", dtype=torch.float32, lengths=USUAL, width=2):
 
 
 def loss(forecast: Forecast):
-    return forecast.pred.square().mean() - 2 * forecast.lip
+    mse = forecast.pred.square().mean()
+    return mse if forecast.lip is None else mse - 2 * forecast.lip
 
 
 @every_model
@@ -66,11 +68,15 @@ def test_any_length_width_and_time_embedding(name, lengths, widths, time):
     for training in (True, False):
         forecast = model.train(training)(*inputs)
         assert forecast.pred.shape == (BATCH, lengths[2], widths[1])
+        assert forecast.pred.dtype == torch.float32
+        if not MODELS[name].embeds:
+            assert forecast.lip is forecast.embedded is forecast.attns is None
+            continue
         assert forecast.embedded.shape == (BATCH, lengths[0], 8)
-        assert forecast.lip.shape == ()
-        assert forecast.pred.dtype == forecast.lip.dtype == torch.float32
-    assert len(forecast.attns) == (6 if name == "informerstack" else 2)
-    for maps in forecast.attns:
+        assert forecast.lip.shape == () and forecast.lip.dtype == torch.float32
+    maps_of = {"informerstack": 6, "dlinear": 0}
+    assert len(forecast.attns or ()) == maps_of.get(name, 2)
+    for maps in forecast.attns or ():
         assert maps.shape[0] == BATCH and maps.shape[2] == maps.shape[3]
         torch.testing.assert_close(maps.sum(3), torch.ones(maps.shape[:3]))
     loss(model.train()(*inputs)).backward()
@@ -81,7 +87,7 @@ def test_any_length_width_and_time_embedding(name, lengths, widths, time):
                 assert parameter.grad.abs().max() > 1e-7, key
 
 
-@every_model
+@embedding_model
 @pytest.mark.parametrize("axis", ["time", "feature"])
 @pytest.mark.parametrize("norm", ["max", "range", "none"])
 def test_lip_is_of_the_encoder_embedding_after_dropout(name, axis, norm):
@@ -117,10 +123,11 @@ def test_bf16_stays_close_to_fp32(name):
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
         assert all(v.dtype != torch.bfloat16 for v in model.state_dict().values())
     full, half = forecasts
-    assert torch.equal(full.lip, half.lip)
     assert half.pred.dtype == gradients[1].dtype == torch.float32
-    assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
-    assert all(maps.dtype == torch.bfloat16 for maps in half.attns)
+    if MODELS[name].embeds:
+        assert torch.equal(full.lip, half.lip)
+        assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
+        assert all(maps.dtype == torch.bfloat16 for maps in half.attns)
     torch.testing.assert_close(half.pred, full.pred, rtol=0, atol=0.03)
     assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
 
@@ -138,7 +145,7 @@ def test_double_precision(name):
 @every_model
 @pytest.mark.parametrize("setting", ["activation", "amp", "attn", "embed", "lip_axis", "lip_norm"])
 def test_unknown_names_are_refused(name, setting):
-    if setting in MODELS[name].unused:
+    if setting in MODELS[name].unused or ("lip" in setting and not MODELS[name].embeds):
         build(name, **{setting: "else"})
         return
     with pytest.raises(ValueError, match=f"unknown {setting} 'else': choose one of "):
@@ -150,7 +157,7 @@ def test_rows_name_their_own_settings():
     assumed = {"transformer": both, "autoformer": both | {"factor": 3, "moving_avg": 25}}
     for name, row in MODELS.items():
         assert row.assumed == assumed.get(name, {})
-        assert row.defaults == ({"seq_len": 96} if name in assumed else {})
+        assert row.defaults == ({"seq_len": 96} if name in assumed else {}) or name == "dlinear"
 
 
 def test_informer_takes_informer2020s_arguments():
@@ -231,3 +238,15 @@ def test_skipping_the_label_steps_changes_nothing(attn):
     whole = decoder(x, memory, 11)
     torch.manual_seed(2)
     torch.testing.assert_close(decoder(x, memory, 4), whole[:, -4:])
+
+
+def test_dlinear_is_two_maps_of_trend_and_rest():
+    model = build("dlinear", moving_avg=5, c_out=2).eval()
+    x = torch.randn(BATCH, 16, 2)
+    padded = torch.cat([x[:, :1], x[:, :1], x, x[:, -1:], x[:, -1:]], dim=1)  # the ends repeated
+    trend = padded.unfold(1, 5, 1).mean(-1)  # [B, 16, 2]
+    expected = [
+        torch.einsum("blc,ol->boc", part, layer.weight) + layer.bias[:, None]
+        for part, layer in ((x - trend, model.seasonal), (trend, model.trend))
+    ]
+    torch.testing.assert_close(model(x, None, None, None).pred, sum(expected))

@@ -3,10 +3,9 @@
 import pandas as pd
 import pytest
 
-from exp.config import Config
-from exp.record import Record, find_record, read_runs
+from exp.record import Record, read_runs
 from tests.records import scores, write_run
-from utils.files import UserError, read_json, write_json
+from utils.files import UserError, read_json
 
 
 @pytest.mark.timeout(60)  # about 1 s alone; the bound only catches something quadratic
@@ -23,8 +22,8 @@ def test_a_thousand_runs_make_one_tidy_frame_quickly(tmp_path):
     assert dict(frame["status"].value_counts()) == counts
     row = frame[frame["seed"] == 0].iloc[0]
     assert (row["lip_coef"], row["data"], row["lip_axis"]) == (-2.0, "ETTh2", "feature")
-    assert (row["mse"], row["last_mse_trunc"], row["val_mse"]) == (0.1, 0.4, 0.2)
-    assert pd.isna(row["mse_trunc"]) and pd.isna(row["day_mse"]) and pd.isna(row["mspe"])
+    assert (row["mse"], row["last_mse_drop_last"], row["val_mse"]) == (0.1, 0.4, 0.2)
+    assert pd.isna(row["mse_drop_last"]) and pd.isna(row["day_mse"]) and pd.isna(row["mspe"])
     failed = frame[frame["status"] == "failed"].iloc[0]
     assert "the loss stopped being finite" in failed["error"] and pd.isna(failed["mse"])
 
@@ -35,22 +34,24 @@ def test_a_missing_or_empty_folder(tmp_path):
     assert read_runs(tmp_path).empty
 
 
-def test_records_of_other_settings_and_of_earlier_versions(tmp_path):
+def test_a_record_of_other_settings_and_a_damaged_one(tmp_path):
     folder = write_run(tmp_path)
     with pytest.raises(UserError, match="holds a run of other settings"):
         Record(folder, {"seed": 5}).metrics()
-    custom = Config(model="informer", data="custom")
-    own = find_record(tmp_path, custom, "0" * 64, "mine.csv").folder
-    (tmp_path / f"forecast-{own.name}").mkdir()  # what exp.forecast leaves
-    assert find_record(tmp_path, custom, "0" * 64, "mine.csv").folder == own
-    (tmp_path / own.name.replace("mine-OT", "custom")).mkdir()
-    assert find_record(tmp_path, custom, "0" * 64, "mine.csv").folder.exists()
     path = folder / "config.json"
-    body = read_json(path)
-    setting_id, _ = body.pop("setting_id"), body["environment"].pop("started")
-    write_json(path, body)
-    (row,) = read_runs(tmp_path).to_dict("records")
-    assert row["setting_id"] == setting_id and row["started"].endswith("+00:00")
     path.unlink()
     (row,) = read_runs(tmp_path).to_dict("records")
     assert row["status"] == "damaged" and row["error"].startswith(f"{path}: not there")
+
+
+def test_a_run_continued_elsewhere_shows_every_sitting(tmp_path):
+    folder = write_run(tmp_path, environment={"started": "2099-01-01T00:00:00+00:00"})
+    config = read_json(folder / "config.json")
+    record = Record(folder, config["identity"])
+    for threads, dirty in ((1, True), (2, True), (2, True)):
+        now = {**config["environment"], "started": "2099-02-02T00:00:00+00:00"}
+        record.start({**now, "threads": threads, "git_dirty": dirty})
+    (row,) = read_runs(tmp_path).to_dict("records")
+    assert (row["environments"], row["threads"], row["git_dirty"]) == (3, "1 / 2", "False / True")
+    assert row["processor"] == config["environment"]["processor"]
+    assert row["started"] == "2099-01-01T00:00:00+00:00"

@@ -15,6 +15,7 @@ from exp.record import Record, read_history
 from models.layers import has_bf16_kernels
 from tests import runs
 from tests.runs import ROOT, only_run, tiny
+from utils.files import UserError
 
 CALM = ["--lam", "0", "--batch_size", "512"]
 MAPS, ALL = "--output_attention", "--features M"
@@ -167,13 +168,21 @@ class Moves:
                 assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
 
     def missing(self):
-        lines = (ROOT / "tests/part.csv").read_text().splitlines()
+        lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
         lines[4] = lines[4].rpartition(",")[0] + ",-9999"
-        (self.folder / "part.csv").write_text("\n".join(lines))
+        (self.folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
         for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
             data = build(f"--root_path {self.folder} {words}").data
             rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
             assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
+
+    def max_gap(self):
+        lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
+        (self.folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
+        words = f"--root_path {self.folder} --missing interpolate --max_gap"
+        assert len(build(f"{words} 2").data.dates) == len(lines) - 1
+        with pytest.raises(UserError, match="longer than --max_gap 1"):
+            build(f"{words} 1")
 
     def patience(self):
         words = "--train_epochs 7 --batch_size 128 --learning_rate 0.1 --patience"

@@ -4,12 +4,12 @@ import contextlib
 import difflib
 import errno
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,6 +26,11 @@ class UserError(Exception):
     """A mistake of the user's, in one line: what is wrong, where, and what to do."""
 
 
+def printable(name: str) -> str:
+    """Return a name that every output takes: bytes of a file's name that are no UTF-8 become ?."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Suggest the choice that a mistyped word probably meant: " (did you mean X?)", or ""."""
     lowered = {c.strip().lower(): c for c in choices if c != word and len(c) > 1}
@@ -34,12 +39,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return "".join(f" (did you mean {c if c == c.strip() else repr(c)}?)" for c in found)
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new; a UserError if it cannot."""
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file whose reader sees the old content or the new; a UserError if it cannot be."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -48,6 +54,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # a folder that is read-only or gone holds none
             temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new; a UserError if it cannot."""
+    with atomic(path) as file:
+        file.write(content)
 
 
 def discard_temporaries(folder: Path) -> None:
@@ -105,8 +117,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return body
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays as one compressed npz file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_atomic(path, buffer.getvalue())
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray | Callable[[], np.ndarray]]) -> None:
+    """Write one compressed npz file of arrays, or of what makes them: only one is held then."""
+    with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                made = array() if callable(array) else array
+                np.lib.format.write_array(part, np.asanyarray(made), allow_pickle=False)
