@@ -58,7 +58,7 @@ def _cuda(device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {}
     driver = Path("/proc/driver/nvidia/version")
-    words = driver.read_text() if driver.exists() else ""
+    words = driver.read_text(encoding="utf-8") if driver.exists() else ""
     found = re.search(r"\s(\d+\.\d+(\.\d+)*)\s", words)
     matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     return {
