@@ -108,7 +108,7 @@ def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path):
     runs = read_runs(results).set_index("lip_coef")
     assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}
     log = results / "logs" / f"{runs.loc[-2.0, 'run']}.log"
-    assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in log.read_text()
+    assert "loss = MSE - 2 Lip (time axis, max-normalised)" in log.read_text()
     without, lip = (runs.loc[c, "mse"] for c in (0.0, -2.0))
     shown = tables.result_tables(select_metrics(load(results).frame))[0]
     assert (shown.heads[2:4], shown.rows[0][2:4]) == (
