@@ -22,8 +22,9 @@ from utils.progress import duration
 
 CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
 SHOWN = 4  # digits
-SHARED = (*CELL, *PLACE, "dataset", "lengths", "label", "overrides", "amp", "published", "windows",
-          *(f"{baseline}_{metric}" for baseline in BASELINES for metric in METRICS))  # fmt: skip
+SHARED = (*CELL, *PLACE, "dataset", "cell", "lengths", "label", "overrides", "amp", "published",
+          "windows", *(f"{baseline}_{metric}" for baseline in BASELINES
+                       for metric in METRICS))  # fmt: skip
 NOTES = (
     "Paper: without Lip the published table of Informer's own authors, no control run. Lip: MSE − "
     "2 Lip along features, unless said. Ours: mean over the n seeds that both have, of the windows "

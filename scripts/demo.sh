@@ -15,9 +15,8 @@ run --lam 2 --lip_sign minus "$@"
 run --lam 0 "$@"
 run --lam 2 --lip_sign plus "$@"
 
-python -m paper.tables --results "$results" --data demo
 python -m paper.report --results "$results" --data demo # the same with figures, as one page
 echo $'\nIn each run\'s folder: settings, scores, plots, and the dated forecast, prediction.csv:'
 ls -d "$results"/informer_demo_*
 echo
-python -m paper.signs --results "$results" --data demo | awk -v RS= 'END { print }' # its answer
+python -m paper.tables --results "$results" --data demo # the answer
