@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pooch
+import requests
 
 from data.registry import DATASETS, DOWNLOADS, DataSet
-from utils.files import UserError, is_file, nearest, sha256_of
+from utils.files import UserError, advice, is_file, nearest, sha256_of
 
 
 def fetch(dataset: DataSet, folder: Path) -> str:
@@ -29,14 +30,23 @@ def fetch(dataset: DataSet, folder: Path) -> str:
     known_hash = f"sha256:{dataset.sha256}"
     try:
         pooch.retrieve(dataset.url, known_hash, path.name, path.parent, progressbar=True)
-    except (OSError, ValueError) as error:  # network or disk; another checksum
-        reason = " ".join(str(error).split())
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{dataset.name}: not fetched from {dataset.url}, nothing kept ({reason}); "
-            f"try again, or place the file by hand at {path}"
+            f"{dataset.name}: not fetched from {dataset.url}, nothing kept ({_reason(error)}); try "
+            f"again, or place the file by hand at {path}, or below a folder that you name in "
+            f"INFORMER_DATA: {dataset.folder}/{dataset.file}"
         ) from error
     path.chmod(0o644)  # a data folder may be shared
     return f"{dataset.name}: fetched, checksum right: {path}"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Say why a file was not fetched, without the libraries' inner names."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.RequestException):
+        return "no connection, or it broke off"
+    return advice(error) if isinstance(error, OSError) else "what came has another checksum"
 
 
 def _listed(dataset: DataSet, folder: Path) -> str:

@@ -104,12 +104,12 @@ class Config:
 
     @property
     def loss_text(self) -> str:
-        """The loss written out, e.g. `loss = MSE - 2 * LipReg (time axis, max-normalised)`."""
+        """The loss written out, e.g. `loss = MSE - 2 Lip (time axis, max-normalised)`."""
         if not self.lip_coef:
             return "loss = MSE (no regularizer)"
         sign = "-" if self.lip_coef < 0 else "+"
         norm = "not normalised" if self.lip_norm == "none" else f"{self.lip_norm}-normalised"
-        return f"loss = MSE {sign} {abs(self.lip_coef)} * LipReg ({self.lip_axis} axis, {norm})"
+        return f"loss = MSE {sign} {abs(self.lip_coef):g} Lip ({self.lip_axis} axis, {norm})"
 
     def identity(self, data_sha256: str) -> dict[str, Any]:
         """Return what defines the run's numbers, with settings that do not apply set to None."""
@@ -117,8 +117,7 @@ class Config:
         settings = asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
         settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
-        if self.missing == "keep":
-            settings["max_gap"] = None
+        settings["max_gap"] = None if self.missing == "keep" else self.max_gap
         if self.attn == "full" and "attn" not in row.unused:
             settings["factor"] = None
         for name, rules in RULES.items():

@@ -25,7 +25,7 @@ from exp.checkpoint import load_into, load_weights
 from exp.config import Config, Options, Parser, settings_of
 from exp.exp_basic import load, pick_device
 from exp.exp_informer import Exp_Informer, TestForecasts
-from models.layers import has_bf16_kernels
+from models.layers import has_bf16_kernels, keep_freed_memory
 from utils.files import UserError, make_folder, nearest, read_json, write_atomic, write_npz
 from utils.output import run_command
 from utils.plots import Window, draw_windows, render
@@ -348,6 +348,8 @@ def main(words: list[str]) -> int:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
     asked = parser.parse_args(words)
     run, folder = TrainedRun(asked.run, asked.device), asked.run.resolve()
+    if pick_device(run.options).type == "cpu":
+        keep_freed_memory()
     predictions = [run.predict(read_table(path), asked.at) for path in asked.files]
     out = (asked.results or folder.parent) / f"forecast-{folder.name}"
     make_folder(out)

@@ -19,6 +19,7 @@ from utils.files import (
     UserError,
     advice,
     make_folder,
+    printable,
     read_json,
     write_atomic,
     write_json,
@@ -61,7 +62,9 @@ class Record:
                 held = lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
                 if not wait:
-                    who = holder.read_text() if holder.exists() else "another process"
+                    who = (
+                        holder.read_text(encoding="utf-8") if holder.exists() else "another process"
+                    )
                     who += " has this run; stop it, or wait with --wait"
                     raise UserError(f"{self.folder.name}: {who}") from None
                 wait.check()
@@ -165,7 +168,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
         sittings = [*config["earlier_environments"], last]
         row |= {
             "started": sittings[0]["started"],
-            "data_file": Path(last.get("data_file", "")).name,
+            "data_file": printable(Path(last.get("data_file", "")).name),
         }
         row["environments"] = len({tuple(map(one.get, SITTING)) for one in sittings})
         for name in SITTING:  # as it is where all sittings agree

@@ -71,7 +71,7 @@ def build_parser() -> Parser:
 def _settings(file: str) -> list[list[str]]:
     """Read a setting from each line of a file (a type of argparse)."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text()
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
         settings = [shlex.split(line, comments=True) for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"--settings {file}: cannot be read ({error})") from error

@@ -49,7 +49,7 @@ class Job(NamedTuple):
         """Say where the run is, and what share of it is done, by a log written `since` then."""
         if not self.log.exists() or self.log.stat().st_mtime < since:
             return "", 0.0
-        lines = self.log.read_text(errors="replace")
+        lines = self.log.read_text(encoding="utf-8", errors="replace")
         found = re.findall(r"\bepoch (\d+)/(\d+)(?:, step (\d+)/(\d+))?", lines)
         epoch, epochs, step, steps = (int(n or 0) for n in found[-1]) if found else (0, 1, 0, 0)
         done = epoch - 1 + step / steps if steps else epoch  # epochs
@@ -84,7 +84,10 @@ def run_to_end(
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    last = log.read_text(errors="replace").strip().split("\n")[-1] or f"exit code {code}"
+    last = (
+        log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1]
+        or f"exit code {code}"
+    )
     return re.sub(f"^((error|failed|{re.escape(job.name)}): )+", "", last) if code else None
 
 
@@ -165,7 +168,7 @@ def memory_limit() -> int:
 
 def container_limits(groups: Path, root: Path) -> Iterator[int]:
     """Read the limits of this process's control groups, of both versions, and of their parents."""
-    for line in groups.read_text().splitlines() if groups.exists() else []:
+    for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             base, file = root / "memory", "memory.limit_in_bytes"
@@ -173,7 +176,11 @@ def container_limits(groups: Path, root: Path) -> Iterator[int]:
             base, file = root, "memory.max"
         folder = base / path.lstrip("/")
         for place in (folder, *folder.parents):
-            text = (place / file).read_text().strip() if (place / file).is_file() else ""
+            text = (
+                (place / file).read_text(encoding="utf-8").strip()
+                if (place / file).is_file()
+                else ""
+            )
             if text.isdecimal():  # not `max`
                 yield int(text)
 

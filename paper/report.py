@@ -29,7 +29,7 @@ from utils.output import run_command
 from utils.plots import render
 from utils.progress import duration
 
-TEMPLATE = Path(__file__).with_name("report.html.j2").read_text()
+TEMPLATE = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
 MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
 # Columns that say which row it is: they become the row's heading.
 LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")

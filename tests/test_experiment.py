@@ -34,7 +34,7 @@ def complete(tmp_path_factory):
 
 def test_a_run_leaves_what_the_readme_promises(complete):
     folder, output = complete
-    assert "loss = MSE - 2.0 * LipReg (feature axis, max-normalised)" in output
+    assert "loss = MSE - 2 Lip (feature axis, max-normalised)" in output
     words = ("LipReg time", "L_f", "last value", "seasonal naive (24 h)", "a week ago", "ridge")
     for word in (*words, "MSE drop_last", "on scaled data, as the paper", "in original units"):
         assert word in output

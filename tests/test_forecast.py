@@ -148,7 +148,7 @@ def test_older_records_take_the_scale_from_their_data_file(run, tmp_path):
     body["environment"]["data_file"] = str(data_file)
     without_step = {name: value for name, value in body["scaler"].items() if name != "step"}
     for kept in (without_step, None):
-        (older / "config.json").write_text(json.dumps({**body, "scaler": kept}))
+        (older / "config.json").write_text(json.dumps({**body, "scaler": kept}), encoding="utf-8")
         pd.testing.assert_frame_equal(forecast(older, ROWS), forecast(run, ROWS))
     ROWS.head(300).to_csv(data_file, index=False)
     assert refused(older, ROWS) == (
@@ -322,7 +322,7 @@ def test_runs_that_cannot_forecast_say_why(run, tmp_path):
         ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
     ):
         metrics = {**read_json(run / "metrics.json"), **change}
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         assert expected in refused(tmp_path, ROWS)
     command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

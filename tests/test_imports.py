@@ -14,7 +14,7 @@ ARROWS = {
     "data": {"utils"},
     "exp": {"utils", "models", "data"},
     "paper": {"utils", "exp.record"},  # what a record is and how it is read
-    "main_informer": {"utils", "exp"},
+    "main_informer": {"utils", "exp", "models.layers"},
 }
 FILES = {  # module name -> file
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -26,7 +26,7 @@ FILES = {  # module name -> file
 def imported(path: Path) -> set[str]:
     """Return the modules of this project that a file imports, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             assert not node.level, f"{path}: a relative import would not be seen here"
             names = [f"{node.module}.{alias.name}" for alias in node.names]

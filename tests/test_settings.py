@@ -168,9 +168,9 @@ class Moves:
                 assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
 
     def missing(self):
-        lines = (ROOT / "tests/part.csv").read_text().splitlines()
+        lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
         lines[4] = lines[4].rpartition(",")[0] + ",-9999"
-        (self.folder / "part.csv").write_text("\n".join(lines))
+        (self.folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
         for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
             data = build(f"--root_path {self.folder} {words}").data
             rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]

@@ -108,7 +108,7 @@ def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path, capsys):
     runs = read_runs(results).set_index("lip_coef")
     assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}
     log = results / "logs" / f"{runs.loc[-2.0, 'run']}.log"
-    assert "loss = MSE - 2.0 * LipReg (time axis, max-normalised)" in log.read_text()
+    assert "loss = MSE - 2 Lip (time axis, max-normalised)" in log.read_text()
     assert tables.main(["--results", str(results)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     for c, text in ((-2.0, "c = -2"), (0.0, "c = 0")):

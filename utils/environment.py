@@ -46,7 +46,7 @@ def peak_memory_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     status = Path("/proc/self/status")
     if status.exists():  # Linux, where getrusage starts from the peak of the parent process
-        (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status.read_text())
+        (kilobytes,) = re.findall(r"VmHWM:\s*(\d+)", status.read_text(encoding="utf-8"))
         return int(kilobytes) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

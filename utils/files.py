@@ -26,6 +26,11 @@ class UserError(Exception):
     """A mistake of the user's, in one line: what is wrong, where, and what to do."""
 
 
+def printable(name: str) -> str:
+    """Return a name that every output takes: bytes of a file's name that are no UTF-8 become ?."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Suggest the choice that a mistyped word probably meant: " (did you mean X?)", or ""."""
     lowered = {c.strip().lower(): c for c in choices if c != word and len(c) > 1}

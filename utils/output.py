@@ -5,6 +5,7 @@ import codecs
 import io
 import itertools
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser
@@ -37,16 +38,20 @@ def _plain_letters(error: UnicodeError) -> tuple[str, int]:
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run a command on this process's words and return its exit code, 2 after a UserError.
 
-    A reader that goes away, as in `| head -1`, and an encoding without λ leave the work alone:
-    hours of training must not end with them.
+    A reader that goes away, as in `| head -1`, a closed output and an encoding without λ leave the
+    work alone: hours of training must not end with them.
     """
     codecs.register_error("plain", _plain_letters)
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        buffer = io.BufferedWriter(_Forgiving(stream.fileno(), "w", closefd=False))  # pyright: ignore[reportArgumentType]
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: without this the next file that is opened would get its place
+            os.open(os.devnull, os.O_RDWR)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
+        buffer = io.BufferedWriter(_Forgiving(number, "w", closefd=False))  # pyright: ignore[reportArgumentType]
         # by lines: in a log of both, an error stands below the notes before it
-        wrapped = io.TextIOWrapper(buffer, stream.encoding, errors="plain", line_buffering=True)
-        setattr(sys, name, wrapped)
+        setattr(sys, name, io.TextIOWrapper(buffer, encoding, errors="plain", line_buffering=True))
     try:
         return main(sys.argv[1:])
     except UserError as error:

@@ -34,7 +34,10 @@ class Meter:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it: 42 s, 3.5 min, 2.1 h."""
+    """Return a time as a person says it: 42 s, 3.5 min, 2.1 h, 2.5 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
