@@ -89,7 +89,6 @@ def prepare(model: str, name: str, setting: str, args: argparse.Namespace) -> No
     """Build a contender in its own process."""
     torch.set_num_threads(args.threads)
     keep_freed_memory()  # as in a run
-    torch.backends.cudnn.allow_tf32 = False  # the peer's, as ours
     torch.manual_seed(0)
     build = peer_step if name == PEER else own_step
     steps.append(build(model, name, setting, args))

@@ -14,9 +14,8 @@ for loss in "--lam 2 --lip_sign minus" "--lam 0" "--lam 2 --lip_sign plus"; do
         --learning_rate 0.0005 --itr 1 --do_predict --threads 1 --results "$results" $loss "$@"
 done
 
-python -m paper.tables --results "$results" --data demo
 python -m paper.report --results "$results" --data demo # the same with figures, as one page
 echo $'\nIn each run\'s folder: settings, scores, plots, and the dated forecast, prediction.csv:'
 ls -d "$results"/informer_demo_*
 echo
-python -m paper.signs --results "$results" --data demo | awk -v RS= 'END { print }' # its answer
+python -m paper.tables --results "$results" --data demo # the answer

@@ -35,9 +35,10 @@ AREAS = {  # which tests/test_*.py run on the mutants of which files
     "data scaler missing csv_reader forecast": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
     "stats tables": "utils/stats.py",
-    "answer": "paper/answer.py",
+    "answer signs classify": "paper/answer.py",
     "classify signs hypotheses": "paper/signs.py",
-    "tables study signs": "paper/runs.py paper/tables.py",
+    "tables study": "paper/tables.py",
+    "tables study signs": "paper/runs.py",
 }
 TESTS = {
     str(path): [f"tests/test_{area}.py" for area in areas.split()]
@@ -136,9 +137,9 @@ def judge(status: int) -> str:
     return known.get(os.WEXITSTATUS(status), "error")
 
 
-def run(argument: str) -> None:
+def run(asked: str) -> None:
     """Run the mutants of FILE[:PATTERN]; print those that survive, and how many ended how."""
-    path, _, pattern = argument.partition(":")
+    path, _, pattern = asked.partition(":")
     begun, source = os.times().children_user, Path(path).read_text()
     _, status = os.waitpid(start(path, source, 600), 0)
     if judge(status) != "survived":
@@ -157,7 +158,7 @@ def run(argument: str) -> None:
         if outcome != "killed":
             print(f"  {outcome} {path}:{change}", flush=True)
     killed = counts["killed"] + counts["timeout"]
-    print(f"{argument}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
+    print(f"{asked}: {killed} of {counts.total()} killed, {dict(counts)}", flush=True)
 
 
 if __name__ == "__main__":
