@@ -66,8 +66,6 @@ def own_step(model: str, flags: str, setting: Setting, asked: argparse.Namespace
     words += " --seq_len {} --label_len {} --pred_len {} --factor {}".format(*setting)
     words += f" --d_model {asked.d_model} --d_ff {4 * asked.d_model} --device {asked.device}"
     exp = Exp_Informer(*parse(words.split()))
-    if exp.device.type == "cpu":
-        keep_freed_memory()  # as main_informer.py does
     optimizer = torch.optim.Adam(exp.model.parameters(), fused=True)
     exp.model.train()
     count = len(exp.data.train)
