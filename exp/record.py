@@ -165,10 +165,11 @@ def _read_run(folder: Path) -> dict[str, Any]:
     try:
         config = _read(folder / "config.json")
         identity, last = config["identity"], config["environment"]
-        row |= {**identity, **{k: config[k] for k in ("id", "results_version", "setting_id")}}
-        sittings = [*config["earlier_environments"], last]
+        row |= {**identity, **{k: config[k] for k in ("id", "results_version")}}
+        row["setting_id"] = config.get("setting_id") or setting_hash(identity)
+        sittings = [*config.get("earlier_environments", []), last]
         row |= {
-            "started": sittings[0]["started"],
+            "started": sittings[0].get("started"),
             "data_file": printable(Path(last.get("data_file", "")).name),
         }
         row["environments"] = len({tuple(map(one.get, SITTING)) for one in sittings})

@@ -24,7 +24,7 @@ class Model:
     unused: tuple[str, ...] = ()  # settings of other models
     embeds: bool = True  # its input, which LipReg measures; otherwise c must be 0
     defaults: dict[str, Any] = field(default_factory=dict)  # published, other than Informer's
-    assumed: dict[str, Any] = field(default_factory=dict)  # from Autoformer's scripts of the time
+    assumed: dict[str, Any] = field(default_factory=dict)  # not published with the results
 
     def __call__(self, **settings: Any) -> Any:
         """Make the model; settings of other models are left out."""
@@ -55,7 +55,7 @@ MODELS = {
             *("attn", "embed", "activation", "output_attention", "distil", "mix"),
         ),
         embeds=False,
-        defaults={"seq_len": 336, "train_epochs": 10, "learning_rate": 0.005},
+        assumed={"seq_len": 336, "train_epochs": 10, "learning_rate": 0.005},
     ),
 }
 
