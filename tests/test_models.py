@@ -155,9 +155,10 @@ def test_unknown_names_are_refused(name, setting):
 def test_rows_name_their_own_settings():
     both = {"label_len": 48, "e_layers": 2, "d_layers": 1, "train_epochs": 10, "patience": 3}
     assumed = {"transformer": both, "autoformer": both | {"factor": 3, "moving_avg": 25}}
+    linear = {"seq_len": 336, "train_epochs": 10, "learning_rate": 0.005}
     for name, row in MODELS.items():
-        assert row.assumed == assumed.get(name, {})
-        assert row.defaults == ({"seq_len": 96} if name in assumed else {}) or name == "dlinear"
+        assert row.assumed == (assumed | {"dlinear": linear}).get(name, {})
+        assert row.defaults == ({"seq_len": 96} if name in assumed else {})
 
 
 def test_informer_takes_informer2020s_arguments():
