@@ -1,8 +1,6 @@
-"""python -m paper.figures: the paper's Figures 2 and 3, errors by step and test windows."""
+"""python -m paper.figures: the change in every cell, L_f, errors by forecast step, test windows."""
 
 import argparse
-import itertools
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -11,63 +9,59 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import MaxNLocator
 
 from exp.record import read_arrays
 from paper import runs as records
-from paper.pairs import pair
-from paper.tables import regularizer
+from paper.answer import FEWEST, pair
+from paper.published import FOLDER
+from paper.runs import loss_text, regularizer
+from paper.tables import cells
 from utils import plots
 from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
+from utils.plots import Axes, Rows
 from utils.stats import mean_interval
 
-LOOK = {0: (plots.BLACK, "-", "o"), -1: (plots.RED, "--", "v"), 1: (plots.BLUE, "-.", "^")}
-CHANGE = "change from c = 0 (%)"
+COLORS = {0: (plots.BLACK, "-"), -1: (plots.RED, "--"), 1: (plots.BLUE, "-.")}  # by c's sign
+CHANGE = "change of test MSE (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
-POINTS = 300  # of a curve over training steps, about as many as printed
-GROUP = ["results_version", "dataset", "features", "model", "differs", "amp"]
+BINS = 25  # an epoch: over each L_f is averaged; the running mean is over a quarter of an epoch
+MOST = 5  # files named that could not be read
+GROUP = ["dataset", "features", "model", "overrides", "amp"]  # of one figure
+TITLES = {
+    "changes": "Change of the test MSE from the model without Lip",
+    "figure2": "L_f of the embedded input",
+    "steps": "test MSE by forecast step",
+    "windows": "the same test windows",
+}
 
 
 class Figure(NamedTuple):
     """A drawing with its words."""
 
     name: str  # of its file, without ending
+    kind: str  # of TITLES
     title: str
-    caption: str
-    drawing: Drawing
-
-
-class Arm:
-    """The runs of one c: their names by seed, and how their lines are drawn."""
-
-    def __init__(self, c: float, frame: pd.DataFrame) -> None:
-        rows = frame.loc[frame["c"] == c].set_index("seed").sort_index()
-        self.c, self.runs, self.norm = c, rows["run"], rows["lip_norm"].iloc[0]
-        color, line, self.marker = LOOK[int(np.sign(c))]
-        self.look: dict[str, Any] = {"color": color, "linestyle": line, "label": f"c = {signed(c)}"}
+    drawing: plots.Figure
 
 
 class Cell:
-    """The runs of one setting, axis and normalisation."""
+    """Runs of one cell with the same seeds: with one or two c, and without Lip."""
 
-    def __init__(self, runs: records.Runs, frame: pd.DataFrame, gaps: list[str]) -> None:
-        self.runs, self.gaps, self.first = runs, gaps, frame.iloc[0].to_dict()
-        steps = f"{self.first['pred_len']:g} steps ({self.first['lengths']})"
-        self.heading = f"{steps}, {regularizer(self.first)}" if self.first["axis"] else steps
-        n = frame["c"].value_counts()
-        best_last = sorted(n.index[::-1], key=lambda c: (n[c], -abs(abs(c) - 2)))
-        chosen = {np.sign(c): Arm(c, frame) for c in best_last}
-        self.arms = [chosen[sign] for sign in LOOK if sign in chosen]  # one a sign
-        seeds = [set(arm.runs.index) for arm in self.arms]
-        self.seed = min(set.intersection(*seeds) or set.union(*seeds))  # of the run shown alone
-        d = {c: pair(frame, c, 0.0)["d"] for c in sorted(n.index) if c}
-        self.d = pd.DataFrame(d).dropna(axis=1, how="all")  # ln(MSE / MSE with 0), seeds by c
+    def __init__(
+        self, runs: records.Runs, frame: pd.DataFrame, pairs: dict[float, Any], gaps: list[str]
+    ) -> None:
+        # frame: rows of `by_cell`; pairs: of `paper.answer.pair`, by c
+        self.runs, self.pairs, self.gaps, self.row = runs, pairs, gaps, frame.iloc[0].to_dict()
+        zero, *_ = pairs.values()
+        self.arms = {0.0: zero["run_second"]} | {c: one["run_first"] for c, one in pairs.items()}
+        # without Lip, L_f may have been measured under another normalisation
+        alike = frame.loc[frame["lip_norm"] == frame["norm"], "run"]
+        self.measured = {c: names for c, names in self.arms.items() if names.isin(alike).all()}
+        size = f"{self.row['pred_len']:g} steps ({self.row['lengths']})"
+        self.heading = f"{size}, {regularizer(self.row)}, n = {len(zero)}"
 
-    def read(self, reader: Callable[[str], Any], names: Iterable[str]) -> list[Any]:
+    def read(self, reader: Callable[[Any], Any], names: Iterable[Any]) -> list[Any]:
         """Read something of some runs; what cannot be read becomes a sentence in gaps."""
         found = []
         for run in names:
@@ -77,215 +71,222 @@ class Cell:
                 self.gaps.append(f"{error}.")
         return found
 
-    def printed(self, name: str) -> pd.DataFrame:
-        """Return the rows of a printed figure for these settings; none but for ETTh2 S."""
-        frame = pd.read_csv(records.PRINTED / f"{name}.csv")
-        steps = frame["pred_len"] if "pred_len" in frame else [24] * len(frame)
-        cells = pd.Series([f"informer ETTh2 S {n}" for n in steps], frame.index)
-        ours = f"{self.first['model']} {self.first['cell']}"
-        return frame.loc[(cells == ours) & self.first["printed"]]
+
+def paper_figure(name: str, row: dict[str, Any]) -> pd.DataFrame:
+    """Return the rows of a published figure for a cell; none but for Informer's ETTh2 S."""
+    frame = pd.read_csv(FOLDER / f"{name}.csv")
+    steps = frame["pred_len"] if "pred_len" in frame else np.full(len(frame), 24)
+    there = row["published"] and row["model"] == "informer" and "ETTh2 S " in row["label"]
+    return frame.loc[there & (steps == row["pred_len"])]
 
 
-def continuity(cell: Cell, axis: Axes, mean: bool) -> str:
-    """Draw L_f over epochs (Figure 2): of one run of each c, or the mean over seeds."""
-    for series, curve in [] if mean else cell.printed("figure2").groupby("series"):
-        line, label = {"lip": (":", "c < 0"), "original": ("-", "c = 0")}[str(series)]
-        values = curve["epoch"], curve["lipschitz_constant"]
-        axis.plot(*values, line, color=plots.GREY, linewidth=0.9, label=f"printed, {label}")
-    for arm in cell.arms:
-        if cell.first["norm"] not in ("", arm.norm):
-            continue  # at c = 0, L_f was measured under another normalisation
-        traces = cell.read(cell.runs.trace, arm.runs if mean else arm.runs.filter([cell.seed]))
-        if traces:
-            points: Any = pd.concat(traces).groupby("epoch", as_index=False)["l_f"].mean()
-            block = np.arange(len(points)) // max(1, len(points) // POINTS * (3 if mean else 1))
-            points = points.groupby(block).agg("mean" if mean else "first")
-            axis.plot(points["epoch"], points["l_f"], linewidth=1.2 if mean else 0.7, **arm.look)
-        epochs = cell.read(cell.runs.history, arm.runs) if mean else []
-        if epochs:
-            points = pd.concat(epochs).groupby("epoch")["eval_l_f"].mean()
-            label = f"{arm.look['label']}, evaluation mode"
-            axis.plot(points.index, points, arm.marker, color=arm.look["color"], label=label)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(xlabel="epoch", ylabel="$L_f$ of the embedding (no unit)")
-    n = between([len(arm.runs) for arm in cell.arms])
-    return f"{cell.heading}: " + (f"mean, n = {n}" if mean else f"one run each, seed {cell.seed:g}")
+def draw_changes(axis: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
+    """Draw rows of `paper.tables.cells`, a column each: seeds, published change, mean."""
+    beside = min(0.02 * len(rows), 0.15)
+    published = [row["published_change"] for row in rows]
+    if np.isfinite(published).any():
+        axis.plot(range(len(rows)), published, "X", color=plots.GREY, label="published change")
+    for at, row in enumerate(rows):
+        d = np.asarray(row["d"], dtype=float)
+        seeds = 100 * np.expm1(d[np.isfinite(d)])
+        dots = {"color": plots.BLUE, "markersize": 4, "label": "one seed"}
+        axis.plot([at - beside] * len(seeds), seeds, "o", **dots)
+        if np.isfinite(row["low"]):
+            bar = [[row["change"] - row["low"]], [row["high"] - row["change"]]]
+            look = {"fmt": "s", "color": plots.BLACK, "mfc": plots.BLACK, "capsize": 2.5}
+            label = "mean, 95 % interval"
+            axis.errorbar([at + beside], [row["change"]], bar, label=label, **look)
+        if len(rows) <= 4 and np.isfinite(published[at]):
+            words = f"  {published[at]:+.0f} %".replace("-", "−")
+            axis.text(at + beside, published[at], words, va="center", color=plots.GREY)
+    turned = sum(max(map(len, label.split("\n"))) for label in labels) > 80  # else they touch
+    names = [label.replace("\n", ", ") if turned else label for label in labels]
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    axis.set_xticks(range(len(rows)), names, rotation=90 * turned, parse_math=False)
+    axis.set(xlim=(-0.5, len(rows) - 0.5), ylabel=CHANGE)
 
 
-def changes(cell: Cell, axis: Axes) -> str:
-    """Draw the change of test MSE from the run with c = 0 and the same seed (Figure 3)."""
-    curve = cell.printed("figure3").set_index("lam")["mse"].rename(lambda lam: -float(lam))
-    curve = 100 * (curve / curve.get(0.0, math.nan) - 1)
-    ticks = sorted({0.0, *cell.d.columns, *curve.index})
-    at, label = [ticks.index(c) for c in curve.index], "printed" if len(curve) else None
-    axis.plot(at, curve, "x:", color=plots.GREY, linewidth=0.8, label=label)
-    for c in cell.d.columns:
-        values, at = cell.d[c].dropna(), ticks.index(c)
-        left = [at - 0.12] * len(values)
-        axis.plot(left, percent(values), "o", color=plots.BLUE, label="one seed")
-        mean, low, high = map(percent, mean_interval(values))
-        bar, label = [[mean - low], [high - mean]], "mean, 95 % interval"
-        axis.errorbar([at + 0.12], [mean], bar, fmt="s", color="black", mfc="black", label=label)
-    names = [signed(c) for c in ticks]
-    turned = len(names) * max(map(len, names)) > 48  # else they would touch
-    axis.set_xticks(range(len(ticks)), names, rotation=90 * turned)
-    plots.fit_around_zero(axis)
-    axis.set(xlim=(-0.5, len(ticks) - 0.5), xlabel="c (the paper's λ is −c)", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between([*cell.d.count()])}"
+def changes(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
+    """Draw the change in each cell; what is said of all of them goes to the title."""
+    words = []
+    for row in rows:
+        name, *apart = row["label"].split(", ")
+        words.append([name, loss_text(row["c"]), regularizer(row), *apart, f"n = {row['n']}"])
+    shared = [word for word in words[0][1:-1] if all(word in other for other in words)]
+    draw_changes(axis, rows, ["\n".join(w for w in one if w not in shared) for one in words])
+    return ", ".join([rows[0]["features"], *shared])
+
+
+def coefficients(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
+    """Draw the change for every coefficient of a cell, beside the paper's Figure 3."""
+    curve = paper_figure("figure3", rows[0]).set_index("lam")["mse"]
+    curve = (100 * (curve / curve.get(0, np.nan) - 1)).rename(lambda lam: -float(lam))
+    none: dict[str, Any] = {"d": [], "change": np.nan, "low": np.nan}
+    known = {row["c"]: row for row in rows}
+    ticks = sorted({0.0, *known, *curve.index})
+    columns = [known.get(c, none) | {"published_change": curve.get(c, np.nan)} for c in ticks]
+    draw_changes(axis, columns, [loss_text(c)[4:-4].replace(" ", "") or "0" for c in ticks])
+    axis.set_xlabel("coefficient of Lip in the loss")
+    return f"{rows[0]['label']}, {regularizer(rows[0])}"
+
+
+def training_l_f(cell: Cell, axis: Axes) -> str:
+    """Draw L_f over the training steps, thin behind a running mean, beside the paper's Figure 2."""
+    lines = [(look(c), cell.read(cell.runs.trace, names)) for c, names in cell.measured.items()]
+    for series, curve in paper_figure("figure2", cell.row).groupby("series"):
+        line, name = {"lip": (":", "MSE − λ Lip"), "original": ("-", "MSE")}[str(series)]
+        style = {"color": plots.GREY, "linestyle": line, "label": f"published, {name}"}
+        lines.append((style, [curve.rename(columns={"lipschitz_constant": "l_f"})]))
+    for style, traces in lines:
+        bins = [t.groupby((np.ceil(t["epoch"] * BINS) - 0.5) / BINS)["l_f"].mean() for t in traces]
+        if bins:
+            end = min(one.index.max() for one in bins)  # as far as all runs go
+            mean = pd.concat(bins, axis=1).sort_index().loc[:end].mean(axis=1)
+            axis.plot(mean.index, mean, color=style["color"], linewidth=0.4, alpha=0.5)
+            axis.plot(mean.index, mean.rolling(BINS // 4 + 1, 1, center=True).mean(), **style)
+    plots.counted(axis, "epoch", "$L_f$, training mode")
+    return cell.heading
+
+
+def evaluation_l_f(cell: Cell, axis: Axes) -> str:
+    """Draw L_f without dropout, as far as all runs go."""
+    for c, names in cell.measured.items():
+        epochs = cell.read(cell.runs.history, names)
+        curves = [one.set_index("epoch")["eval_l_f"] for one in epochs if "eval_l_f" in one]
+        if curves:
+            mean = pd.concat(curves, axis=1).dropna().mean(axis=1)
+            axis.plot(mean.index, mean, marker="o", **look(c))
+    plots.counted(axis, "epoch", "$L_f$, evaluation mode")
+    return cell.heading
 
 
 def step_errors(cell: Cell, axis: Axes) -> str:
     """Draw the test MSE of each forecast step, and the baselines' where they are recorded."""
-    for arm in cell.arms:
-        found = cell.read(cell.runs.by_step, arm.runs)
-        if found:
-            axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **arm.look)
-    metrics = cell.runs.source / cell.first["run"] / "metrics.json"
+    for c, names in cell.arms.items():
+        if found := cell.read(cell.runs.by_step, names):
+            axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **look(c))
+    metrics = cell.runs.source / cell.arms[0.0].iloc[0] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics).get("baselines", {})
-    for (name, label), color in zip(records.BASELINES.items(), plots.OTHERS, strict=True):
-        if steps := (body.get(name) or {}).get("by_step"):
-            x = range(1, len(steps["mse"]) + 1)
-            axis.plot(x, steps["mse"], ":", color=color, linewidth=1.8, label=label)
-    axis.set(xlabel="forecast step", ylabel="test MSE (scaled data)")
+    baselines = zip(records.BASELINES.items(), plots.BASELINES, strict=True)
+    for (name, label), (color, mark) in baselines:
+        if mse := (body.get(name) or {}).get("by_step", {}).get("mse"):
+            style = {"color": color, "marker": mark, "markevery": max(1, len(mse) // 8)}
+            axis.plot(range(1, len(mse) + 1), mse, ":", label=label, **style)
+    plots.counted(axis, "forecast step", "test MSE (scaled data)")
     return cell.heading
 
 
 def step_changes(cell: Cell, axis: Axes) -> str:
-    """Draw the change from c = 0 at each forecast step."""
-    zero = cell.arms[0].runs
-    for arm in [arm for arm in cell.arms if arm.c in cell.d]:
-        seeds = cell.d[arm.c].dropna().index
-        ours, theirs = (cell.read(cell.runs.by_step, x.loc[seeds]) for x in (arm.runs, zero))
-        if len(ours) == len(theirs) == len(seeds):
-            d = np.log(np.array(ours) / np.array(theirs))  # [n, pred_len]
-            mean, low, high = map(percent, mean_interval(d.T))
+    """Draw the change at each forecast step."""
+    for c, pairs in cell.pairs.items():
+        sides = [cell.read(cell.runs.by_step, pairs[f"run_{side}"]) for side in ("first", "second")]
+        if all(len(one) == len(pairs) for one in sides):
+            d = np.log(np.array(sides[0]) / np.array(sides[1]))  # [n, pred_len]
+            mean, low, high = (100 * np.expm1(x) for x in mean_interval(d.T))
             steps = np.arange(1, len(mean) + 1)
-            axis.fill_between(steps, low, high, color=arm.look["color"], alpha=0.2, linewidth=0)
-            axis.plot(steps, mean, **arm.look)
-    plots.fit_around_zero(axis)
-    axis.set(xlabel="forecast step", ylabel=CHANGE)
-    return f"{cell.heading}, n = {between([*cell.d.count()])}"
+            axis.plot(steps, mean, **look(c))
+            if len(d) >= FEWEST:
+                axis.fill_between(steps, low, high, color=look(c)["color"], alpha=0.15)
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    plots.counted(axis, "forecast step", CHANGE)
+    return cell.heading
 
 
-def windows(cell: Cell) -> list[Callable[[Cell, Axes], str]]:
-    """Return a panel for each test window that one run of every c keeps."""
-    kept = []
-    for arm in () if cell.runs.committed else cell.arms:
-        samples = cell.read(
-            lambda run: read_arrays(cell.runs.source / run, "samples"), arm.runs.filter([cell.seed])
-        )
-        kept += [(arm.look, one) for one in samples if set(FIXED) <= {*one["rank"]}]
-    ranks = FIXED if 0 < len(kept) == len(cell.arms) else ()
-    return [partial(window, kept=kept, rank=rank) for rank in ranks]
+def windows(cell: Cell) -> Rows:
+    """Return two rows of panels: windows that one run of every arm keeps, and differences."""
+    names = [] if cell.runs.committed else cell.arms.values()
+    folders = [cell.runs.source / one.iloc[0] for one in names]
+    kept = cell.read(partial(read_arrays, name="samples"), folders)
+    if not kept or len(kept) < len(names) or any({*FIXED} - {*one["rank"]} for one in kept):
+        return []
+    return [[partial(window, cell, kept, rank, below) for rank in FIXED] for below in (False, True)]
 
 
-def window(cell: Cell, axis: Axes, kept: list[tuple[Any, Any]], rank: str) -> str:
-    """Draw one test window: history and truth, and what one run of each c forecasts."""
-    samples = kept[0][1]
-    i, ahead = samples["rank"].tolist().index(rank), samples["truth"].shape[1]
-    known = np.concatenate([samples["history"][i][-2 * ahead :], samples["truth"][i]])
-    dates = samples["date"][i][-len(known) :]
-    axis.plot(dates, known, color=plots.GREY, linewidth=2, label="history and truth")
-    lines = [(look, s["pred"][s["rank"].tolist().index(rank)]) for look, s in kept]
-    if "ridge" in samples:  # earlier versions did not keep it
-        ridge = {"linestyle": ":", "color": plots.OTHERS[-1], "label": "ridge"}
-        lines.insert(0, (ridge, samples["ridge"][i]))
-    for look, forecast in lines:
-        axis.plot(dates[-ahead - 1 :], [known[-ahead - 1], *forecast], **look)
-    locator = AutoDateLocator(minticks=2, maxticks=5)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axis.set_ylabel(str(samples["target"]), parse_math=False)  # a column may be called "$"
-    return f"{cell.heading}\nfrom {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}"
+def window(cell: Cell, kept: Sequence[Any], rank: str, below: bool, axis: Axes) -> str:
+    """Draw a test window with the forecast without Lip, or how much more those with Lip are."""
+    zero, *others = kept
+    i, ahead = zero["rank"].tolist().index(rank), zero["truth"].shape[1]
+    history = zero["history"][i][-ahead:]
+    dates = zero["date"][i][-ahead - len(history) :]
+    if not below:
+        names = {"truth": "truth", "forecast": "pred", "ridge": "ridge"}
+        lines = {name: zero[key][i] for name, key in names.items() if key in zero}
+        plots.draw_window(axis, plots.Window(str(zero["target"]), dates, history, lines))
+        return f"from {pd.Timestamp(dates[-ahead]):%Y-%m-%d %H:%M}, seed {cell.arms[0.0].index[0]}"
+    for c, samples in zip(cell.pairs, others, strict=True):
+        axis.plot(dates[-ahead:], samples["pred"][i] - zero["pred"][i], **look(c))
+    axis.axhline(0, color=plots.GREY, linewidth=0.7)
+    plots.date_axis(axis, dates)
+    axis.set_ylabel("forecast with Lip\nless that without")
+    return regularizer(cell.row)
 
 
-def percent(d: Any) -> np.ndarray:
-    """Return the change in percent that a log ratio is."""
-    return 100 * np.expm1(np.asarray(d, dtype=float))
+def look(c: float) -> dict[str, Any]:
+    """Say how the lines of a coefficient are drawn."""
+    color, line = COLORS[int(np.sign(c))]
+    return {"color": color, "linestyle": line, "label": f"trained on {loss_text(c)}"}
 
 
-def signed(c: float) -> str:
-    """Write c with its sign."""
-    return f"{c:+g}".replace("e-0", "e-").replace("-", "−") if c else "0"
+def figure(kind: str, words: Sequence[str], rows: Rows, width: float = 0) -> Figure:
+    """Compose a figure; words tell it from others of its kind."""
+    name = re.sub(r"[^\w.]+", "-", " ".join([kind, *words]))
+    name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
+    title = f"{' '.join(words[:2])}: {TITLES[kind]}" if words else TITLES[kind]
+    return Figure(name, kind, title, plots.compose(title, ", ".join(words[2:]), rows, width))
 
 
-def between(counts: Sequence[int]) -> str:
-    """Write the range of some counts."""
-    return " to ".join(map(str, sorted({min(counts), max(counts)})))
-
-
-PRINTS = {  # said where the print is drawn
-    "figure2": " Grey: the paper's Figure 2.",
-    "figure3": " Grey: the paper's Figure 3 against its own c = 0.",
-}
-ONE_C = "Of several c of one sign, the one with most seeds is shown, of equals that nearest to ±2."
-# name -> title, caption, and what gives a cell's panels
-KINDS: dict[str, tuple[str, str, Callable[[Cell], Sequence[Callable[[Cell, Axes], str]]]]] = {
-    "figure3": (
-        "test MSE with LipReg",
-        "Change from the run with c = 0 and the same seed. Square and bar: mean, 95 % t interval, "
-        "which may leave the panel.",
-        lambda cell: [changes] if cell.d.size else [],
-    ),
-    "figure2": (
-        "L_f of the embedded input",
-        "L_f (Eq. 2): largest step along time, mean over batch and channels, after LipReg's "
-        "normalisation. Left: training mode, not smoothed. Right: mean over seeds; evaluation "
-        f"mode: on one validation batch after each epoch. {ONE_C}",
-        lambda cell: [partial(continuity, mean=mean) for mean in (False, True)],
-    ),
-    "steps": (
-        "test MSE by forecast step",
-        "Left: mean over seeds, and baselines where a run recorded them by step. Right: mean and "
-        "95 % t interval (band, which may leave the panel) of the change from the run with c = 0 "
-        f"and the same seed. All test windows. {ONE_C}",
-        lambda cell: [step_errors, step_changes] if cell.d.size else [step_errors],
-    ),
-    "windows": (
-        "the same test windows",
-        "The windows at 1/4, 1/2 and 3/4 of the test part, as one run of each c forecasts them, "
-        f"in original units, after at most two forecast lengths of the input. {ONE_C}",
-        windows,
-    ),
-}
+def change_figure(scored: pd.DataFrame) -> Figure | None:
+    """Draw the change in each cell of runs as `select_metrics` gives them; None: there is none."""
+    rows, every = cells(scored), cells(scored, every=True)
+    features = rows.loc[rows["n"] > 0].groupby("features", sort=False)
+    panels = [partial(changes, group.to_dict("records")) for _, group in features]
+    for _, group in every.loc[every["n"] > 0].groupby(records.CELL, sort=False, dropna=False):
+        if np.sign(group["c"]).duplicated().any():
+            panels.append(partial(coefficients, group.to_dict("records")))
+    most = max((len(panel.args[0]) for panel in panels), default=0)  # columns of a panel
+    beside = 1 if most > 4 else 2  # panels in a row
+    laid_out = [panels[i : i + beside] for i in range(0, len(panels), beside)]
+    return figure("changes", [], laid_out, 7.2 if most > 1 else 0) if panels else None
 
 
 def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that the runs allow, and name each file that could not be read."""
-    frame = records.by_cell(scored.loc[scored["outcome"] == "ok"])
-    several = frame["results_version"].nunique() > 1
-    figures, gaps = [], []
-    for (_, group), kind in itertools.product(frame.groupby(GROUP, sort=False), KINDS):
-        cells = [Cell(runs, one, gaps) for _, one in group.groupby(["pred_len", *records.CELL])]
-        what, caption, panels = KINDS[kind]
-        rows = [row for cell in cells if (row := [partial(p, cell) for p in panels(cell)])]
-        if rows:
-            one = group.iloc[0]
-            words = [
-                w for w in one[["model", "amp", "differs"]] if w not in ("informer", "off", "")
-            ]
-            words += [f"results version {one['results_version']:g}"] * several
-            title = f"{one['dataset']} {one['features']}: {what}"
-            name = " ".join([kind, one["dataset"], one["features"], *words])
-            name = re.sub(r"[^\w.]+", "-", name)
-            name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-            drawing = plots.compose(title, ", ".join(words), rows)
-            if kind in PRINTS and any(len(cell.printed(kind)) for cell in cells):
-                caption += PRINTS[kind]
-            figures.append(Figure(name, title, caption, drawing))
-    return figures, list(dict.fromkeys(gaps))
+    """Draw every figure that runs allow, and name what could not be read.
+
+    scored: those to show, as `paper.runs.select_metrics` gives them.
+    """
+    first = change_figure(scored)
+    if not first:
+        return [], ["No figure: no run with Lip has the seed of one without."] * (len(scored) > 0)
+    figures, gaps, rows = [first], [], cells(scored)
+    frames = dict(iter(records.by_cell(scored).groupby(records.CELL, dropna=False)))
+    for key, group in rows.loc[rows["n"] > 0].groupby(GROUP, sort=False, dropna=False):
+        some = []
+        for cell, lips in group.groupby(records.CELL, sort=False, dropna=False)["c"]:
+            by_seeds: dict[Any, dict[float, Any]] = {}  # means over other seeds do not compare
+            for c in lips:
+                pairs = pair(frames[cell], c, 0.0).dropna(subset="d")
+                by_seeds.setdefault(tuple(pairs.index), {})[c] = pairs
+            some += [Cell(runs, frames[cell], one, gaps) for one in by_seeds.values()]
+        words = [*key[:2], *some[0].row["label"].split(", ")[1:]]
+        l_f = [[partial(training_l_f, cell), partial(evaluation_l_f, cell)] for cell in some]
+        steps = [[partial(step_errors, cell), partial(step_changes, cell)] for cell in some]
+        shown = [row for cell in some for row in windows(cell)]
+        figures += [figure("figure2", words, l_f), figure("steps", words, steps)]
+        figures += [figure("windows", words, shown)] if shown else []
+    gaps = list(dict.fromkeys(gaps))
+    return figures, [*gaps[:MOST], *[f"So do {len(gaps) - MOST} more files."] * (len(gaps) > MOST)]
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.figures", description=__doc__)
-    records.add_flags(parser, "results", "data", "score")
+    records.add_flags(parser, "results", "data")
     add = parser.add_argument
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     runs, out = records.load(args.results), args.out or args.results / "figures"
-    scored, notes = records.select(records.select_metrics(runs.frame, args.score), args)
+    scored, notes = records.select(records.select_metrics(runs.frame), args)
     figures, gaps = draw_all(runs, scored)
     make_folder(out)
     for one in figures:

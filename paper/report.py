@@ -1,103 +1,62 @@
-"""python -m paper.report: one self-contained HTML page with answers, tables, figures and runs."""
+"""python -m paper.report: one self-contained HTML page with tables, answers, figures and runs."""
 
 import argparse
 import re
 from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
 
+from paper import runs as records
+from paper import signs, tables
 from paper.figures import draw_all
-from paper.pairs import pair_tables, sentences
-from paper.runs import (
-    PRINTED_MODELS,
-    Runs,
-    add_flags,
-    left_out,
-    load,
-    paper_settings,
-    select,
-    select_metrics,
-)
-from paper.signs import HYPOTHESES, Preregistration, read_hypotheses, verdicts
-from paper.tables import SIDES, result_tables
+from paper.published import LIP, paper_settings, published
 from utils.formats import DIGITS, Column, Table, write_text
 from utils.output import run_command
 from utils.plots import render
 from utils.progress import duration
 
-TEMPLATE = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
-MOST = 30  # rows of every c and baseline: with more, the paper's shape is shown instead
-# Columns that say which row it is: they become the row's heading.
-LABELS = ("name", "label", "dataset", "pred_len", "lengths", "method", "axis", "c", "seed")
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def build(runs: Runs, score: str | None, named: Preregistration, data: str | None = None) -> str:
+def build(
+    runs: records.Runs, score: str | None, named: signs.Preregistration, data: str | None = None
+) -> str:
     """Return the page; equal runs give an equal page.
 
     Score is as `paper.runs.select_metrics` takes it, data the one data set to show; None: all.
     """
-    flags = argparse.Namespace(data=data)
-    scored, none = select(select_metrics(runs.frame, score), flags)
-    whole, _ = select(select_metrics(runs.frame, "all"), flags)
-    used = scored.loc[scored["outcome"] == "ok"]
-    tested = verdicts(runs, named).to_dict("records")
-    results, signs = result_tables(scored), pair_tables(whole)
-    shapes = [table for table in results if "method" not in table.heads]
-    every = [table for table in results if "method" in table.heads]  # says all that shapes say
-    many = len(shapes) and sum(len(table.frame) for table in every) > MOST
-    shown, folded = (shapes, every) if many else (every, [])
+    metrics = records.select_metrics(runs.frame, score)
+    scored, none = records.select(metrics, argparse.Namespace(data=data))
+    rows, pairs, tested = tables.cells(scored), signs.contrasts(scored), signs.verdicts(runs, named)
+    tested = tested if runs.committed else tested.loc[tested["state"] != "no runs"]
+    results, every = tables.result_tables(scored), tables.result_tables(scored, every=True)
+    tests = signs.hypothesis_tables(tested, named) if len(tested) else []
+    compared = [signs.contrast_table(pairs)] if len(pairs) else []
     figures, gaps = draw_all(runs, scored)
-    details = [
-        ("Results: every c, and the baselines", folded, []),
-        ("Signs: each c against c = 0", signs, []),
-        ("Runs: scores, cost, where they ran", [runs_table(scored)] if len(scored) else [], []),
-        ("Missing of the paper's tables", [], missing(used, data)),
-        ("Left out, or not there", [], [*runs.notes, *none, *left_out(scored), *gaps]),
-        ("Notes to the tables", [], dict.fromkeys(n for t in [*results, *signs] for n in t.notes)),
-    ]
+    notes = [note for table in [*results, *every, *tests, *compared] for note in table.notes]
     # names of columns and folders come from outside: autoescape
-    page = jinja2.Template(TEMPLATE, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return page.render(
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         source=runs.source,
-        counts=(len(used), len(scored), used["label"].nunique()),
-        answers=sentences(whole, numbers=False),
-        tested=tested,
-        untested=[f"{row['name']} ({row['label']})" for row in tested if row["state"] == "no runs"],
-        named=named,
-        results=shown,
+        about=[*runs.notes, *none, *(tables.accounted(scored, rows) if len(scored) else [])],
+        study="" if runs.committed else records.STUDY_LINE,
+        results=results,
+        more=[] if runs.committed else tables.more_lines(rows),
+        tests=tests,
         figures=[(one, b64encode(render(one.drawing, "svg")).decode()) for one in figures],
-        details=details,
-        laid_out=page_table,
+        details=[
+            ("Every coefficient, MSE and MAE", every, []),
+            ("Every loss against MSE, and both signs", compared, []),
+            ("Runs: scores, cost, where they ran", [runs_table(scored)] if len(scored) else [], []),
+            ("Missing of the paper's tables", [], missing(scored, data)),
+            ("Left out, or not there", [], [*records.left_out(scored), *gaps]),
+            ("Notes to the tables", [], dict.fromkeys(notes)),
+        ],
         typeset=typeset,
     )
-
-
-def page_table(table: Table) -> dict[str, Any]:
-    """Lay a table out: what is the same in all rows goes to the title, unless it is a result.
-
-    Returns:
-        title; label and names: heading and texts of the columns that say which row it is, in one;
-        columns: the others, each with its texts and whether they are numbers; best.
-    """
-    columns = [*zip(table.columns, zip(*table.rows, strict=True), strict=True)]
-    several = len(table.frame) > 1
-    same = [(c, t) for c, t in columns if several and not c.digits and len({*t}) == 1]
-    shared = [f"{c.head} {t[0]}" for c, t in same if t[0] != "-"]
-    kept = [column for column in columns if column not in same] or columns[:1]
-    label = [(c, t) for c, t in kept if c.name in LABELS] or kept[:1]
-    rest = [(c, t) for c, t in kept if (c, t) not in label]
-    rows = zip(*(texts for _, texts in label), strict=True)
-    return {
-        "title": ", ".join([table.title, *shared]),
-        "label": ", ".join(column.head for column, _ in label),
-        "names": [" ".join(text for text in row if text != "-") for row in rows],
-        "columns": [(c, t, all(x[:1] in "-+−0123456789" for x in t)) for c, t in rest],
-        "best": table.best,
-    }
 
 
 def runs_table(scored: pd.DataFrame) -> Table:
@@ -112,21 +71,19 @@ def runs_table(scored: pd.DataFrame) -> Table:
     return Table(f"{len(scored)} runs, {whole} together", scored, columns)
 
 
-def missing(used: pd.DataFrame, asked: str | None = None) -> list[str]:
+def missing(scored: pd.DataFrame, data: str | None = None) -> list[str]:
     """Name the paper's cells with fewer seeds than the paper, a line per model and data set."""
-    lacks: dict[str, list[str]] = {}
-    for model in PRINTED_MODELS:
-        ours = used.loc[used["printed"].astype(bool) & (used["model"] == model)]
-        have = ours.groupby(["cell", "c"])["seed"].nunique()
-        for (data, features, pred_len), row in paper_settings(model).items():
-            zero, lip = (have.get((f"{data} {features} {pred_len}", c), 0) for c in SIDES.values())
-            seeds = f"c = 0 {zero}, c = -2 {lip} of {row['itr']} seeds" if zero + lip else "no run"
-            if min(zero, lip) < row["itr"] and (asked or data).lower() == data.lower():
-                lacks.setdefault(f"{model} {data}", []).append(f"{features} {pred_len} {seeds}")
-    return [
-        f"{name}: {'no run' if all(c.endswith('no run') for c in cells) else '; '.join(cells)}."
-        for name, cells in lacks.items()
-    ]
+    lines: dict[str, list[str]] = {}
+    used = scored.loc[(scored["outcome"] == "ok") & scored["published"].astype(bool)]
+    have = used.groupby(["model", "cell", "c"])["seed"].nunique()
+    for model in published().index.unique("model"):
+        for (name, features, steps), row in paper_settings(model).items():
+            cell = f"{name} {features} {steps}"
+            n = min(have.get((model, cell, c), 0) for c in (0.0, LIP))
+            if n < row["itr"] and (data or name).lower() == name.lower():
+                words = f"{n} of {row['itr']} pairs" if n else "none"
+                lines.setdefault(f"{model} {name}", []).append(f"{features} {steps} {words}")
+    return [f"{name}: {', '.join(words)}." for name, words in lines.items()]
 
 
 def typeset(text: str) -> str:
@@ -135,17 +92,17 @@ def typeset(text: str) -> str:
     return "–" if text == "-" else re.sub(r"(?<!\w)-(?=\d)", "−", text)
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.report", description=__doc__)
-    add_flags(parser, "results", "data", "score")
+    records.add_flags(parser, "results", "data", "score")
     add = parser.add_argument
-    add("--hypotheses", type=Path, default=HYPOTHESES, help="what is tested (%(default)s)")
+    add("--hypotheses", type=Path, default=records.HYPOTHESES, help="what is tested (%(default)s)")
     add("--out", type=Path, help="file to write (RESULTS/report.html)")
-    args = parser.parse_args(words)
-    out = args.out or args.results / "report.html"
-    named = read_hypotheses(args.hypotheses)
-    write_text(out, build(load(args.results), args.score, named, args.data))
+    args = parser.parse_args(argv)
+    runs, named = records.load(args.results), signs.read_hypotheses(args.hypotheses)
+    page = build(runs, args.score, named, args.data)
+    write_text(args.out or args.results / "report.html", page)
     return 0
 
 

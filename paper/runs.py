@@ -1,8 +1,8 @@
 """Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
 
 import argparse
+import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,35 +12,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.registry import DATASETS
+from exp.config import Config
 from exp.record import read_arrays, read_history, read_runs
+from models import MODELS
+from paper.published import METRICS, paper_settings, published
 from utils.files import UserError, nearest, read_json
 from utils.formats import FORMATS
 
-PRINTED = Path(__file__).with_name("published")
-BASELINES = {"last": "last value", "day": "a day ago", "week": "a week ago", "ridge": "ridge"}
-METRICS = ("mse", "mae")
+HYPOTHESES = Path(__file__).with_name("hypotheses.toml")
+STUDY_LINE = "The committed study: --results results/study."
+BASELINES = {"last": "last value", "day": "seasonal naive (24 h)", "week": "seasonal naive (7 d)",
+             "ridge": "ridge"}  # fmt: skip
 CELL = ["results_version", "setting_id", "axis", "norm"]  # what the runs of a cell share
-DESCRIBED = ["c", "axis", "norm", "dataset", "cell", "lengths", "printed", "differs", "label",
-             "place"]  # fmt: skip
-ORDER = ["place", "label", "axis", "norm", "c", "seed"]
+LABELS = ["c", "axis", "norm", "dataset", "cell", "lengths", "published", "overrides", "label",
+          "sort_key"]  # fmt: skip
+ORDER = ["sort_key", "label", "axis", "norm", "c", "seed"]
 LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
+OPEN_SETTINGS = ("model", "data", "features", "target", "pred_len", "seed", "amp")
 TEXTS = ("id", "setting_id", "data_sha256", "git_commit", "error", "cols", "s_layers", "started")
-PROTOCOL = {  # of the paper's Informer rows: what a cell's `differs` is measured against
-    "freq": "h", "cols": None, "d_model": 512, "n_heads": 8, "e_layers": 2, "d_layers": 1,
-    "s_layers": "3,2,1", "d_ff": 2048, "factor": 5, "padding": 0, "distil": True, "mix": True,
-    "dropout": 0.05, "attn": "prob", "embed": "timeF", "activation": "gelu",
-    "output_attention": False, "moving_avg": 25, "batch_size": 32, "patience": 3,
-    "learning_rate": 1e-4, "lradj": "type1", "loss": "mse", "eval_batch_size": 32,
-    "missing": "keep",
-}  # fmt: skip
-PRINTED_MODELS = ("informer", "transformer", "autoformer")
-EPOCHS = {"transformer": 10, "autoformer": 10}  # assumed: their settings are not published
-NEEDED = [  # columns that are there even where no run has them
-    "run", "status", "error", "id", "setting_id", "results_version", "model", "data", "features",
-    "target", "amp", "seed", "lip_coef", "lip_axis", "lip_norm", "data_sha256", "data_file",
-    "pred_len", "mse", "mae", "mse_trunc", "mae_trunc", "val_mse", "started", "processor",
-    "device", "torch", "git_commit", "wall_seconds", "step_seconds", *LENGTHS, *PROTOCOL,
-]  # fmt: skip
+DAMAGED = ["run", "status", "error", "id", "setting_id", "results_version", "data_sha256",
+           "data_file", *METRICS, "mse_drop_last", "mae_drop_last", "val_mse", "started",
+           "processor", "threads", "device", "torch", "git_commit", "git_dirty", "wall_seconds",
+           "step_seconds"]  # columns that are there even where no run has them  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,19 +66,40 @@ class Runs:
 
     def by_step(self, run: str) -> np.ndarray:
         """Return a run's test MSE by forecast step [pred_len]."""
-        if self.committed:
-            return self._packed("by_step", run)[2]
-        path = self.source / run / "metrics.json"
-        try:
-            return np.array(read_json(path)["by_step"]["mse"])
-        except (FileNotFoundError, KeyError) as error:
-            raise UserError(f"{path}: has no errors by step") from error
+        return self._metric("by_step", run)
+
+    def by_column(self, run: str) -> np.ndarray:
+        """Return a run's test MSE by column of the data [C]."""
+        return self._metric("by_column", run)
 
     def window_errors(self, run: str) -> np.ndarray:
         """Return a run's MSE by test window [windows]."""
         if self.committed:
             return self._packed("window_errors", run)[2]
         return read_arrays(self.source / run, "window_errors")["mse"].astype(float)
+
+    def windows_a_week(self, row: Mapping[Any, Any]) -> int:
+        """Return how many test windows begin within a week; 0 where the step is not known."""
+        if row["data"] in DATASETS:
+            step = DATASETS[row["data"]].step
+        else:
+            body = {} if self.committed else read_json(self.source / row["run"] / "config.json")
+            freq = (body.get("scaler") or {}).get("step")
+            if not freq:
+                return 0
+            first, second = pd.date_range("2000", periods=2, freq=freq)
+            step = second - first
+        week = pd.Timedelta("7D") / step
+        return int(week) if week == int(week) else 0
+
+    def _metric(self, name: str, run: str) -> np.ndarray:
+        if self.committed:
+            return self._packed(name, run)[2]
+        path = self.source / run / "metrics.json"
+        try:
+            return np.array(read_json(path)[name]["mse"])
+        except (FileNotFoundError, KeyError) as error:
+            raise UserError(f"{path}: has no errors {name.replace('_', ' ')}") from error
 
     def _packed(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
         row = self._rows(name, run).iloc[0]
@@ -115,20 +130,22 @@ def load(results: Path) -> Runs:
         if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
             try:
-                frame = add_labels(pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)))
+                frame = add_labels(read_study(path))
             except (ValueError, KeyError) as error:
                 raise UserError(f"{path}: not the study's CSV ({error}); restore it") from error
             return Runs(frame, folder, True, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
-    return Runs(add_labels(frame), results)
+    return Runs(add_labels(frame.rename(columns=current_name)), results)
 
 
-@functools.cache
-def paper_settings(model: str = "informer") -> dict[Any, dict[Any, Any]]:
-    """Return a model's rows in the paper: (data, features, pred_len) -> lengths, layers, itr."""
-    key, path = ["dataset", "features", "pred_len"], PRINTED / f"{model}_settings.csv"
-    frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=key)
-    return frame.set_index(key).to_dict("index")
+def read_study(path: Path) -> pd.DataFrame:
+    """Read the study's runs.csv, whose columns may have the names of earlier versions."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str)).rename(columns=current_name)
+
+
+def current_name(column: str) -> str:
+    """Return what a column is called now."""
+    return column.replace("_trunc", "_drop_last") if column.endswith("_trunc") else column
 
 
 def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,14 +157,14 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The frame with c (signed coefficient), axis and norm of the regularizer ("" at c = 0),
         dataset ("ETTh2"; for a custom file "FILE TARGET"), cell ("ETTh2 S 24"), lengths
-        ("seq_len/label_len"), printed (has a place in the paper's tables), differs (settings
-        unlike the paper's, "" if none), label (cell and all that sets it apart, for sentences,
-        titles and file names), place (in the paper's order).
+        ("seq_len/label_len"), published (has a place in the paper's tables), overrides (settings
+        unlike the paper's, "" if none), label (cell and all that sets it apart, for titles and
+        file names), sort_key (the paper's order).
     """
-    frame = frame.rename(columns=lambda name: str(name).replace("_drop_last", "_trunc"))
-    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *NEEDED])])
-    added = [_described(row) for row in frame.to_dict("records")]
-    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=DESCRIBED))
+    settings = [field.name for field in dataclasses.fields(Config)]
+    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *settings, *DAMAGED])])
+    added = [_label(row) for row in frame.to_dict("records")]
+    frame = frame.join(pd.DataFrame(added, index=frame.index, columns=LABELS))
     for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
         several = frame.groupby("label")[column].transform("nunique").to_numpy() > 1
         mark = frame.loc[several, column].map(words.format)  # else equal labels merge in a table
@@ -156,7 +173,7 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values(ORDER, kind="stable").reset_index(drop=True)
 
 
-def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _label(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Work out what a run's row says of its cell."""
     words = {name: text(value) for name, value in row.items()}
     model, features, horizon = words["model"], words["features"], int(words["pred_len"] or 0)
@@ -165,11 +182,10 @@ def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
         file = words["data_file"] or f"custom {words['data_sha256'][:8]}"
         dataset = f"{file} {words['target']}"
     paper = paper_settings(model).get((words["data"], features, horizon), {})
-    expected = {**PROTOCOL, "train_epochs": EPOCHS.get(model, 6)}
-    expected |= {name: paper[name] for name in LENGTHS if paper}
-    differs = [f"{n} {words[n]}" for n, v in expected.items() if words[n] not in ("", text(v))]
+    expected = default_settings(model) | {name: paper[name] for name in LENGTHS if paper}
+    overrides = [f"{n} {words[n]}" for n, v in expected.items() if words[n] not in ("", text(v))]
     cell, lengths = f"{dataset} {features} {horizon}", f"{words['seq_len']}/{words['label_len']}"
-    label = [cell if paper else f"{cell} ({lengths})", *differs]
+    label = [cell if paper else f"{cell} ({lengths})", *overrides]
     label += [word for word in (model, words["amp"]) if word not in ("informer", "off", "")]
     order = [*dict.fromkeys(data for data, _, _ in paper_settings()), dataset]
     return {
@@ -179,37 +195,61 @@ def _described(row: Mapping[Any, Any]) -> dict[str, Any]:
         "dataset": dataset,
         "cell": cell,
         "lengths": lengths,
-        "printed": bool(paper) and not differs,
-        "differs": ", ".join(differs),
+        "published": bool(paper) and not overrides,
+        "overrides": ", ".join(overrides),
         "label": ", ".join(label),
-        "place": ("SM".find(features) % 3, order.index(dataset), horizon),
+        "sort_key": ("SM".find(features) % 3, order.index(dataset), horizon),
     }
+
+
+@functools.cache
+def default_settings(model: str) -> dict[str, Any]:
+    """Return a model's settings where nothing is asked for, but what a label names anyway."""
+    fields = {field.name: field.default for field in dataclasses.fields(Config)}
+    if model in MODELS:
+        fields |= MODELS[model].defaults | MODELS[model].assumed
+    apart = (*OPEN_SETTINGS, "seq_len", "label_len")
+    return {n: v for n, v in fields.items() if n not in apart and not n.startswith("lip_")}
 
 
 def text(value: Any) -> str:
     """Write a setting so that equal ones read equal, whatever pandas made of their type."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     words = f"{value:g}" if isinstance(value, float) else str(value)
-    return "" if pd.isna(value) else words
+    return "" if pd.isna(value) else words.encode(errors="replace").decode()  # names of files
+
+
+def loss_text(c: float) -> str:
+    """Write the loss of a signed coefficient: MSE, MSE − 2 Lip, MSE + 2 Lip."""
+    size = f"{abs(c):g}".replace("e-0", "e-").replace("e-", "e−")
+    return f"MSE {'−' if c < 0 else '+'} {size} Lip" if c else "MSE"
+
+
+def regularizer(row: Mapping[Any, Any]) -> str:
+    """Name a cell's regularizer, e.g. "feature axis"."""
+    norm = "" if row["norm"] in ("max", "") else f", lip_norm {row['norm']}"
+    return f"{row['axis']} axis{norm}" if row["axis"] else "no run with Lip"
 
 
 def select_metrics(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
     """Settle over which test windows the scores are taken, and what came of each run.
 
-    The windows are all, or truncated, as the released code and so the paper score; by default
-    truncated where a print is beside the cell, all elsewhere.
+    The windows are all, or those of whole batches (drop_last), as the released code and so the
+    paper score; by default these where a published value is beside the cell, all elsewhere.
 
     Returns:
-        The frame with windows (all, truncated), mse, mae and the baselines' (last_mse, ...) over
-        these, and outcome: ok, failed (also a score that is not finite), few windows (no
-        truncated score, since that takes 32), unfinished, damaged.
+        The frame with windows (all, drop_last), mse, mae and the baselines' (last_mse, ...) over
+        these, mse_all over all, and outcome: ok, failed (also a score that is not finite), few
+        windows (fewer than a batch of 32), unfinished, damaged.
     """
-    frame = frame.copy()
-    truncated = frame["printed"].astype(bool) if score is None else score == "truncated"
+    drop_last = frame["published"].astype(bool) if score is None else score == "drop_last"
     finite = np.isfinite(frame["mse"].astype(float))
+    frame = frame.assign(mse_all=frame["mse"].astype(float))
     for name in (f"{method}{m}" for method in ("", *(f"{b}_" for b in BASELINES)) for m in METRICS):
-        whole, part = frame.get(name, math.nan), frame.get(f"{name}_trunc", math.nan)
-        frame[name] = np.array(np.where(truncated, part, whole), dtype=float)
-    frame["windows"] = np.where(truncated, "truncated", "all")
+        whole, part = frame.get(name, math.nan), frame.get(f"{name}_drop_last", math.nan)
+        frame[name] = np.array(np.where(drop_last, part, whole), dtype=float)
+    frame["windows"] = np.where(drop_last, "drop_last", "all")
     frame["outcome"] = frame["status"].replace("finished", "ok")
     done = frame["outcome"] == "ok"
     frame.loc[done & ~np.isfinite(frame["mse"]), "outcome"] = "few windows"
@@ -220,7 +260,7 @@ def select_metrics(frame: pd.DataFrame, score: str | None = None) -> pd.DataFram
 def left_out(scored: pd.DataFrame) -> list[str]:
     """Return a sentence for each kind of run that no mean is taken from."""
     notes = []
-    for outcome, group in scored.loc[scored["outcome"] != "ok"].groupby("outcome"):
+    for outcome, group in scored.loc[scored["outcome"] != "ok"].groupby("outcome", dropna=False):
         why = " (fewer than 32 test windows: --score all shows them)" * (outcome == "few windows")
         more = f" and {len(group) - 3} more" * (len(group) > 3)
         notes.append(f"Left out, {outcome}{why}: {', '.join(group['run'][:3])}{more}.")
@@ -231,8 +271,8 @@ def left_out(scored: pd.DataFrame) -> list[str]:
 def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     """Repeat the runs with c = 0 for each regularizer of their setting, so that CELL groups cells.
 
-    An arm is a cell's runs of one c: `by_cell(frame).groupby([*CELL, "c"])`. Rows without settings
-    are dropped; axis and norm stay "" in a setting without any run with c != 0.
+    An arm is a cell's runs of one c. Rows without settings are dropped; axis and norm stay "" in a
+    setting without any run with c != 0.
     """
     regularized = scored.loc[scored["c"].notna() & (scored["c"] != 0)]
     zero = scored.loc[scored["c"] == 0].drop(columns=["axis", "norm"])
@@ -249,10 +289,9 @@ FLAGS: dict[str, dict[str, Any]] = {  # that several commands have
     "data": {"help": "data set, or file name of own data (all)"},
     "features": {"choices": ("S", "M", "MS"), "help": "S: Table 2, M: Table 5 (all)"},
     "axis": {"choices": ("feature", "time"), "help": "axis of the regularizer (all)"},
-    "amp": {"choices": ("off", "bf16"), "help": "precision (all)"},
-    "score": {"choices": ("truncated", "all"), "help": "windows (truncated beside a print)"},
+    "amp": {"choices": ("off", "bf16", "tf32"), "help": "precision (all)"},
+    "score": {"choices": ("drop_last", "all"), "help": "windows (drop_last beside the published)"},
     "format": {"choices": FORMATS, "default": FORMATS[0], "help": "csv: unrounded (%(default)s)"},
-    "standalone": {"action": "store_true", "help": "LaTeX as a document, not tabulars"},
     "out": {"type": Path, "help": "file to write (the terminal)"},
 }
 
@@ -271,13 +310,13 @@ def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame,
     """
     asked = {name: getattr(args, name, None) for name in ("data", "features", "axis", "amp")}
     if data := asked["data"]:
-        paper = itertools.chain.from_iterable(map(paper_settings, PRINTED_MODELS))
-        known = {*frame["dataset"], *(data for data, _, _ in paper)}
-        names = [n for n in known if data.lower() in (n.lower(), n.lower().rsplit(" ", 1)[0])]
-        if not names:
+        names = frame[["dataset", "data", "data_file"]].fillna("").apply(lambda x: x.str.lower())
+        same = (names == data.lower()).any(axis=1)
+        known = {*frame["dataset"], *published().index.unique("data")}
+        if not same.any() and data.lower() not in {name.lower() for name in known}:
             have, hint = ", ".join(sorted({*frame["dataset"]})) or "none", nearest(data, known)
             raise UserError(f"--data {data}: unknown{hint}; data sets with runs: {have}")
-        frame = frame.loc[frame["dataset"].isin(names)]
+        frame = frame.loc[same]
     for column in ("features", "amp", "axis"):
         if value := asked[column]:
             frame = frame.loc[(frame[column] == value) | ((frame["c"] == 0) & (column == "axis"))]

@@ -1,33 +1,41 @@
-"""python -m paper.study: collect runs into the committed study, and write RESULTS.md from it."""
+"""python -m paper.study: collect runs into the committed study, and fill RESULTS.md from it."""
 
 import argparse
 import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from paper.claims import claim_table, open_cells
-from paper.figures import draw_all
-from paper.pairs import sentences
-from paper.runs import DESCRIBED, PRINTED, Runs, by_cell, left_out, load, select_metrics
-from paper.signs import Preregistration, cell_runs, read_hypotheses, verdicts
-from paper.tables import result_tables
+from paper import tables
+from paper.answer import pair
+from paper.figures import change_figure
+from paper.published import FOLDER, LIP, published, published_change
+from paper.runs import (
+    CELL,
+    LABELS,
+    Runs,
+    add_labels,
+    by_cell,
+    current_name,
+    load,
+    select_metrics,
+)
+from paper.signs import Preregistration, cell_runs, hypothesis_tables, read_hypotheses, verdicts
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
-from utils.formats import DIGITS, Column, Table, percent, render, write_text
+from utils.formats import Column, Table, interval, percent, render, write_text
 from utils.output import run_command
+from utils.stats import mean_interval
 
-STUDY, PICTURE = Path("results/study"), "figure3-ETTh2-S.png"
+STUDY, PAGE, PICTURE = Path("results/study"), Path("RESULTS.md"), "changes.png"
 POINTS = 300  # of L_f a run, at most
 ARM = ["label", "axis", "c"]
-BY_EPOCH = "Test MSE of every epoch, whatever validation chose (all windows, mean over seeds)"
-LARGEST = "Does the largest value move LipReg? (one validation batch, mean over seeds)"
-MOVED = {"lip": "LipReg", "plain": "not normalised", "eval_max": "largest value"}
 
 
 def collect(results: Path, out: Path) -> str:
@@ -52,19 +60,21 @@ def collect(results: Path, out: Path) -> str:
         "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
         "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
         "by_step": _read(ended["run"], lambda run: _packed(runs.by_step(run))),
+        "by_column": _read(ended["run"], lambda run: _packed(runs.by_column(run))),
         "window_errors": _read(tested, lambda run: _packed(runs.window_errors(run))),
-        "runs": ended.drop(columns=DESCRIBED),  # last: with its row a run is there
+        "runs": ended.drop(columns=LABELS),  # last: with its row a run is there
     }
     make_folder(out)
     for name, new in frames.items():
         path = out / f"{name}.csv"
         old = pd.read_csv(path, dtype=str) if path.exists() else new.iloc[:0]
+        old = old.rename(columns=current_name)
         whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
         write_atomic(path, whole.sort_values("run", kind="stable").to_csv(index=False).encode())
-    total = len(pd.read_csv(out / "runs.csv"))
-    notes = " ".join(left_out(select_metrics(runs.frame, "all")))
-    stay = f", {len(every) - len(ended)} were there and stay" * (len(every) > len(ended))
-    return f"{out}: {len(ended)} runs of {results} collected{stay}, {total} in all. {notes}"
+    total, stay = len(pd.read_csv(out / "runs.csv")), len(every) - len(ended)
+    notes = f", {stay} were there and stay" * (stay > 0)
+    notes += f", {len(runs.frame) - len(every)} have not ended" * (len(runs.frame) > len(every))
+    return f"{out}: {len(ended)} runs of {results} collected{notes}, {total} in all."
 
 
 def _read(runs: Iterable[str], reader: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
@@ -92,122 +102,206 @@ def _packed(values: Iterable[float], first: float = 0, step: float = 1) -> pd.Da
     return pd.DataFrame([{"first": round(first, 5), "step": round(step, 7), "values": text}])
 
 
-def page(study: Path, named: Preregistration) -> str:
-    """Return RESULTS.md: the headline, the tables, and claim by claim what the study's runs say."""
-    runs = load(study)
-    tested = verdicts(runs, named)
-    scored, beside = select_metrics(runs.frame, "all"), select_metrics(runs.frame)
-    ok = runs.frame.loc[runs.frame["status"] == "finished"]
-    rows = tested.to_dict("records")
-    unfinished = scored["label"].isin(open_cells(tested))
-    notes = [f"{row['name']}: {note}." for row in rows for note in row["notes"]]
-    parts = [
-        "# Results",
-        "Written by `python -m paper.study results` from `results/study/*.csv`. "
-        f"{len(runs.frame)} runs, {len(ok)} finished, {ok['wall_seconds'].sum() / 3600:.1f} hours "
-        f"of computing; {_used(ok['processor'])}; torch {_used(ok['torch'])}; commit "
-        f"{_used(ok['git_commit'].str[:10])}. Plan: `results/study/PLAN.md`. Hypotheses: sha256 "
-        f"{named.sha256[:12]}, {named.when}.",
-        "## Headline",
-        _bullets([*tested["sentence"], *notes]),
-        _where_it_stands(study / "PLAN.md"),
-        f"![our seeds beside the paper's Figure 3]({STUDY / PICTURE})" * (study / PICTURE).exists(),
-        "## Claim by claim",
-        render([claim_table(runs, tested, scored)], "markdown"),
-        "## Cell by cell",
-        "Exploratory, over all test windows, not corrected: one interval in 20 leaves out 0 by "
-        "chance alone. Cells of hypotheses stand here again once their seeds are complete; there "
-        "the headline decides.",
-        _bullets(sentences(scored.loc[~unfinished])),
-        *_explored(runs, scored.loc[scored["outcome"] == "ok"]),
-        "## Ours beside the print",
-        render(result_tables(beside), "markdown", left_out(beside)),
-        "## The released code itself",
-        "Run as it is, one run a row, apart from this study and with draws of its own.",
-        render([released()], "markdown"),
+def look(args: argparse.Namespace) -> list[int]:
+    """Return the seeds that a cell still needs to its next look; none when that is decided."""
+    parts = [load(folder) for folder in (args.study, args.results) if folder.is_dir()]
+    frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
+    frame = frame.drop_duplicates("run").reset_index(drop=True)
+    frame = by_cell(select_metrics(add_labels(frame), "all"))
+    cell = frame.loc[frame["published"].astype(bool) & (frame["norm"] == "max")]
+    for name in ("model", "data", "features", "pred_len", "axis", "amp"):
+        cell = cell.loc[cell[name] == getattr(args, name)]
+    cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
+    change = published_change(vars(args), LIP, 0.0)["published_change"]
+    if math.isnan(change):
+        place = f"{args.model} {args.data} {args.features} {args.pred_len}"
+        raise UserError(f"{place}: the paper's tables have no such cell")
+    if not (cell["c"] == args.c).any():
+        return [args.first, args.first + 1, args.first + 2]
+    found = tables.rule(cell, args.c, math.log1p(change / 100))
+    return tables.next_seeds(cell, args.c, found.next_look, args.first)
+
+
+def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
+    """Return what stands between the marks of RESULTS.md, by the block's name."""
+    frame = runs.frame
+    ok, beside = frame.loc[frame["status"] == "finished"], select_metrics(frame)
+    rows = tables.cells(beside, every=True)
+    rows["setting"] = rows["dataset"] + " " + rows["setting"]
+    main = rows["answer"] != ""
+    tested = hypothesis_tables(verdicts(runs, named), named)
+    other = tables.cell_table(rows.loc[~main], "")
+    found = {
+        "runs": [_cost(ok, tables.accounted(beside, rows))],
+        "cells": [tables.cell_table(rows.loc[main], "")],
+        "across": [replace(table, title="") for table in tables.all_cells(rows)],
+        "hypotheses": [replace(table, title="") for table in tested],
+        "claims": [claims(runs, beside)],
+        "figure3": [table2_figure3()],
+        "released": [released_epochs()],
+        "explored": [replace(other, notes=())],
+    }
+    return {name: render(part, "markdown").strip() for name, part in found.items()}
+
+
+def _cost(ok: pd.DataFrame, notes: list[str]) -> Table:
+    """Say in one line what the finished runs took, cell by cell, and what they ran on."""
+    hours = ok["wall_seconds"].astype(float) / 3600
+    cells = [
+        f"{label} {hours[at].sum():.1f} ({len(at)} runs)"
+        for label, at in ok.groupby("label", sort=False, dropna=False).groups.items()
     ]
-    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+    used = ok[["processor", "torch"]].assign(commit=ok["git_commit"].str[:10]).fillna("?")
+    made = [f"{words} ({n})" for words, n in used.agg(", ".join, axis=1).value_counts().items()]
+    line = f"{' '.join(notes)} Core-hours: {', '.join(cells)}, together {hours.sum():.1f}. "
+    return Table("", pd.DataFrame(), (), notes=[f"{line}{'; '.join(made)}."])
 
 
-def _where_it_stands(plan: Path) -> str:
-    """Return the plan's last section: which of its runs are there."""
-    text = plan.read_text(encoding="utf-8") if plan.exists() else ""
-    return text.partition("## Where it stands\n")[2].partition("\n# ")[0]
+def fill(page: str, found: dict[str, str]) -> str:
+    """Put each block between its marks; a UserError if the page lacks one."""
+    for name, text in found.items():
+        begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
+        before, mark, rest = page.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (mark and closed):
+            raise UserError(f"the page needs {begin.strip()} and, below it, {end}")
+        page = f"{before}{mark}{text}\n{closed}{after}"
+    return page
 
 
-def released() -> Table:
-    """Lay out what the released code gave when it was run."""
-    frame = pd.read_csv(PRINTED / "released_code_runs.csv", dtype={"seed": str})
-    frame["c"] = -frame["lam"]
-    names = ["dataset", "features", "pred_len", "lip_axis", "c", "train_epochs", "seed"]
-    columns = [Column(name, name) for name in names]
-    columns += [Column("MSE", "mse", DIGITS), Column("MAE", "mae", DIGITS), Column("", "note")]
-    return Table("", frame, columns)
+def claims(runs: Runs, scored: pd.DataFrame) -> Table:
+    """Measure what the paper says of L_f, LipReg and cost, in the cells of H1 and H2."""
+    middle, steps, epochs = "L_f with Lip, last epoch against the middle", [], []
+    curve = pd.read_csv(FOLDER / "figure2.csv")
+    curve = curve.assign(epoch=np.ceil(curve["epoch"]))
+    curve = curve.pivot_table("lipschitz_constant", "epoch", "series")
+    shown = {"L_f, training mode, last epoch": curve["lip"].iloc[-1] / curve["original"].iloc[-1]}
+    shown[middle] = _growth(curve["lip"])
+    found: dict[str, dict[str, str]] = {name: {} for name in (*MEASURES, middle)}
+    part = by_cell(scored.loc[scored["outcome"] == "ok"])
+    part = part.query("published and model == 'informer' and axis == 'feature' and amp == 'off'")
+    for _, cell in part.loc[part["norm"] == "max"].groupby(CELL, sort=False, dropna=False):
+        pairs, column = pair(cell, LIP, 0.0).dropna(subset="d"), cell["label"].iloc[0]
+        recorded = cell.set_index("run")[["step_seconds", "best_epoch"]].astype(float)
+        one, other = (recorded.loc[pairs[f"run_{s}"]].to_numpy() for s in ("first", "second"))
+        steps += [*(one / other)[pairs["mismatch"] == "", 0]]
+        epochs += [*(one == other)[:, 1]]
+        if column not in ("ETTh2 S 24", "ETTh2 M 24"):
+            continue
+        lip, zero = ([runs.history(run) for run in pairs[f"run_{s}"]] for s in ("first", "second"))
+        for what, (name, at) in MEASURES.items():
+            ratios = [at(x, name) / at(y, name) for x, y in zip(lip, zero, strict=True)]
+            found[what][column] = _ratio(ratios)
+        found[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
+    rows = [{"what": what, "shown": 100 * (shown.get(what, math.nan) - 1), **texts}
+            for what, texts in found.items()]  # fmt: skip
+    rows += [{"what": "seconds a step: gradient of LipReg", "all": _ratio(steps)}]
+    rows += [{"what": "pairs that chose the same epoch", "all": f"{sum(epochs)} of {len(epochs)}"}]
+    columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
+    columns += [Column("Figure 2 (S)", "shown", write=lambda row: percent(row["shown"]))]
+    columns += [Column(name, name) for name in ("ETTh2 S 24", "ETTh2 M 24", "all")]
+    return Table("", pd.DataFrame(rows, columns=[c.name for c in columns]), columns)
 
 
-def _explored(runs: Runs, ok: pd.DataFrame) -> list[str]:
-    """Show what only some runs recorded: test MSE by epoch, and what moves a normalised LipReg."""
-    recorded = ["run", "epoch", "test_mse", "eval_max", "eval_lip_time", "eval_lip_feature"]
-    epochs = _read(ok["run"], runs.history).reindex(columns=recorded)
-    epochs = epochs.merge(ok[["run", "lip_norm", *ARM]], on="run")
-    tested = epochs.dropna(subset="test_mse").astype({"epoch": int})
-    tested = tested.pivot_table("test_mse", ARM, "epoch")
-    own = epochs["eval_lip_time"].where(epochs["axis"] == "time", epochs["eval_lip_feature"])
-    moved = epochs.assign(lip=own, plain=own * epochs["eval_max"] ** 2).dropna(subset="eval_max")
-    ends = {f"{w}, {end} epoch": (n, end) for n, w in MOVED.items() for end in ("first", "last")}
-    moved = moved.loc[moved["lip_norm"] == "max"].groupby([*ARM, "run"]).agg(**ends)
-    tables = {BY_EPOCH: tested.add_prefix("epoch "), LARGEST: moved.groupby(ARM).mean()}
-    arms = tables[LARGEST].reset_index().to_dict("records")
-    notes = {LARGEST: [_growth(row) for row in arms if row["c"] != 0]}
-    parts = []
-    for title, wide in tables.items():
-        columns = [Column(str(n), str(n), None if n in ARM else 4) for n in (*ARM, *wide.columns)]
-        table = Table(title, wide.reset_index(), columns, notes=notes.get(title, []))
-        parts += [render([table], "markdown")] * (len(wide) > 0)
-    return ["## Explored", "A few runs each, which test nothing.", *parts] if parts else []
+def _growth(epochs: Any) -> float:
+    """Return the last epoch's value as a multiple of the first after the middle."""
+    return float(epochs.iloc[-1] / epochs.iloc[len(epochs) // 2])
 
 
-def _growth(row: dict[Any, Any]) -> str:
-    """Split the growth of LipReg, mean square / largest value², into its two factors."""
-    lip, plain, largest = (
-        row[f"{w}, last epoch"] / row[f"{w}, first epoch"] for w in MOVED.values()
-    )
-    lip, plain, fall = (percent(100 * (x - 1)) for x in (lip, plain, largest**-2))
-    arm = f"{row['label']}, {row['axis']} axis, c = {row['c']:g}"
-    return (
-        f"{arm}, from the end of the first epoch to that of the last: LipReg {lip}, not "
-        f"normalised {plain}, through the largest value {fall}."
-    )
+def _ratio(ratios: list[float]) -> str:
+    """Write the mean of some ratios as a change, with its interval and n."""
+    bounds = (100 * math.expm1(float(x)) for x in mean_interval(np.log(ratios)))
+    text = interval(dict(zip(("change", "low", "high"), bounds, strict=True)))
+    return f"{text} (n = {len(ratios)})"
 
 
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+def _last(epochs: pd.DataFrame, name: str) -> float:
+    return float(epochs[name].to_numpy()[-1])
 
 
-def _used(values: pd.Series) -> str:
-    return ", ".join(f"{name} ({n})" for name, n in values.value_counts().sort_index().items())
+def _tested(epochs: pd.DataFrame, name: str) -> float:
+    return float(epochs[name].to_numpy()[epochs["val_mse"].argmin()])
 
 
-def main(words: Sequence[str]) -> int:
-    """Run one command line and return the exit code."""
+MEASURES = {  # what is read of the recorded epochs: column, and where
+    "L_f, training mode, last epoch": ("train_l_f", _last),
+    "L_f, evaluation mode, last epoch": ("eval_l_f", _last),
+    "LipReg along features, last epoch": ("eval_lip_feature", _last),
+    "LipReg along features, tested epoch": ("eval_lip_feature", _tested),
+}
+
+
+def table2_figure3() -> Table:
+    """Set the paper's two places for the same runs side by side: ETTh2 S, λ = 0 and 2."""
+    frame = published().loc[("informer", "S", "ETTh2"), ["mse_zero", "mse_lip"]].copy()
+    curve = pd.read_csv(FOLDER / "figure3.csv").pivot(index="pred_len", columns="lam", values="mse")
+    for side, lam in (("zero", 0), ("lip", 2)):
+        frame[f"figure_{side}"] = curve[lam]
+        frame[f"apart_{side}"] = 100 * (curve[lam] / frame[f"mse_{side}"] - 1)
+    frame["change"] = 100 * (frame["mse_lip"] / frame["mse_zero"] - 1)
+    frame["figure_change"] = 100 * (frame["figure_lip"] / frame["figure_zero"] - 1)
+
+    def in_percent(name: str) -> Callable[[dict[Any, Any]], str]:
+        return lambda row: percent(row[name])
+
+    heads = {
+        **{"mse_zero": "Table 2: MSE", "figure_zero": "Figure 3", "apart_zero": "apart"},
+        **{"mse_lip": "Table 2: with Lip", "figure_lip": "Figure 3", "apart_lip": "apart"},
+        **{"change": "Table 2: change", "figure_change": "Figure 3: change"},
+    }
+    columns = [Column("horizon", "pred_len")]
+    for name, head in heads.items():
+        text = in_percent(name) if name.startswith(("apart", "ch", "figure_ch")) else None
+        columns.append(Column(head, name, 4, write=text))
+    return Table("", frame.reset_index(), columns)
+
+
+def released_epochs() -> Table:
+    """Lay out the test MSE of the released code's own two runs, at the end and of every epoch."""
+    frame, done = (pd.read_csv(FOLDER / f"released_code_{x}.csv") for x in ("epochs", "runs"))
+    wide = frame.pivot(index="lam", columns="epoch", values="test_mse").add_prefix("epoch ")
+    wide.insert(0, "tested", done.query("features == 'M'").set_index("lam")["mse"])
+    columns = [Column("released code, ETTh2 M 24", "lam", write=lambda row: f"λ = {row['lam']:g}")]
+    columns += [Column("tested, epoch 2 chosen by validation", "tested", 4)]
+    columns += [Column(name, name, 4) for name in wide.columns[1:]]
+    return Table("", wide.reset_index(), columns)
+
+
+def flags() -> argparse.ArgumentParser:
+    """Return the three commands' flags."""
     parser = argparse.ArgumentParser(prog="python -m paper.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     about = "add a folder's runs to the study's CSV; what is there already stays"
     add = commands.add_parser("collect", help=about)
     add.add_argument("results", type=Path, help="folder of the runs")
-    build = commands.add_parser("results", help="write RESULTS.md from the study's CSV")
-    build.add_argument("--out", type=Path, default=Path("RESULTS.md"), help="file (%(default)s)")
-    for command in (add, build):
+    build = commands.add_parser("results", help="fill RESULTS.md and draw its figure")
+    build.add_argument("--page", type=Path, default=PAGE, help="file (%(default)s)")
+    about = "print the seeds that a cell lacks for its next look (PLAN.md)"
+    ahead = commands.add_parser("look", help=about)
+    for name, cls in (("data", str), ("features", str), ("pred_len", int)):
+        ahead.add_argument(name, type=cls)
+    for name, value in {"model": "informer", "axis": "feature", "amp": "off", "c": LIP, "first": 0,
+                        "results": Path("results/study-runs")}.items():  # fmt: skip
+        ahead.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
+    for command in (add, build, ahead):
         command.add_argument("--study", type=Path, default=STUDY, help="its folder (%(default)s)")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return the exit code."""
+    args = flags().parse_args(argv)
     if args.command == "collect":
         print(collect(args.results, args.study))
-        return 0
-    runs = load(args.study)
-    for one in draw_all(runs, select_metrics(runs.frame))[0]:
-        if f"{one.name}.png" == PICTURE:
-            write_atomic(args.study / PICTURE, plots.render(one.drawing, "png"))
-    write_text(args.out, page(args.study, read_hypotheses()))
+    elif args.command == "look":
+        print(*look(args))
+    else:
+        runs = load(args.study)
+        page = args.page.read_text(encoding="utf-8")
+        write_text(args.page, fill(page, blocks(runs, read_hypotheses())))
+        scored = select_metrics(runs.frame)
+        if drawn := change_figure(scored.loc[scored["published"].astype(bool)]):
+            write_atomic(args.study / PICTURE, plots.render(drawn.drawing, "png"))
     return 0
 
 

@@ -1,260 +1,272 @@
-"""python -m paper.tables: our runs beside the paper's printed numbers, and every c beside c = 0."""
+"""python -m paper.tables: our cells beside the published ones, and what came of each change."""
 
 import argparse
-import functools
+import itertools
 import math
 import sys
+import tomllib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from paper import answer
 from paper import runs as records
-from paper.runs import BASELINES, CELL, METRICS, PRINTED_MODELS, by_cell, paper_settings
-from utils.formats import DIGITS, Column, Table, percent, write_out
+from paper.answer import compare, estimate, pair
+from paper.published import LIP, METRICS, PLACE, published, published_change
+from paper.runs import BASELINES, CELL, by_cell, loss_text, regularizer
+from utils.formats import Column, Table, interval, percent, span, write_out
 from utils.output import run_command
-from utils.stats import prediction_interval
+from utils.progress import duration
 
-TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
-SIDES = {"zero": 0.0, "lip": -2.0}  # the print's columns without and with Lip, as our c
-COUNTED = {("informer", "M"): "12/38", ("autoformer", "M"): "13/38"}  # as printed, if not so
-PLACE = ["model", "features", "data", "pred_len"]
-GROUP = ["results_version", "printed", "features", "model", "differs", "amp", "axis", "norm",
-         "windows"]  # fmt: skip
-PLACED = [Column("data", "dataset"), Column("pred_len", "pred_len")]
-PAIRED = "n: seeds that both c have, over which both means are taken."
-PUBLISHED = (
-    "The printed column without Lip is the one that Informer's own authors published: no control "
-    "run. WTH is the paper's Weather."
+CONTROL = 1e-5  # |c| up to here: a negative control, which measures what rounding alone does
+SHOWN = 4  # digits
+SHARED = (*CELL, *PLACE, "dataset", "cell", "lengths", "label", "overrides", "amp", "published",
+          "windows", *(f"{baseline}_{metric}" for baseline in BASELINES
+                       for metric in METRICS))  # fmt: skip
+NOTES = (
+    "Paper: without Lip the published table of Informer's own authors, no control run. Lip: MSE − "
+    "2 Lip along features, unless said. Ours: mean over the n seeds that both have, of the windows "
+    "that the paper scores (drop_last) beside a published value, of all windows elsewhere. Change: "
+    "over all test windows, paired by seed.",
+    "Seen? is for the published change: *seen* or *not seen* where the interval of ours at level "
+    "1 - 0.05/3 lies wholly on its side, or on that of 0, from half of it, at 3, 5 or 8 pairs (16 "
+    "where a hypothesis was extended); else *open*.",
+    "†: of several c the one with the lowest mean validation MSE.",
 )
-ASSUMED = "Ours at assumed settings: those behind the print are not published."
 
 
-@functools.cache
-def printed() -> pd.DataFrame:
-    """Return the printed errors of Tables 2 and 5, one row a cell: mse_zero, mae_zero, mse_lip, ...
+def rule(cell: pd.DataFrame, c: float, published_log_ratio: float) -> answer.Verdict:
+    """Say whether a published change was seen, by the cell's pairs in the order of the seeds.
 
-    Index PLACE. Informer's Weather is WTH, that of the other models Autoformer's, by their size.
+    A seed that is begun with Lip and not a pair yet holds up those after it.
     """
-    parts = [pd.read_csv(records.PRINTED / f).assign(features=k) for k, (_, f) in TABLES.items()]
-    frame = pd.concat(parts).rename(columns={"dataset": "data"})
-    frame["model"] = frame["model"].str.lower()
-    weather = np.where(frame["model"] == "informer", "WTH", "weather")
-    frame["data"] = frame["data"].where(frame["data"] != "Weather", weather)
-    frame = frame.pivot(index=PLACE, columns="lip", values=[*METRICS])
-    frame.columns = [f"{metric}_{side}" for metric in METRICS for side in SIDES]
-    return frame.sort_index()
+    d, _ = _in_order(cell, c)
+    looks = (*answer.LOOKS, 16) if _extended(cell.iloc[0], c, d) else answer.LOOKS
+    return answer.judge(d, published_log_ratio, looks)
 
 
-def summarise(scored: pd.DataFrame) -> pd.DataFrame:
-    """Sum up runs as `paper.runs.select_metrics` gives them, a row an arm: a cell's runs of one c.
+def next_seeds(cell: pd.DataFrame, c: float, look: int | None, first: int = 0) -> list[int]:
+    """Return the seeds that a cell lacks for its next look; first: where there is none."""
+    begun = cell.loc[cell["c"] == c, "seed"]
+    _, waiting = _in_order(cell, c)
+    missing = max((look or 0) - len(begun) + len(waiting), bool(look and waiting))
+    after = itertools.count(int(begun.max()) + 1 if len(begun) else first)
+    return [*itertools.islice(itertools.chain(waiting, after), missing)]
+
+
+def _in_order(cell: pd.DataFrame, c: float) -> tuple[pd.Series, list[int]]:
+    """Return d of the seeds begun with c up to the first that is no pair yet, and those waiting."""
+    d, begun = pair(cell, c, 0.0)["log_ratio"], sorted(map(int, cell.loc[cell["c"] == c, "seed"]))
+    whole = [*itertools.takewhile(lambda seed: seed in d.index, begun)]
+    return d.loc[whole], [seed for seed in begun if seed not in d.index]
+
+
+def _extended(cell: pd.Series, c: float, d: pd.Series) -> bool:
+    """Tell whether a hypothesis on this cell was extended for the scatter of its first pairs."""
+    body = tomllib.loads(records.HYPOTHESES.read_text(encoding="utf-8"))
+    key = {name: cell[name] for name in PLACE} | {"amp": cell["amp"], "lip_axis": cell["axis"]}
+    sides = {"first": c, "second": 0.0}
+    named = any((key | sides).items() <= one.items() for one in body["hypothesis"])
+    first = d.to_numpy()[: max(answer.LOOKS)]
+    whole = named and len(first) == max(answer.LOOKS) and np.isfinite(first).all()
+    return bool(whole and first.std(ddof=1) > body["extend_above"])
+
+
+def cells(scored: pd.DataFrame, every: bool = False) -> pd.DataFrame:
+    """Sum up runs as `paper.runs.select_metrics` gives them, a row a cell and sign (or every c).
 
     Returns:
-        The cell's columns and the baselines (ridge_mse, ...); c, n, seeds (tuple); mean (mse, mae)
-        and standard deviation (mse_sd, mae_sd); geometric mean change from c = 0 in percent
-        (change) over the seeds that both have (pairs); the printed MSE (print) and the interval in
-        which it would lie 95 % of the time if it came from runs like ours (low, high).
+        The cell's columns; c (NaN: no run with Lip); setting (its name within its data set); mean
+        and standard deviation of both sides over the seeds that both have, else over all of its
+        own (mse_zero, mse_sd_zero, mae_lip, ...); what `compare` and `published_change` give;
+        mse_zero_published, ...; of the rule for the published change: answer and next_seeds (to
+        its next look); d (log ratios, also of failures), runs (names), seconds (mean of a run).
     """
-    runs = by_cell(scored.loc[scored["outcome"] == "ok"])
-    zero = runs.loc[runs["c"] == 0, [*CELL, "seed", "mse"]]
-    runs = runs.merge(zero, how="left", on=[*CELL, "seed"], suffixes=("", "_zero"))
-    ratios = (runs["mse"] / runs["mse_zero"]).mask(runs["c"] == 0)
-    arms = runs.assign(ratio=np.log(ratios.where(ratios.between(0, math.inf, inclusive="neither"))))
-    arms = arms.groupby([*CELL, "c"], sort=False)
-    numbers = arms.agg(
-        n=("seed", "size"), seeds=("seed", tuple), mse=("mse", "mean"), mse_sd=("mse", "std"),
-        mae=("mae", "mean"), mae_sd=("mae", "std"), change=("ratio", "mean"),
-        pairs=("ratio", "count"),
-    )  # fmt: skip
-    constant = arms.first().drop(columns=["seed", "mse_zero", "ratio", *METRICS])
-    frame = constant.join(numbers).reset_index()
-    frame["change"] = 100 * np.expm1(frame["change"])
-    beside = frame[PLACE].merge(printed(), how="left", left_on=PLACE, right_index=True)
-    at = [frame["printed"].astype(bool) & (frame["c"] == c) for c in SIDES.values()]
-    frame["print"] = np.select(at, [beside[f"mse_{side}"] for side in SIDES], np.nan)
-    itr = [
-        paper_settings(model).get((data, features, pred_len), {}).get("itr", 1)
-        for model, features, data, pred_len in frame[PLACE].to_numpy()
-    ]  # runs behind the printed mean
-    bounds = prediction_interval(frame["mse"], frame["mse_sd"], frame["n"], itr)
-    frame["low"], frame["high"] = (np.where(frame["print"].notna(), x, np.nan) for x in bounds)
-    return frame
+    rows = []
+    for _, cell in by_cell(scored).groupby(CELL, sort=False, dropna=False):
+        known = [c for c in cell["c"].unique() if c]
+        rows += [_row(cell, c) for c in (known if every else _one_a_sign(cell)) or [math.nan]]
+    rows = [row for row in rows if row["runs"]]
+    return pd.DataFrame(rows, columns=None if rows else [*SHARED, "c", "n", "runs", "answer"])
 
 
-def arm_table(arms: pd.DataFrame, title: str) -> Table:
-    """Lay out every c of each cell with its baselines below, the lowest MSE of a cell stressed."""
-    cell = arms.drop_duplicates(CELL)
-    constant = cell[[*CELL, "dataset", "pred_len", "cell", "lengths"]].assign(pairs=0)
-    parts = [arms.assign(method=arms["c"].map("c = {:g}".format))]
-    for b, words in BASELINES.items():
-        parts.append(constant.assign(method=words, mse=cell[f"{b}_mse"], mae=cell[f"{b}_mae"]))
-    frame = pd.concat(parts).dropna(subset="mse")
-    order = frame.groupby(CELL, sort=False).ngroup()
-    frame = frame.iloc[order.argsort(kind="stable")].reset_index(drop=True)
-    comparable = frame.groupby(CELL)["seeds"].transform("nunique") == 1  # else not the same runs
-    rounded = frame.assign(mse=frame["mse"].round(DIGITS))
-    least = rounded["mse"] == rounded.groupby(CELL)["mse"].transform("min")
-    best = {(int(i), "mse") for i in np.flatnonzero(comparable & least)}
-    columns = [
-        Column("method", "method"),
-        Column("n", "n", 0),
-        Column("MSE", "mse", DIGITS, sd="mse_sd"),
-        Column("MAE", "mae", DIGITS),
-        Column("from c = 0", "change", write=_changed),
-    ]
-    notes = ["MSE: mean ± sd over n seeds. From c = 0: mean change over (pairs of a seed)."]
-    if frame["print"].notna().any():
-        columns = [*PLACED, *columns]
-        columns += [
-            Column("paper", "print", DIGITS),
-            Column("paper within range?", "low", write=_inside),
-        ]
-        notes.append(
-            "paper within range?: is the printed MSE where the mean of k further runs like ours "
-            "would lie 95 % of the time, mean ± t sd sqrt(1/n + 1/k)? k: the paper's repetitions. "
-            "Not corrected: one in 20 lies outside by chance."
-        )
-    elif len(cell) == 1:
-        title = f"{title}: {cell['cell'].iloc[0]} ({cell['lengths'].iloc[0]})"
-    else:
-        columns = [Column("cell", "cell"), Column("seq/label", "lengths"), *columns]
-    if not comparable.all():
-        notes.append("No star where the c of a cell were run with different seeds.")
-    return Table(title, frame, columns, best, notes)
+def _one_a_sign(cell: pd.DataFrame) -> list[float]:
+    """Choose of each sign the c with most seeds, of equals the nearest to ±2."""
+    ok = cell["outcome"] == "ok"
+    n = {c: np.count_nonzero(ok & (cell["c"] == c)) for c in cell["c"].unique() if c}
+    best_last = sorted(n, key=lambda c: (abs(c) > CONTROL, n[c], -abs(abs(c) - 2)))
+    return sorted({np.sign(c): c for c in best_last}.values())
 
 
-def _changed(row: dict[Any, Any]) -> str:
-    return f"{percent(row['change'])} ({row['pairs']})" if row["pairs"] else "-"
+def _row(cell: pd.DataFrame, c: float) -> dict[str, Any]:
+    pairs, ok = pair(cell, c, 0.0), cell.loc[cell["outcome"] == "ok"]
+    row: dict[str, Any] = {str(k): v for k, v in cell[[*SHARED]].iloc[0].items()} | {"c": c}
+    row |= compare(pairs, c, 0.0) | published_change(row, c, 0.0)
+    row |= {"d": pairs["log_ratio"].tolist(), "runs": [], "answer": "", "next_seeds": []}
+    for side, value in (("zero", 0.0), ("lip", c)):
+        arm = ok.loc[ok["c"] == value]
+        arm = arm.loc[arm["seed"].isin(pairs["d"].dropna().index) | (row["n"] == 0)]
+        row["runs"] += [*arm["run"]]
+        for m in METRICS:
+            row |= {f"{m}_{side}": arm[m].mean(), f"{m}_sd_{side}": arm[m].std()}
+    place = tuple(row[name] for name in PLACE)
+    if row["published"] and not abs(c - LIP) > 0 and place in published().index:  # also c = NaN
+        row |= published().loc[place].add_suffix("_published").to_dict()
+        if c == LIP:
+            found = rule(cell, c, math.log1p(row["published_change"] / 100))
+            row |= {"answer": found.answer, "next_seeds": next_seeds(cell, c, found.next_look)}
+            row["seconds"] = cell["wall_seconds"].astype(float).mean()
+    words = [row["label"].removeprefix(row["dataset"]).strip()]
+    if not math.isnan(c):
+        words += [regularizer(row)] * (regularizer(row) != "feature axis")
+        words += [loss_text(c)] * bool(c != LIP)
+    row["setting"] = ", ".join(words) + " †" * bool(c == _lowest_val(ok))
+    return row
 
 
-def _inside(row: dict[Any, Any]) -> str:
-    low, high = row["low"], row["high"]
-    words = "yes" if low <= row["print"] <= high else "no"
-    return "-" if pd.isna(low) else f"{low:.{DIGITS}f} to {high:.{DIGITS}f}: {words}"
+def _lowest_val(ok: pd.DataFrame) -> float:
+    """Return the c with the lowest mean validation MSE on seeds that all c have; NaN: it is one."""
+    wide = ok.loc[ok["c"].abs() > CONTROL].pivot(index="seed", columns="c", values="val_mse")
+    wide = wide.astype(float).dropna()
+    means = dict(zip(map(str, wide.columns), wide.mean(), strict=True))
+    return float(min(means, key=lambda c: means[c])) if wide.size > len(wide) else math.nan
 
 
-def published_layout(scored: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's shape, one row a printed cell: c = 0 beside c = -2, ours and the print's.
-
-    Both sides are means over the seeds that both have; where one has no run, n is the other's. Has
-    the columns of `summarise`, and by side mse_zero, mse_sd_zero, mse_zero_print, mse_lip, ...
-    """
-    runs = by_cell(scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)])
-    runs = runs.loc[runs["c"].isin([*SIDES.values()])]
-    runs["sides"] = runs.groupby([*CELL, "seed"])["c"].transform("nunique")
-    most = runs.groupby(CELL)["sides"].transform("max")
-    arms = summarise(runs.loc[runs["sides"] == most])
-    frame = arms.drop_duplicates(CELL).set_index(CELL)
-    for side, c in SIDES.items():
-        ours = arms.loc[arms["c"] == c].set_index(CELL)[["mse", "mse_sd", "mae", "mae_sd"]]
-        frame = frame.join(ours.add_suffix(f"_{side}"))
-    return frame.join(printed().add_suffix("_print"), on=PLACE).reset_index()
-
-
-def shape_table(frame: pd.DataFrame, title: str, metric: str, notes: Sequence[str] = ()) -> Table:
-    """Lay out one metric in the paper's shape, the lowest of ours and the baselines stressed."""
+def cell_table(rows: pd.DataFrame, title: str, metric: str = "mse", every: bool = False) -> Table:
+    """Lay out `cells`, one row each: the paper's, ours, the change and what the rule says of it."""
+    rows, name = rows.reset_index(drop=True), metric.upper()
     zero, lip = f"{metric}_zero", f"{metric}_lip"
-    baselines = {f"{name}_{metric}": words for name, words in BASELINES.items()}
-    missing = frame.columns[frame.isna().all()]
-    baselines = {name: words for name, words in baselines.items() if name not in missing}
-    columns = [
-        *PLACED,
-        Column("printed", f"{zero}_print", DIGITS),
-        Column("+ Lip", f"{lip}_print", DIGITS),
-        Column("n", "n", 0),
-        Column("c = 0, ours", zero, DIGITS, sd=f"{metric}_sd_zero"),
-        Column("c = -2, ours", lip, DIGITS, sd=f"{metric}_sd_lip"),
-        *(Column(words, name, DIGITS) for name, words in baselines.items()),
+    baselines = {f"{b}_{metric}": words for b, words in BASELINES.items()}
+    baselines = {b: words for b, words in baselines.items() if any(rows[b].notna())}
+    paper = not rows.filter([f"{zero}_published"]).isna().to_numpy().all()
+    columns = [Column("setting", "setting")]
+    if paper:
+        columns += [Column(f"paper: {name}", f"{zero}_published", SHOWN)]
+        columns += [Column("paper: with Lip", f"{lip}_published", SHOWN)]
+    if paper and metric == "mse":
+        columns += [Column("paper: change", "published_change", write=published_text)]
+    columns += [
+        Column("n", "n"),
+        Column(f"ours: {name}", zero, SHOWN, f"{metric}_sd_zero" * every),
+        Column("ours: with Lip", lip, SHOWN, f"{metric}_sd_lip" * every),
     ]
-    compared = frame[[zero, lip, *baselines]].round(DIGITS)  # equal as printed: all are the lowest
+    if metric == "mse":
+        columns += [Column("ours: change, 95 % interval", "change", write=estimate)]
+        columns += [Column("seen?", "answer", write=lambda row: row["answer"] or "-")] * paper
+    columns += [Column(words, b, SHOWN) for b, words in baselines.items()]
+    compared = rows[[zero, lip, *baselines]].round(SHOWN)  # equal as written: all are the lowest
     least = compared.min(axis=1).where(compared.notna().sum(axis=1) > 1)
     at = np.argwhere(compared.eq(least, axis=0).to_numpy())
     best = {(int(i), str(compared.columns[j])) for i, j in at}
-    return Table(f"{title}: {metric.upper()}", frame, columns, best, notes)
+    notes = [NOTES[0], *NOTES[1:2] * paper, *NOTES[2:] * any(rows["setting"].str.endswith("†"))]
+    for row in rows.to_dict("records") if metric == "mse" else ():
+        if not pd.isna(row["bca_low"]):
+            bounds = span(row["bca_low"], row["bca_high"])
+            notes.append(f"{row['label']}: d is skewed; BCa bootstrap interval {bounds}.")
+        notes += [f"{row['label']}: failed, {row['failed']}."] * bool(row["failed"])
+    return Table(title, rows, columns, best, notes)
 
 
-def count_note(frame: pd.DataFrame, model: str, features: str) -> str:
-    """Write the paper's count row: which side of a pair is the lower, over cells, MSE and MAE."""
-
-    def count(cells: pd.DataFrame) -> str:
-        pairs = [cells[[f"{m}_zero", f"{m}_lip"]].round(DIGITS).to_numpy() for m in METRICS]
-        zero, lip = np.concatenate(pairs).T
-        return f"{np.sum(zero <= lip)}/{np.sum(lip <= zero)}"
-
-    ours = frame.dropna(subset=["mse_zero", "mse_lip"])
-    known = COUNTED.get((model, features))
-    recomputed = f" (recomputed; the paper states {known})" if known else ""
-    return (
-        "Count of the lower of each pair, MSE and MAE, ties for both: printed "
-        f"{count(printed().loc[(model, features)])}{recomputed}, ours {count(ours)} in "
-        f"{len(ours)} cell{'s' * (len(ours) != 1)}."
-    )
+def published_text(row: dict[Any, Any]) -> str:
+    """Write a published change."""
+    return percent(row["published_change"])
 
 
-def regularizer(row: dict[Any, Any]) -> str:
-    """Name a cell's regularizer, e.g. "feature axis"."""
-    norm = "" if row["norm"] in ("max", "") else f", lip_norm {row['norm']}"
-    return f"{row['axis']} axis{norm}" if row["axis"] else "no run with the regularizer"
+def all_cells(rows: pd.DataFrame) -> list[Table]:
+    """Lay out what holds across the published cells, each counted once, if there are any.
 
-
-def result_tables(scored: pd.DataFrame) -> list[Table]:
-    """Lay out the paper's tables first, then all other runs."""
-    arms, shapes = summarise(scored), published_layout(scored)
-    several = arms["results_version"].nunique() > 1
-    tables = []
-    for key, group in arms.groupby(GROUP, sort=False):
-        row = group.iloc[0].to_dict()
-        kind = TABLES[row["features"]][0] if row["printed"] else "Other runs"
-        precision = "fp32" if row["amp"] == "off" else row["amp"]
-        parts = [f"{kind} ({row['features']})", regularizer(row), precision]
-        parts += [word for word in (row["model"], row["differs"]) if word not in ("informer", "")]
-        parts += [f"results version {row['results_version']:g}"] * several
-        title = ", ".join([*parts, f"{row['windows']} test windows"])
-        same = shapes.loc[(shapes[GROUP] == pd.Series(key, GROUP)).all(axis=1)]
-        if len(same):
-            notes = [count_note(same, row["model"], row["features"]), PAIRED]
-            notes.append(PUBLISHED if row["model"] == "informer" else ASSUMED)
-            tables += [shape_table(same, title, "mse"), shape_table(same, title, "mae", notes)]
-        tables.append(arm_table(group, f"{title}: every c"))
-    return sorted(tables, key=lambda table: not table.title.startswith("Table"))
-
-
-def absent(scored: pd.DataFrame, asked: str | None = None) -> list[str]:
-    """Name each model's data sets that have no run with the paper's settings, one line per table.
-
-    Args:
-        scored: all runs, as `paper.runs.select_metrics` returns them.
-        asked: S or M; None: both.
+    Of several axes and precisions of a cell, the feature axis in fp32 counts.
     """
-    done = scored.loc[(scored["outcome"] == "ok") & scored["printed"].astype(bool)]
-    notes = []
-    for features, (table, _) in TABLES.items():
-        lacks = []
-        for model in PRINTED_MODELS:
-            have = {*done.loc[(done["features"] == features) & (done["model"] == model), "data"]}
-            lack = dict.fromkeys(d for d, f, _ in paper_settings(model) if f == features)
-            names = [data for data in lack if data not in have]
-            words = "all" if len(names) == len(lack) else ", ".join(names)
-            lacks += [f"{model} {words}"] * bool(names)
-        if lacks and asked in (features, None):
-            notes.append(f"{table} ({features}), no run yet: {'; '.join(lacks)}.")
-    return notes
+    some = rows.loc[(rows["answer"] != "") & (rows["n"] > 0)]
+    order = 2 * (some["axis"] != "feature") + (some["amp"] != "off")
+    some = some.iloc[order.argsort(kind="stable")].drop_duplicates(PLACE)
+    if some.empty:
+        return []
+    ratios = np.log1p(some["published_change"].astype(float) / 100)
+    found = answer.across_cells([*some["d"]], ratios, [*some["answer"]])
+    row: dict[str, Any] = {"setting": f"all cells ({len(some)})", **found.counts}
+    for name in ("published", "ours", "improvement"):
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), getattr(found, name), strict=True))
+
+    def change(name: str) -> Column:
+        ends = ["change", "low", "high"]
+        values = [name, f"{name}_low", f"{name}_high"]
+        return Column(f"{name}: mean change", name, write=lambda r: interval(
+            dict(zip(ends, (r[value] for value in values), strict=True))))  # fmt: skip
+
+    columns = [
+        *(Column(name, name) for name in ("setting", "seen", "not seen", "open")),
+        *(change("published"), change("ours")),
+        Column("share of pairs with the lower MSE with Lip", "improvement", 2),
+    ]
+    note = (
+        "Mean of ln(MSE / MSE) over cells, each counted once; 95 % interval by a bootstrap over "
+        "cells and seeds, none for fewer than three cells."
+    )
+    return [Table("All cells", pd.DataFrame([row]), columns, notes=[note])]
 
 
-def main(words: Sequence[str]) -> int:
+def result_tables(scored: pd.DataFrame, every: bool = False) -> list[Table]:
+    """Lay out one table a data set (with `every` c, the MAE as well), and all cells."""
+    tables, rows = [], cells(scored, every)
+    for dataset, group in rows.groupby("dataset", sort=False, dropna=False):
+        for metric in METRICS if every else METRICS[:1]:
+            tables.append(cell_table(group, f"{dataset}: {metric.upper()}", metric, every))
+    return tables + all_cells(rows)
+
+
+def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
+    """Say how many runs the rows of `cells` show and where the others are; none may be lost."""
+    ok = scored.loc[scored["outcome"] == "ok"]
+    used, shown = by_cell(ok), {*itertools.chain(*rows["runs"])}
+    used["there"] = used[CELL].apply(tuple, axis=1).isin([*rows[CELL].apply(tuple, axis=1)])
+    other = ~used["c"].isin([0.0, *rows["c"]])
+    parts = {
+        "shown": shown,
+        "without a pair": {*used.loc[used["there"] & ~other, "run"]} - shown,
+        "with another coefficient (--all)": {*used.loc[used["there"] & other, "run"]} - shown,
+        "MSE again, under another lip_norm": {*ok.loc[ok["c"] == 0, "run"]} - {*used["run"]},
+        "left out": {*scored["run"]} - {*ok["run"]},
+    }
+    if sum(map(len, parts.values())) != len(scored):
+        raise RuntimeError(f"runs are lost, or counted twice: {parts}")
+    return [f"{len(scored)} runs: {', '.join(f'{len(x)} {n}' for n, x in parts.items() if x)}."]
+
+
+def more_lines(rows: pd.DataFrame) -> list[str]:
+    """Say what brings each open cell of `cells` to its next look."""
+    lines = []
+    for row in rows.loc[rows["answer"] == "open"].to_dict("records"):
+        if not (seeds := row["next_seeds"]):
+            continue
+        axis = "AXIS=time " * (row["axis"] == "time")
+        model = f"MODEL={row['model']} " * (row["model"] != "informer")
+        amp = f" --amp {row['amp']}" * (row["amp"] != "off")
+        command = (
+            f"FEATURES={row['features']} PRED_LENS={row['pred_len']:g} SIGNS=minus {axis}{model}"
+        )
+        command += f'SEEDS="{" ".join(map(str, seeds))}" bash scripts/{row["data"]}.sh{amp}'
+        time = duration(2 * len(seeds) * row["seconds"])
+        lines.append(f"{row['label']}, more: {len(seeds)} pairs, about {time}: {command}")
+    return lines
+
+
+def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
-    names = "results data features axis amp score format standalone out"
-    records.add_flags(parser, *names.split())
-    args = parser.parse_args(words)
+    flags = ("results", "data", "features", "axis", "amp", "score", "format", "out")
+    records.add_flags(parser, *flags)
+    parser.add_argument("--all", action="store_true", help="every c, MAE, standard deviations")
+    args = parser.parse_args(argv)
     runs = records.load(args.results)
-    whole = records.select_metrics(runs.frame, args.score)
-    scored, notes = records.select(whole, args)
-    notes += [] if args.data else absent(whole, args.features)
-    arms = summarise(scored)
-    csv = args.format == "csv" and len(arms)  # every number once
-    tables = [arm_table(arms, "")] if csv else result_tables(scored)
+    scored, notes = records.select(records.select_metrics(runs.frame, args.score), args)
+    rows = cells(scored, args.all)
+    notes += accounted(scored, rows) if len(scored) else []
+    notes += [] if runs.committed else [*more_lines(rows), records.STUDY_LINE]
+    csv = args.format == "csv" and len(scored)  # every number once
+    tables = [cell_table(rows, "")] if csv else result_tables(scored, args.all)
     write_out(tables, args, [*runs.notes, *notes, *records.left_out(scored)])
     return 0
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from exp.config import Config
 from exp.record import Record
-from paper.runs import LENGTHS, paper_settings
+from paper.published import paper_settings
+from paper.runs import LENGTHS
 from utils.files import read_json, write_json, write_npz
 
 SHA256 = "a" * 64
@@ -35,6 +36,7 @@ def write_run(
     arrays: bool = False,  # with history, trace and samples; L_f rises with -c
     windows: Sequence[float] | None = None,  # MSE by test window
     sha256: str = SHA256,
+    scaler: dict[str, Any] | None = None,
     **settings: Any,  # fields of Config; lengths and layers are the paper's, where it has the cell
 ) -> Path:
     """Write the folder of one run."""
@@ -46,7 +48,7 @@ def write_run(
     record = Record(results / config.run_name(sha256), config.identity(sha256))
     record.folder.mkdir(parents=True)
     with mock.patch("os.fsync"):  # real files, without waiting for the disk
-        record.start({**ENVIRONMENT, **(environment or {})})
+        record.start({**ENVIRONMENT, **(environment or {})}, scaler)
         if arrays:
             _write_history(record, config)
             _write_samples(record.folder, config)

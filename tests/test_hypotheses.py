@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from paper.signs import HYPOTHESES, read_hypotheses
+from paper.runs import HYPOTHESES
+from paper.signs import read_hypotheses
 from tests.records import write_arm
-from tests.test_signs import LUCK, NOISE, verdict_on, write_pairs
+from tests.test_signs import verdict_on
+from tests.test_tables import LUCK, NOISE, write_pairs
 from utils.files import UserError
 
 
@@ -35,6 +37,10 @@ def test_what_was_named_before_is_shown_with_hash_and_commit(tmp_path, named):
     early = "8 of 16 runs began before the hypothesis was committed"
     assert early in verdict_on(old, found)["notes"]
     text = file.read_text() + "# a comment, which changes no meaning\n"
+    file.write_text(text)
+    assert (
+        read_hypotheses(file).sha256 == named.sha256 and read_hypotheses(file).since == found.since
+    )
     file.write_text(text.replace("first = -2.0\nsecond = 2.0", "first = -4.0\nsecond = 2.0"))
     later = read_hypotheses(file)
     assert later.when == "named now, not committed"
@@ -62,8 +68,7 @@ def test_a_file_of_ones_own_can_be_named(tmp_path, named, data):
             "unexpected keyword argument 'claims'",
         ),
         ("claim = 'Größe'".encode("latin-1"), "can't decode"),
-        (HYPOTHESES.read_bytes().replace(b"first = -2.0\n", b""), "needs first, or choose_from"),
-        (HYPOTHESES.read_bytes().replace(b"first = -2.0", b"choose_from = [-1.0]"), "pilot_seeds"),
+        (HYPOTHESES.read_bytes().replace(b"first = -2.0\n", b""), "missing 1 required"),
         (HYPOTHESES.read_bytes().replace(b'"0-7"', b'"a-b"'), "invalid literal"),
         (None, "No such file"),
     ],

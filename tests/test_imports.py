@@ -13,7 +13,7 @@ ARROWS = {
     "models": {"utils"},
     "data": {"utils"},
     "exp": {"utils", "models", "data"},
-    "paper": {"utils", "exp.record"},  # what a record is and how it is read
+    "paper": {"utils", "exp.record", "exp.config", "models", "data.registry"},  # what runs are
     "main_informer": {"utils", "exp"},
 }
 FILES = {  # module name -> file

@@ -10,14 +10,23 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from paper.pairs import contrasts, sentences
-from paper.runs import load
-from paper.signs import BLINDED, HYPOTHESES, Preregistration, hypothesis_table, main, verdicts
+from paper import answer
+from paper.answer import compare, pair
+from paper.runs import HYPOTHESES, by_cell, load, select_metrics
+from paper.signs import (
+    BLINDED,
+    Preregistration,
+    contrast_table,
+    contrasts,
+    hypothesis_tables,
+    main,
+    over_weeks,
+    verdicts,
+)
 from tests.records import damage, write_arm, write_run
-from tests.test_tables import scored
+from tests.runs import ROOT
+from tests.test_tables import LUCK, NOISE, scored, write_pairs
 
-LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, at c = 0
-NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 FLIPS = np.array(np.meshgrid(*[[1, -1]] * 8)).reshape(8, -1).T
 
 
@@ -33,12 +42,6 @@ def verdict_on(
     """Return what is said of one hypothesis, H1 unless another place is given."""
     row = verdicts(load(results), named, **more).to_dict("records")[place]
     return {str(name): value for name, value in row.items()}
-
-
-def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: Any) -> None:
-    """Write c = 0, and c = -2 with this relative change."""
-    write_arm(results, 0.0, LUCK[:n], **more)
-    write_arm(results, -2.0, LUCK[:n] * np.broadcast_to(1 + np.asarray(change), n), **more)
 
 
 @pytest.mark.parametrize(
@@ -67,23 +70,29 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict, number
     p = min(1, 2 * min(np.mean(sums >= d.sum() - 1e-15), np.mean(sums <= d.sum() + 1e-15)))
     assert row["p"] == pytest.approx(p)
     assert row["p_holm"] == pytest.approx(min(4 * p, 1))  # three others without runs stay in
-    words = f"H1, ETTh2 S 24, feature axis, c = -2 against 0: {verdict}; {numbers}"
-    words += f" (95 % interval), n = 8, p = {p:.4f}, with Holm's correction {min(4 * p, 1):.4f}"
-    if verdict == "equal within 2 %":
-        words += f"; 90 % interval {numbers.split(', ')[1]}"  # to this figure as wide
-    if verdict == "equal within 2 %" and p < 0.01:
-        words += "; a difference is shown, and is smaller than that"
-    # two unpaired means of 5 seeds: their own scatter, and that of the mean difference
-    scatter = np.var(np.log(LUCK), ddof=1) + np.var(np.log(LUCK) + d, ddof=1)
-    half = stats.t.ppf(0.975, 7) * math.sqrt(scatter / 5 + np.var(d, ddof=1) / 8)
-    low, high = (100 * math.expm1(d.mean() + x) for x in (-half, half))
-    where = "inside" if low <= 100 * (0.08626 / 0.09309 - 1) <= high else "outside"
-    range_ = f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
-    words += f"; the printed −7.3 % (Table 2) lies {where} {range_}, where a ratio of two unpaired"
-    assert row["sentence"] == f"{words} means of 5 runs like ours would lie."
-    (line,) = hypothesis_table(pd.DataFrame([row]), named).rows
-    cell = ["H1", "ETTh2 S 24, feature axis", "-2 / 0", "8"]
+    (line,) = hypothesis_tables(pd.DataFrame([row]), named)[0].rows
+    cell = ["H1", "ETTh2 S 24, feature axis", "MSE − 2 Lip / MSE", "8"]
     assert line == [*cell, numbers, f"{p:.4f}", f"{min(4 * p, 1):.4f}", verdict]
+
+
+COMMITTED = {  # the verdicts on the committed study, before these modules were rebuilt
+    "H1": ("equal within 2 %", 8, 0.19746750652089987, -0.5310158504550807, 0.9312860743259479,
+           -0.3866291972488996, 0.7849891416689408, 0.008728292888224179, 0.5390625, 1.0,
+           0.0078125, 0.016666666666666666, -7.3369857127510985),
+    "H2": ("undecided", 16, 2.135814140703679, -1.742036405042239, 6.166708005331421,
+           -1.0645088211787144, 5.439659781235735, 0.07264002473268387, 0.291168212890625, 1.0,
+           3.0517578125e-05, 0.0125, -53.2690038181187),
+}  # fmt: skip
+
+
+def test_verdicts_on_the_committed_study_stay(named):
+    tested = verdicts(load(ROOT / "results" / "study"), named).set_index("name")
+    names = ["verdict", "n", "change", "low", "high", "low90", "high90", "sd", "p", "p_holm",
+             "smallest_p", "threshold", "published_change"]  # fmt: skip
+    for name, (verdict, *numbers) in COMMITTED.items():
+        row = tested.loc[name, names]
+        assert row["verdict"] == verdict
+        assert row[names[1:]].tolist() == pytest.approx(numbers, rel=1e-12)
 
 
 def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named):
@@ -102,7 +111,7 @@ def test_runs_at_other_coefficients_and_seeds_change_no_verdict(tmp_path, named)
     for seed in range(8):  # c = 0 is the same whatever the norm, but its own comes first
         write_run(tmp_path, 0.5, 0.0, seed, lip_norm="range", status="unfinished")
     after = verdict_on(tmp_path, named)
-    same = ("verdict", "n", "p", "p_holm", "change", "low", "high", "first", "second", "sentence")
+    same = ("verdict", "n", "p", "p_holm", "change", "low", "high", "first", "second")
     assert {k: before[k] for k in same} == {k: after[k] for k in same}
     assert "seeds not named, left out: 8, 100" in after["notes"]
     time = contrasts(scored(tmp_path, "all")).query("axis == 'time' and second == 0")
@@ -114,7 +123,6 @@ def test_no_verdict_before_the_named_seeds_are_complete(tmp_path, named):
     write_run(tmp_path, 0.1, 0.0, 7)  # one arm's alone
     row = verdict_on(tmp_path, named)
     assert row["verdict"] == "in progress: 7 of 8 seeds"
-    assert row["sentence"].endswith("in progress: 7 of 8 seeds.")
     assert row["n"] == 7 and all(math.isnan(row[name]) for name in BLINDED)
     assert verdict_on(tmp_path, named, place=1)["verdict"] == "no runs"
 
@@ -140,15 +148,8 @@ def test_extension_when_the_differences_scatter(tmp_path, named):
         write_run(tmp_path, 0.1 * (1 + change), -2.0, seed)
     row = verdict_on(tmp_path, named)
     assert row["n"] == 16 and row["verdict"] == "undecided"
-    # no second extension; what it would take is said
-    sd = np.log1p(wide.tolist() * 2).std(ddof=1)
-    needed = math.ceil((1.96 * sd / 0.02) ** 2)
-    assert f"; about {needed} seeds would give an interval of ±2 %" in row["sentence"]
-    for seed, change in enumerate([*wide, *wide]):
-        write_run(tmp_path / "shown", 0.1, 0.0, seed)
-        write_run(tmp_path / "shown", 0.07 * (1 + change), -2.0, seed)
-    row = verdict_on(tmp_path / "shown", named)  # what is decided asks for no more
-    assert row["verdict"] == "better by at least 2 %" and "seeds would" not in row["sentence"]
+    sd = np.log1p(wide.tolist() * 2).std(ddof=1)  # no second extension; what it would take:
+    assert row["power_seeds"] == answer.equivalence_seeds(sd, 0.02) > 50
 
 
 def test_device_fixes_the_seeds_and_another_device_is_a_replication(tmp_path, named):
@@ -184,24 +185,19 @@ def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
     write_pairs(tmp_path, -0.05, n=6)
     row = verdict_on(tmp_path, six)
     assert row["p"] == pytest.approx(2 / 64) and row["verdict"] == "undecided"
-    few = "so few pairs could not reach p ≤ 0.0125; about 8 seeds would give an interval of ±2 %;"
-    assert few in row["sentence"]
+    assert "so few pairs cannot reach p ≤ 0.0125" in row["notes"]
     alone = replace(six, family=six.family[:1])
     assert verdict_on(tmp_path, alone)["verdict"] == "better by at least 2 %"
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_an_interval_takes_two_pairs(tmp_path, named, n):
+def test_two_pairs_are_too_few_to_tell(tmp_path, named, n):
     write_pairs(tmp_path, -0.05 + NOISE[:n], n=n)
     row = verdict_on(tmp_path, with_seeds(named, n))
-    assert row["sentence"].startswith("H1, ETTh2 S 24, feature axis, c = -2 against 0: undecided;")
-    for words in ("(95 % interval)", "seeds would give", "the printed −7.3 %"):
-        assert (words in row["sentence"]) == (n == 2)
-    for seed in range(n, 8):
-        write_run(tmp_path, 0.1, 0.0, seed)
-        write_run(tmp_path, 0.1, -2.0, seed, status="failed")
-    notes = verdict_on(tmp_path, named)["notes"]
-    assert any("on complete pairs: −5.0 %" in note for note in notes) == (n == 2)
+    assert row["verdict"] == "undecided" and math.isnan(row["low"])
+    (line,) = contrast_table(contrasts(scored(tmp_path))).rows
+    assert "too few seeds to tell)" in line[3]
+    assert "too few seeds" in hypothesis_tables(pd.DataFrame([row]), named)[0].rows[0][4]
 
 
 def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
@@ -211,7 +207,7 @@ def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
         write_run(tmp_path, luck * 0.9, -2.0, seed, status="failed" if seed < 4 else "finished")
     row = verdict_on(tmp_path, named)
     assert row["p"] == 1 and row["verdict"] == "undecided"  # 4 against 4
-    assert row["failed"] == "c = -2: seeds 0, 1, 2, 3" and row["n"] == 4
+    assert row["failed"] == "MSE − 2 Lip: seeds 0, 1, 2, 3" and row["n"] == 4
     words = f"failed, ranked worst in a sign test: {row['failed']}; on complete pairs: −10.0 %"
     (note,) = [note for note in row["notes"] if note.startswith(words)]
     assert "p = 0.1250" in note
@@ -219,7 +215,7 @@ def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
     for seed in range(4):
         write_run(part, 0.07, -2.0, seed, status="finished" if seed else "failed")
     row = verdict_on(part, named)  # no number before all seeds are there
-    assert row["notes"] == ["failed, ranked worst in a sign test: c = -2: seeds 0"]
+    assert row["notes"] == ["failed, ranked worst in a sign test: MSE − 2 Lip: seeds 0"]
 
 
 def test_an_arm_that_always_fails_is_worse(tmp_path, named):
@@ -230,65 +226,105 @@ def test_an_arm_that_always_fails_is_worse(tmp_path, named):
     row = verdict_on(tmp_path, named)
     assert row["p"] == pytest.approx(2 / 2**8) and row["n"] == 0
     assert row["verdict"] == "worse, by how much is open"
-    assert "interval" not in row["sentence"]  # there is none
-    (line,) = sentences(scored(tmp_path, "all"))
-    assert (
-        "failed: c = -2: seeds 0, 1, 2, 3, 4, 5, 6, 7" in line and "nothing to compare" not in line
-    )
 
 
-def test_unlike_pairs_are_marked_counted_and_left_out_on_request(tmp_path, named):
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"processor": "old"}, {"torch": "2.0"}, {"git_commit": "f" * 40}, {"threads": 2},
+        {"git_dirty": True}, {"processor": "Test & <Co> CPU / old"},  # of two sittings
+    ],
+)  # fmt: skip
+def test_pairs_of_unlike_environments_are_marked_and_left_out_on_request(tmp_path, named, other):
     write_arm(tmp_path, 0.0, LUCK)
-    other = [{"processor": "old"}, {"torch": "2.0"}, {"git_commit": "f" * 40}, *[None] * 5]
-    for seed, environment in enumerate(other):
-        write_run(tmp_path, 0.1, -2.0, seed, environment=environment)
+    for seed in range(8):
+        write_run(tmp_path, 0.1, -2.0, seed, environment=other if seed < 3 else None)
     row = verdict_on(tmp_path, named)
-    assert "3 of 8 pairs differ in git_commit, processor, torch: kept" in row["notes"]
-    assert row["n"] == 8
-    row = verdict_on(tmp_path, named, alike=True)
-    assert "3 of 8 pairs differ in git_commit, processor, torch: left out" in row["notes"]
+    (name,) = other
+    assert f"3 of 8 pairs differ in {name}: kept" in row["notes"] and row["n"] == 8
+    row = verdict_on(tmp_path, named, same_environment=True)
+    assert f"3 of 8 pairs differ in {name}: left out" in row["notes"]
     assert row["n"] == 5 and row["seeds"] == "3, 4, 5, 6, 7"
-    assert contrasts(scored(tmp_path, "all"))["unlike"].tolist() == [3]
-    assert contrasts(scored(tmp_path, "all"), alike=True)["n"].tolist() == [5]
+    assert contrasts(scored(tmp_path, "all"))["mismatched"].tolist() == [3]
+    assert contrasts(scored(tmp_path, "all"), same_environment=True)["n"].tolist() == [5]
 
 
-def test_pilot_seeds_choose_and_the_others_test(tmp_path, named):
-    piloted = {"first": math.nan, "choose_from": (-2.0, -4.0), "pilot_seeds": "0-1,100"}
-    family = replace(named, family=[replace(named.family[0], **piloted)])
-    write_arm(tmp_path, 0.0, LUCK)
-    for c in (-2.0, -4.0):
-        for seed, luck in enumerate(LUCK):
-            write_run(tmp_path, luck * (1 + c / 100), c, seed, metrics={"val_mse": c + 4 + seed})
-    assert "pilot seeds are not complete" in verdict_on(tmp_path, family)["verdict"]
-    write_run(tmp_path, 1.0, -2.0, 100, metrics={"val_mse": 9.0})
-    write_run(tmp_path, 1.0, -4.0, 100, metrics={"val_mse": 1.0})
-    row = verdict_on(tmp_path, family)
-    assert row["first"] == -4 and row["seeds"] == "2, 3, 4, 5, 6, 7"
-    assert row["change"] == pytest.approx(-4)
+STEPS = {"ETTh2": 168, "WTH": 168, "ETTm1": 672, "weather": 1008, "custom": 336}  # a week's
 
 
-def test_weeks_are_resampled_where_errors_by_window_are_there(tmp_path, named):
-    errors = np.random.default_rng(1).gamma(3, size=1700)
-    write_arm(tmp_path, 0.0, LUCK, windows=errors)
-    write_arm(tmp_path, -2.0, LUCK, windows=errors * 0.9)
-    (note,) = [note for note in verdict_on(tmp_path, named)["notes"] if "weeks" in note]
-    assert "without the variation between seeds: −10.0 %, −10.0 to −10.0 %" in note
+@pytest.mark.parametrize("data", STEPS)
+def test_seeds_and_weeks_are_resampled_together(tmp_path, data):
+    errors = np.random.default_rng(1).gamma(3, size=(2, 3, 2500)).astype(np.float32)
+    for c, side in ((-2.0, 0), (0.0, 1)):
+        for seed in range(3):
+            scaler = {"step": "30min"} if data == "custom" else None
+            write_run(tmp_path, 0.1, c, seed, data=data, windows=errors[side, seed], scaler=scaler)
+    runs = load(tmp_path)
+    cell = by_cell(select_metrics(runs.frame))
+    found = over_weeks(pair(cell, -2.0, 0.0), cell.iloc[0].to_dict(), runs)
+    expected = answer.two_level_interval(errors[0], errors[1], STEPS[data])
+    assert [*found.values()] == pytest.approx(
+        [expected.low, expected.high]
+    ) and expected.low < 0 < expected.high
+
+
+def test_steps_that_are_not_known_or_not_equal_give_no_weeks(tmp_path):
+    for step, windows in (("D", 7), ("ME", 0), ("5D", 0), (None, 0)):
+        scaler = {"step": step} if step else None
+        write_run(tmp_path / str(step), data="custom", scaler=scaler)
+        runs = load(tmp_path / str(step))
+        assert runs.windows_a_week(runs.frame.iloc[0].to_dict()) == windows
+
+
+def test_failed_runs_by_hand():
+    # ranked worst: lost, won, won; the pairs of equals, and of two failures, count for neither
+    sides = {
+        "mse_first": [math.inf, 1, 3, 2, math.inf],
+        "mse_second": [1, 2, math.inf, 2, math.inf],
+    }
+    d = [math.nan, math.log(0.5), math.nan, 0.0, math.nan]
+    row = compare(pd.DataFrame({**sides, "d": d, "mismatch": ""}), -2.0, 0.0)
+    assert row["failed"] == "MSE − 2 Lip: seeds 0, 4; MSE: seeds 2, 4"
+    assert row["direction"] == -1 and row["p"] == stats.binomtest(2, 3).pvalue
+    assert row["smallest_p"] == stats.binomtest(3, 3).pvalue
+    assert (row["n"], row["sd"]) == (2, pytest.approx(math.log(2) / math.sqrt(2)))
+
+
+def test_every_loss_is_laid_out_against_mse_and_its_mirror(tmp_path):
+    write_arm(tmp_path, 0.0, [0.1, 0.2, 0.3])
+    write_arm(tmp_path, -2.0, [0.09, 0.18, 0.27])
+    write_run(tmp_path, 0.09, -2.0, 3, status="failed")
+    write_run(tmp_path, 0.09, 0.0, 3)
+    write_arm(tmp_path, 2.0, [0.11, 0.22, 0.33])
+    write_arm(tmp_path, -1e-6, [0.1])
+    table = contrast_table(contrasts(scored(tmp_path)))
+    rows = {compared: row for (_, compared, *row) in table.rows}
+    change, failed = "−10.0 %, −10.0 to −10.0 %", "MSE − 2 Lip: seeds 3"
+    assert rows["MSE − 2 Lip / MSE"] == ["3", change, "0.000", "−7.3 %", "0", failed]
+    assert rows["MSE + 2 Lip / MSE"][1] == "+10.0 %, +10.0 to +10.0 %"
+    assert rows["MSE − 2 Lip / MSE + 2 Lip"][1] == "−18.2 %, −18.2 to −18.2 %"
+    assert len(rows) == 4 and "MSE − 1e−6 Lip / MSE" in rows
+    assert "of 3 intervals about 0.2 would leave out 0" in table.notes[0]
 
 
 def test_command(tmp_path, capsys):
     write_pairs(tmp_path, -0.05 + NOISE)
     assert main(["--results", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "better by at least 2 %" in text and text.count("no runs") == 6
+    assert text.index("Every loss against MSE") < text.index("Hypotheses")  # the reader's own first
+    assert "better by at least 2 %" in text and "no runs" not in text
+    assert "With one failed run in 8 pairs" in text
     assert max(map(len, text.splitlines())) <= 110
-    assert text.rstrip().splitlines()[-2].startswith("ETTh2 S 24, feature axis: lower MSE than c =")
     assert main(["--results", str(tmp_path), "--features", "M"]) == 0
-    shown = capsys.readouterr().out  # hypotheses on other cells are not called "no runs"
-    assert "H2" in shown and "H1" not in shown and "No run of M." in shown
-    assert main(["--results", str(tmp_path), "--data", "WTH", "--alike"]) == 0
+    shown = capsys.readouterr().out
+    assert "H1" not in shown and "No run of M." in shown and "--results results/study" in shown
+    assert main(["--results", str(tmp_path), "--data", "WTH", "--same_environment"]) == 0
     assert "named beforehand" not in capsys.readouterr().out  # no hypothesis is on WTH
-    (own := tmp_path / "own.toml").write_bytes(HYPOTHESES.read_bytes().replace(b'"H1"', b'"A"'))
+    more = HYPOTHESES.read_text(encoding="utf-8").replace('"H1"', '"A"')
+    more += more[more.index("[[hypothesis]]") :].partition("\n\n")[0].replace('"A"', '"fifth"')
+    (own := tmp_path / "own.toml").write_text(more, encoding="utf-8")  # another name, and a fifth
     assert main(["--results", str(tmp_path), "--hypotheses", str(own)]) == 0
-    assert "A, ETTh2 S 24, feature axis, c = -2 against 0: better" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "\nA " in text and "\nfifth " in text and text.count("no runs") == 3
     assert main(["--results", str(tmp_path), "--format", "csv"]) == 0
     assert ",-2.0,0.0," in capsys.readouterr().out

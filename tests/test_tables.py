@@ -1,5 +1,6 @@
-"""Tables and the study's CSV: what enters a mean, values by hand, and what commands say."""
+"""The cell's table and the reader of runs: what enters a mean, values by hand, what is said."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import pandas as pd
 import pytest
 
 from paper import tables
-from paper.runs import CELL, PRINTED, by_cell, left_out, load, select_metrics
-from paper.tables import printed, published_layout, result_tables, summarise
-from tests.records import damage, scores, write_arm, write_run
+from paper.published import FOLDER, published, published_change
+from paper.runs import CELL, by_cell, left_out, load, select_metrics
+from paper.tables import accounted, all_cells, cell_table, cells, more_lines, result_tables
+from tests.records import damage, write_arm, write_run
 from utils.formats import render
 
-OFFSETS = 0.0001 * np.array([-2, -1, 0, 1, 2])  # by seed: mean 0, sd sqrt(2.5e-8) = 0.000158114
+LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of a seed, without Lip
+NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 
 
 def scored(results: Path, score: str | None = None) -> pd.DataFrame:
@@ -29,103 +32,118 @@ def said(results: Path, *words: str) -> str:
     """Return what the command prints, on one line."""
     out = results.parent / "said.txt"
     assert tables.main(["--results", str(results), "--out", str(out), *words]) == 0
-    return " ".join(out.read_text().split())
+    return " ".join(out.read_text(encoding="utf-8").split())
+
+
+def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: Any) -> None:
+    """Write MSE, and MSE - 2 Lip with this relative change."""
+    write_arm(results, 0.0, LUCK[:n], **more)
+    write_arm(results, -2.0, LUCK[:n] * np.broadcast_to(1 + np.asarray(change), n), **more)
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 50 cells, five seeds: c = 0 hits the print, c = -2 is 0.001 below (S) or above it (M)."""
+    """All 50 cells, three seeds: without Lip the published value, with Lip that (S) or +1 % (M)."""
     results = tmp_path_factory.mktemp("full")
-    for row in printed().loc["informer"].reset_index().to_dict("records"):
-        features, data, pred_len = row["features"], row["data"], row["pred_len"]
-        for c, shift in ((0.0, 0.0), (-2.0, -0.001 if features == "S" else 0.001)):
-            cell = {"data": data, "features": features, "pred_len": pred_len}
-            for seed, offset in enumerate(OFFSETS):
-                errors = scores(row["mse_zero"] + shift + offset)
-                for part in errors.values():
-                    part["mae"] = row["mae_zero"] + shift + offset
-                write_run(results, 0.1, c, seed, metrics=errors, **cell)
+    for row in published().loc["informer"].reset_index().to_dict("records"):
+        cell = {name: row[name] for name in ("features", "data", "pred_len")}
+        zero, lip = row["mse_zero"], row["mse_lip"]
+        for seed, offset in enumerate((0.999, 1.0, 1.001)):
+            write_run(results, zero, 0.0, seed, **cell)
+            write_run(results, offset * (lip if cell["features"] == "S" else 1.01 * zero), -2.0,
+                      seed, **cell)  # fmt: skip
     return results
 
 
-def test_means_and_prediction_intervals_by_hand(full):
-    frame = summarise(scored(full))
-    assert len(frame) == 100 and set(frame["n"]) == {5}
-    zero = one(frame, label="ETTh2 S 24", c=0.0)
-    # printed 0.09309 and hit exactly; half width 2.776445 * 0.000158114 * sqrt(1/5 + 1/5)
-    assert zero["mse"] == pytest.approx(0.09309) and zero["print"] == 0.09309
-    assert zero["mse_sd"] == pytest.approx(0.000158114, rel=1e-5)
-    assert zero["high"] - zero["mse"] == pytest.approx(0.000277645, rel=1e-5)
-    wth = one(frame, label="WTH M 24", c=0.0)  # three repetitions: sqrt(1/5 + 1/3)
-    assert wth["high"] - wth["mse"] == pytest.approx(0.000320597, rel=1e-5)
-    lip = one(frame, label="ETTh2 S 24", c=-2.0)
-    assert lip["print"] == 0.08626 and lip["low"] > lip["print"]
-    change = np.exp(np.mean(np.log((0.09209 + OFFSETS) / (0.09309 + OFFSETS)))) - 1
-    assert (lip["change"], lip["pairs"]) == (pytest.approx(100 * change), 5)
+def test_every_published_cell_is_judged_and_counted_once(full):
+    rows = cells(scored(full))
+    assert len(rows) == 50 and set(rows["n"]) == {3}
+    row = one(rows, label="ETTh2 S 24")
+    assert (row["mse_zero"], row["mse_lip"]) == pytest.approx((0.09309, 0.08626))
+    assert (row["mse_zero_published"], row["mse_lip_published"]) == (0.09309, 0.08626)
+    d = np.log(0.08626 * np.array([0.999, 1.0, 1.001]) / 0.09309)
+    assert row["change"] == pytest.approx(100 * math.expm1(d.mean()))
+    assert {*rows.query("features == 'S'")["answer"]} == {"seen"}
+    for row in rows.query("features == 'M'").to_dict("records"):  # +1 %, whatever is published
+        r = math.log(row["mse_lip_published"] / row["mse_zero_published"])
+        assert abs(r) < 0.03 or row["answer"] == "not seen"
+    (table,) = all_cells(rows)
+    whole = table.frame.iloc[0]
+    assert whole[["seen", "not seen", "open"]].sum() == 50 and whole["ours_low"] < whole["ours"]
+    ratios = np.log(rows["mse_lip_published"] / rows["mse_zero_published"])
+    assert whole["published"] == pytest.approx(100 * math.expm1(ratios.mean()))
     text = render(result_tables(scored(full)), "terminal")
-    assert "0.09281 to 0.09337: yes" in text and "0.09181 to 0.09237: no" in text
-    assert max(map(len, text.splitlines())) <= 110
+    assert "all cells (50)" in text and max(map(len, text.splitlines())) <= 110
 
 
-def test_counts_are_computed_from_the_cells(full):
-    text = render(result_tables(scored(full)), "markdown")
-    assert "printed 13/37 (recomputed; the paper states 12/38), ours 50/0 in 25 cells" in text
-    assert "printed 4/46, ours 0/50 in 25 cells" in text
+def test_axes_and_precisions_of_a_cell_are_counted_once(tmp_path):
+    write_pairs(tmp_path, 0.0, n=3)
+    write_pairs(tmp_path, -0.5, n=3, amp="bf16")
+    write_arm(tmp_path, -2.0, LUCK[:3] * 0.4, lip_axis="time")
+    rows = cells(scored(tmp_path))
+    settings = ["S 24", "S 24, time axis", "S 24, bf16"]
+    assert rows["setting"].tolist() == settings and set(rows["answer"]) == {"not seen", "seen"}
+    (table,) = all_cells(rows)
+    assert table.rows[0][:4] == ["all cells (1)", "0", "1", "0"]
+    assert table.frame["ours"].item() == pytest.approx(0)
 
 
-def test_other_models_have_their_own_print(tmp_path):
+def test_other_models_have_their_own_published_values(tmp_path):
     for model, data, error in (("autoformer", "ETTh1", 0.1), ("transformer", "weather", 0.2)):
         write_arm(tmp_path, 0.0, [error, error], model=model, data=data, train_epochs=10)
-    frame = published_layout(scored(tmp_path)).set_index("model")
-    assert frame["mse_zero"].to_dict() == {"autoformer": 0.1, "transformer": 0.2}
-    table = pd.read_csv(PRINTED / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
+    rows = cells(scored(tmp_path)).set_index("model")
+    assert rows["mse_zero"].to_dict() == {"autoformer": 0.1, "transformer": 0.2}
+    table = pd.read_csv(FOLDER / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
     for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
         cell = table.query(f"model == '{model.title()}' and dataset == '{data}'")
-        assert frame.loc[model, "mse_zero_print"] == cell["mse"].item()
-    text = render(result_tables(scored(tmp_path)), "markdown")
-    assert "Table 2 (S), no run with the regularizer, fp32, autoformer" in text
-    assert "at assumed settings" in text and "Informer's own authors" not in text
+        assert rows.loc[model, "mse_zero_published"] == cell["mse"].item()
 
 
-def test_only_seeds_of_both_sides_enter_the_papers_shape(tmp_path):
-    # c = -2 is worse on every seed that both have, and was run on the easy ones
+def test_means_are_over_the_seeds_that_both_have(tmp_path):
+    # with Lip it is worse on every seed that both have, and was run on the easy ones
     write_arm(tmp_path, 0.0, [0.1, 0.11, 0.3, 0.4])
     write_arm(tmp_path, -2.0, [0.12, 0.13])
-    (row,) = published_layout(scored(tmp_path)).to_dict("records")
+    rows = cells(scored(tmp_path))
+    (row,) = rows.to_dict("records")
     assert (row["n"], row["mse_zero"], row["mse_lip"]) == (2, pytest.approx(0.105), 0.125)
-    shape, _, arms = result_tables(scored(tmp_path))
-    assert shape.best == {(0, "mse_zero")}
-    assert arms.best == set()  # means over other seeds are not compared
-    assert "No star where the c of a cell were run with different seeds." in arms.notes
-    assert one(arms.frame, c=-2.0)["pairs"] == 2 and one(arms.frame, c=-2.0)["change"] > 0
+    table = cell_table(rows, "")
+    assert table.best == {(0, "mse_zero")} and math.isnan(row["low"])
+    assert "+19.1 % (too few seeds to tell)" in table.rows[0] and row["answer"] == "open"
+    assert accounted(scored(tmp_path), rows) == ["6 runs: 4 shown, 2 without a pair."]
 
 
 @pytest.mark.parametrize(
     ("zero", "lip", "best"),
     [
         (0.30, 0.25, {"ridge_mse"}),  # 0.2: baselines included
-        (0.1, 0.100004, {"mse_zero", "mse_lip"}),  # equal as printed
-        (0.1, 0.10001, {"mse_zero"}),
+        (0.1, 0.100004, {"mse_zero", "mse_lip"}),  # equal as written
+        (0.1, 0.1002, {"mse_zero"}),
     ],
 )
 def test_the_lowest_is_stressed(tmp_path, zero, lip, best):
     write_arm(tmp_path, 0.0, [zero])
     write_arm(tmp_path, -2.0, [lip])
-    shape, *_, arms = result_tables(scored(tmp_path))
-    assert shape.best == {(0, name) for name in best}
-    assert len(arms.best) == len(best)
+    assert cell_table(cells(scored(tmp_path)), "").best == {(0, name) for name in best}
 
 
-def test_every_c_of_a_cell_in_one_table(tmp_path):
-    for c in (-5.0, -2.0, 0.0, 1.0, 5.0):
-        write_arm(tmp_path, c, [0.1, 0.2])
-    arms = result_tables(scored(tmp_path))[-1]
-    methods = ["c = -5", "c = -2", "c = 0", "c = 1", "c = 5", "last value", "a day ago", "ridge"]
-    assert [row[2] for row in arms.rows] == methods
+def test_one_row_a_sign_or_every_coefficient(tmp_path):
+    for c, val in ((-5.0, 3), (-2.0, 2), (0.0, 9), (1.0, 1), (5.0, 4), (-1e-6, 0)):
+        for seed in range(2):
+            write_run(tmp_path, 0.1, c, seed, metrics={"val_mse": val})
+    frame = scored(tmp_path)
+    assert cells(frame)["setting"].tolist() == ["S 24", "S 24, MSE + 1 Lip †"]
+    note = "12 runs: 6 shown, 6 with another coefficient (--all)."
+    assert accounted(frame, cells(frame)) == [note]
+    every = cells(frame, every=True)
+    assert every["c"].tolist() == [-5, -2, -1e-6, 1, 5]
+    assert "S 24, MSE − 1e−6 Lip" in every["setting"].tolist()
+    mse, mae, _ = result_tables(frame, every=True)
+    assert "0.1000 ± 0.0000" in mse.rows[0] and mae.title == "ETTh2: MAE"
+    assert any(note.startswith("†") for note in mse.notes)
 
 
 @pytest.mark.parametrize(
-    ("setting", "differs"),
+    ("setting", "overrides"),
     [
         ({"seq_len": 96, "factor": 5, "freq": "t"}, "freq t, factor 5, seq_len 96"),
         ({"batch_size": 16, "learning_rate": 1e-3}, "batch_size 16, learning_rate 0.001"),
@@ -133,67 +151,80 @@ def test_every_c_of_a_cell_in_one_table(tmp_path):
         ({"cols": ("OT", "HULL"), "d_model": 64}, "cols OT,HULL, d_model 64"),
     ],
 )
-def test_runs_of_other_settings_are_apart(tmp_path, setting, differs):
+def test_runs_of_other_settings_are_apart(tmp_path, setting, overrides):
     write_arm(tmp_path, -2.0, [0.1] * 3)
     write_run(tmp_path, 9.0, -2.0, 3, **setting)
-    frame = summarise(scored(tmp_path))
-    assert one(frame, differs="")["mse"] == pytest.approx(0.1)
-    apart = one(frame, differs=differs)
-    assert apart["mse"] == 9 and np.isnan(apart["print"]) and apart["windows"] == "all"
-    other = result_tables(scored(tmp_path, "all"))[-1]  # apart, whatever windows are scored
-    assert other.title.startswith(f"Other runs (S), feature axis, fp32, {differs}, all test")
+    rows = cells(scored(tmp_path))
+    assert one(rows, overrides="")["mse_lip"] == pytest.approx(0.1)
+    apart = one(rows, overrides=overrides)
+    assert apart["mse_lip"] == 9 and apart["windows"] == "all" and not apart["published"]
 
 
 def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
     runs: list[tuple[float, float, dict[str, Any]]] = [
-        (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # c = 0 again, beside its own norm
+        (0.05, 0.0, {}), (0.06, 0.0, {"lip_norm": "range"}),  # MSE again, beside its own norm
         (0.07, 0.0, {"amp": "bf16"}), (0.10, -2.0, {}), (0.20, -2.0, {"lip_axis": "time"}),
         (0.30, -2.0, {"amp": "bf16"}), (0.40, -2.0, {"lip_norm": "range"}),
     ]  # fmt: skip
     for mse, c, settings in runs:
         write_run(tmp_path, mse, c, **settings)
-    cells = {
+    frame = scored(tmp_path)
+    found = {
         tuple(cell[["axis", "norm", "amp"]].iloc[0]): sorted(cell["mse"])
-        for _, cell in by_cell(scored(tmp_path)).groupby(CELL)
+        for _, cell in by_cell(frame).groupby(CELL)
     }
-    assert cells == {
+    assert found == {
         ("feature", "max", "off"): [0.05, 0.10],
         ("time", "max", "off"): [0.05, 0.20],
         ("feature", "range", "off"): [0.06, 0.40],
         ("feature", "max", "bf16"): [0.07, 0.30],
     }
+    assert accounted(frame, cells(frame)) == ["7 runs: 7 shown."]
+    part = frame.loc[frame["lip_norm"].eq("max") | (frame["c"] == 0)]
+    assert "1 MSE again, under another lip_norm" in accounted(part, cells(part))[0]
 
 
-def test_truncated_beside_a_print_and_all_windows_elsewhere(tmp_path):
+def test_a_run_without_a_setting_that_others_have_is_shown(tmp_path):
+    write_pairs(tmp_path, 0.0, n=3, amp="bf16")
+    frame = load(tmp_path).frame.assign(amp=None, model="other")  # its row leaves amp out
+    rows = cells(select_metrics(frame))
+    assert len(rows) == 1 and len(result_tables(select_metrics(frame))[0].rows) == 1
+    with pytest.raises(RuntimeError, match="lost"):
+        accounted(select_metrics(frame), rows.iloc[:0])
+
+
+def test_drop_last_beside_a_published_value_and_all_windows_elsewhere(tmp_path):
     parts = {"all": {"mse": 2.0, "mae": 2.0}, "truncated": {"mse": 1.0, "mae": 1.0}}
     write_run(tmp_path, metrics=parts)
     write_run(tmp_path, metrics=parts, data="demo")
     assert scored(tmp_path).set_index("data")["mse"].to_dict() == {"ETTh2": 1, "demo": 2}
-    assert set(scored(tmp_path, "truncated")["mse"]) == {1}
+    assert set(scored(tmp_path, "drop_last")["mse"]) == {1}
     assert set(scored(tmp_path, "all")["mse"]) == {2}
 
 
 def test_custom_files_are_told_apart_by_file_and_target(tmp_path):
-    for target, sha256 in (("OT", "a" * 64), ("MT", "a" * 64), ("OT", "b" * 64)):
+    for target, sha256 in (("T (degC)", "a" * 64), ("MT", "a" * 64), ("MT", "b" * 64)):
         more = {"data": "custom", "target": target, "sha256": sha256}
         write_arm(tmp_path / "unnamed", 0.0, [0.1, 0.2], **more)
         file = {"data_file": "/x/own.csv"}
         write_arm(tmp_path / "named", 0.0, [0.1, 0.2], **more, environment=file)
-    datasets = ["custom aaaaaaaa MT", "custom aaaaaaaa OT", "custom bbbbbbbb OT"]
+    datasets = ["custom aaaaaaaa MT", "custom aaaaaaaa T (degC)", "custom bbbbbbbb MT"]
     assert sorted(scored(tmp_path / "unnamed")["dataset"].unique()) == datasets
     labels = sorted(scored(tmp_path / "named")["label"].unique())
-    assert labels[0] == "own.csv MT S 24 (96/48)"
-    assert [label[:25] for label in labels[1:]] == ["own.csv OT S 24 (96/48) #"] * 2
-    assert len(set(labels)) == 3
+    assert [label[:23] for label in labels[:2]] == ["own.csv MT S 24 (96/48)"] * 2
+    assert labels[2] == "own.csv T (degC) S 24 (96/48)" and len(set(labels)) == 3
+    for data in ("own.csv", "OWN.CSV"):  # all targets of the file
+        text = said(tmp_path / "named", "--data", data)
+        assert "own.csv T (degC): MSE" in text and "own.csv MT: MSE" in text
+    assert "own.csv MT" not in said(tmp_path / "named", "--data", "own.csv T (degC)")
 
 
 def test_results_versions_are_shown_apart(tmp_path):
     write_arm(tmp_path, 0.0, [0.1, 0.1])
     damage(write_run(tmp_path, 9.0, 0.0, 2), "newer version")
-    frame = summarise(scored(tmp_path))
-    assert sorted(zip(frame["results_version"], frame["mse"], strict=True)) == [(2, 0.1), (3, 9)]
-    titles = " ".join(table.title for table in result_tables(scored(tmp_path)))
-    assert "results version 2" in titles and "results version 3" in titles
+    rows = cells(scored(tmp_path))
+    assert sorted(zip(rows["results_version"], rows["mse_zero"], strict=True)) == [(2, 0.1), (3, 9)]
+    assert "S 24, results version 3" in rows["setting"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -204,7 +235,7 @@ def test_one_bad_folder_costs_a_note_and_not_the_table(tmp_path, kind):
     bad = write_run(tmp_path / "runs", 0.1, 0.0, 2)
     damage(bad, kind)
     text = said(tmp_path / "runs")
-    assert "0.15000 ± 0.07071" in text and bad.name in text
+    assert "0.1500" in text and bad.name in text and "3 runs: 2 shown, 1 left out." in text
 
 
 def test_what_enters_no_mean_is_named(tmp_path):
@@ -218,22 +249,55 @@ def test_what_enters_no_mean_is_named(tmp_path):
     assert len(left_out(scored(tmp_path, "all"))) == 2
 
 
-def test_data_sets_without_a_run_are_one_line(tmp_path):
+def test_an_open_cell_says_what_brings_it_to_its_next_look(tmp_path):
+    runs = tmp_path / "runs"
+    write_pairs(runs, 0.1 * NOISE[:3] / 0.002, n=3)
+    text = said(runs)
+    assert "open" in text and "The committed study: --results results/study." in text
+    command = 'FEATURES=S PRED_LENS=24 SIGNS=minus SEEDS="3 4" bash scripts/ETTh2.sh'
+    assert f"ETTh2 S 24, more: 2 pairs, about 4.1 h: {command}" in text
+    write_run(runs, 0.1, -2.0, 3)  # without its pair it holds up those after it
+    write_run(runs, 0.1, 0.0, 4)
+    write_run(runs, 0.1, -2.0, 4)
+    (row,) = cells(scored(runs)).to_dict("records")
+    assert (row["n"], row["answer"], row["next_seeds"]) == (4, "open", [3])
+    write_arm(
+        tmp_path / "bf16", -2.0, LUCK[:3] * (1 + 50 * NOISE[:3]), amp="bf16", model="informer"
+    )
+    write_arm(tmp_path / "bf16", 0.0, LUCK[:3], amp="bf16")
+    (line,) = more_lines(cells(scored(tmp_path / "bf16")))
+    assert line.endswith("scripts/ETTh2.sh --amp bf16")
+
+
+def test_flags_choose_and_what_is_missing_is_said(tmp_path):
     runs = tmp_path / "runs"
     write_run(runs)
     write_run(runs, data="demo")
-    text = said(runs)
-    assert (
-        "Table 2 (S), no run yet: informer ETTh1, ETTm1, WTH, ECL; transformer all; auto" in text
-        and "ETTh1 24" not in text
-    )
     text = said(runs, "--data", "etth2")
-    assert "ETTh2" in text and "demo" not in text and "no run yet" not in text
-    write_run(runs, features="M", data="WTH")
-    assert "Table 5" not in said(runs, "--features", "S")
-    assert "Table 5 (M), no run yet: informer ETTh1, ETTh2, ETTm1, ECL; trans" in said(runs)
-    assert "No run of ECL." in said(runs, "--data", "ECL")
-    assert "No run of weather." in said(runs, "--data", "weather")
-    assert "No run of MS." in said(runs, "--features", "MS")
+    assert "ETTh2" in text and "demo" not in text
+    for flag, word in (("--data", "ECL"), ("--data", "weather"), ("--features", "MS")):
+        assert f"No run of {word}." in said(runs, flag, word)
     (tmp_path / "empty").mkdir()
     assert "There are no runs." in said(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("features", "table"), [("S", "Table 2"), ("M", "Table 5")])
+def test_published_changes_are_those_of_the_tables_and_of_figure_3(features, table):
+    cell = {"model": "informer", "data": "ETTh2", "features": features, "pred_len": 24}
+
+    def of(first: float, second: float, **other: object) -> tuple[float, str]:
+        found = published_change({**cell, **other}, first, second)
+        return found["published_change"], found["published_at"]
+
+    ratio = {"S": 0.08626 / 0.09309, "M": 0.33658 / 0.72025}[features]
+    assert of(-2, 0) == (pytest.approx(100 * (ratio - 1), abs=1e-9), table)
+    curve = pd.read_csv(FOLDER / "figure3.csv").query("pred_len == 24").set_index("lam")["mse"]
+    for first, second in ((-2, 2), (-4, 0)):  # the paper's λ is -c
+        change, place = of(first, second)
+        if features == "S":
+            expected = 100 * (curve[-first] / curve[-second] - 1)
+            assert (change, place) == (pytest.approx(expected), "Figure 3")
+        else:
+            assert math.isnan(change) and place == ""
+    for other in ({"data": "ETTh1"}, {"model": "transformer"}, {"overrides": "dropout 0.1"}):
+        assert math.isnan(of(-4, 0, **other)[0])

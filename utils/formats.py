@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import tabulate
@@ -14,20 +14,18 @@ import tabulate
 from utils.files import make_folder, write_atomic
 
 tabulate.MIN_PADDING = 0  # headings as narrow as their columns
-DIGITS = 5  # as printed: errors equal to this many digits are equal
+DIGITS = 5  # as published: errors equal to this many digits are equal
 STAR = "* the lowest of what is compared; all that are equal"
-FORMATS = ("terminal", "markdown", "latex", "csv")
-SYMBOLS = tabulate.LATEX_ESCAPE_RULES | {
+WIDTH = 110  # characters of a terminal's line
+SYMBOLS = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {
     "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "–": "--",
-}  # fmt: skip
-DOCUMENT = r"""\documentclass[a4paper,landscape]{article}
-\usepackage[margin=1cm]{geometry}
-\setlength{\tabcolsep}{3pt}
-\setlength{\parindent}{0pt}
-\begin{document}
-\scriptsize
-%s\end{document}
-"""
+})  # fmt: skip
+STYLES = {  # tabulate's name; how titles, notes and the lowest values are written
+    "terminal": ("simple", "{}", "{}", "{}*"),
+    "markdown": ("pipe", "### {}", "- {}", "**{}**"),
+    "latex": ("latex_raw", "% {}", "% {}", r"\textbf{{{}}}"),
+}
+FORMATS = (*STYLES, "csv")
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Column:
         """Write a row's value, "-" where it is missing."""
         if self.write:
             return self.write(row)
-        value, sd = number(row[self.name], self.digits), number(row.get(self.sd), self.digits)
+        value = format_number(row[self.name], self.digits)
+        sd = format_number(row.get(self.sd), self.digits)
         return value if sd == "-" else f"{value} ± {sd}"
 
 
@@ -52,7 +51,7 @@ class Column:
 class Table:
     """A frame laid out."""
 
-    title: str  # what it shows, with axis and precision
+    title: str
     frame: pd.DataFrame  # the values, unrounded
     columns: Sequence[Column]
     best: set[tuple[int, str]] = field(default_factory=set)  # (row, column's name) to stress
@@ -68,8 +67,34 @@ class Table:
         """Text of each row."""
         return [[c.text(row) for c in self.columns] for row in self.frame.to_dict("records")]
 
+    def body(self, form: str) -> str:
+        """Write headings and rows in one of STYLES, a terminal's within WIDTH."""
+        name, _, _, best = STYLES[form]
+        cells = pd.DataFrame(self.rows, columns=self.heads).map(lambda text: _safe(text, form))
+        for i, column in self.best:
+            j = [c.name for c in self.columns].index(column)
+            cells.iat[i, j] = best.format(cells.iat[i, j])
+        cells.columns = [_safe(head, form) for head in self.heads]
+        options: dict[str, Any] = {"tablefmt": name, "disable_numparse": True}
+        if form != "terminal":
+            return str(cells.to_markdown(index=False, **options))
+        text = ""
+        for width, head in ((30, 24), (22, 13), (14, 8)):
+            options |= {"maxcolwidths": width, "maxheadercolwidths": head}
+            text = str(cells.to_markdown(index=False, **options))
+            if max(map(len, text.splitlines()), default=0) <= WIDTH:
+                break
+        return text
 
-def number(value: Any, digits: int | None = None) -> str:
+
+def _safe(text: str, form: str) -> str:
+    """Write out what a format would read as its own."""
+    if form == "latex":
+        return text.translate(SYMBOLS)
+    return text.replace("|", "\\|") if form == "markdown" else text
+
+
+def format_number(value: Any, digits: int | None = None) -> str:
     """Write a value, "-" if it is missing."""
     if pd.isna(value):
         return "-"
@@ -82,12 +107,15 @@ def percent(value: float) -> str:
     return "-" if pd.isna(value) else f"{value:+.1f} %".replace("-", "−")
 
 
+def span(low: float, high: float) -> str:
+    """Write an interval in percent."""
+    return "-" if pd.isna(low) else f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
+
+
 def interval(row: Mapping[Any, Any]) -> str:
     """Write a change with its interval (change, low, high) in percent."""
-    if pd.isna(row["low"]):
-        return percent(row["change"])
-    bounds = f"{row['low']:+.1f} to {row['high']:+.1f} %".replace("-", "−")
-    return f"{percent(row['change'])}, {bounds}"
+    change = percent(row["change"])
+    return change if pd.isna(row["low"]) else f"{change}, {span(row['low'], row['high'])}"
 
 
 def joined(values: Iterable[float]) -> str:
@@ -95,75 +123,32 @@ def joined(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def escape(text: str) -> str:
-    """Return the text with LaTeX's special characters and our symbols written out."""
-    return text.translate(str.maketrans(SYMBOLS))
+def render(tables: Sequence[Table], form: str, notes: Sequence[str] = ()) -> str:
+    """Write tables one below the other, each note once, and more notes at the end.
 
-
-class Style(NamedTuple):
-    """How a format writes: tabulate's name of it, what surrounds texts, escaping, widths."""
-
-    name: str
-    title: str
-    note: str
-    best: str
-    safe: Callable[[str], str]
-    width: int = sys.maxsize  # characters of a line
-    column: int | None = None  # and of a column, at most
-
-    def line(self, surround: str, text: str) -> str:
-        """Write a title or a note."""
-        return textwrap.fill(surround.format(self.safe(text)), self.width)
-
-    def body(self, table: Table) -> str:
-        """Write headings and rows."""
-        rows = [[self.safe(text) for text in row] for row in table.rows]
-        places = {column.name: j for j, column in enumerate(table.columns)}
-        for i, name in table.best:
-            rows[i][places[name]] = self.best.format(rows[i][places[name]])
-        heads, style = [self.safe(head) for head in table.heads], self.name
-        return tabulate.tabulate(
-            rows, heads, style, disable_numparse=True, maxcolwidths=self.column
-        )
-
-
-STYLES = {
-    "terminal": Style("simple", "{}", "{}", "{}*", str, 110, 30),
-    "markdown": Style("pipe", "### {}", "- {}", "**{}**", lambda text: text.replace("|", "\\|")),
-    "latex": Style("latex_raw", "% {}", "% {}", r"\textbf{{{}}}", escape),
-    "document": Style("latex_raw", r"\subsection*{{{}}}", r"{}\par", r"\textbf{{{}}}", escape),
-}
-
-
-def render(
-    tables: Sequence[Table], form: str, notes: Sequence[str] = (), standalone: bool = False
-) -> str:
-    r"""Write tables one below the other, each note once, and more notes at the end.
-
-    Args:
-        tables: what to write.
-        form: one of FORMATS. csv: the frames, unrounded, one below the other.
-        notes: sentences that belong to no table.
-        standalone: LaTeX as a whole document instead of `tabular`s to \input.
+    form is one of FORMATS; csv: the frames, unrounded, one below the other.
     """
     if form == "csv":
         return pd.concat([t.frame for t in tables]).to_csv(index=False) if tables else ""
-    document = form == "latex" and standalone
-    style = STYLES["document" if document else form]
+    _, title, note, _ = STYLES[form]
     parts, seen = [], set()
+
+    def line(surround: str, text: str) -> str:
+        whole = surround.format(_safe(text, form))
+        return textwrap.fill(whole, WIDTH) if form == "terminal" else whole
+
     for table in [*tables, Table("", pd.DataFrame(), (), notes=notes)]:
         star = [STAR] if table.best and form == "terminal" else []
-        new = [note for note in (*star, *table.notes) if note not in seen]
+        new = [text for text in dict.fromkeys((*star, *table.notes)) if text not in seen]
         seen |= {*new}
-        title = style.line(style.title, table.title) if table.title else ""
-        parts += [title, style.body(table), "\n".join(style.line(style.note, x) for x in new)]
-    text = "\n\n".join(filter(None, parts)) + "\n"
-    return DOCUMENT.replace("%s", text) if document else text
+        parts += [line(title, table.title) if table.title else ""]
+        parts += [table.body(form) if table.columns else "", "\n".join(line(note, x) for x in new)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence[str]) -> None:
-    """Write a command's tables to a file or to the terminal: --format, --standalone, --out."""
-    text = render(tables, args.format, notes, args.standalone)
+    """Write a command's tables to a file or to the terminal: --format, --out."""
+    text = render(tables, args.format, notes)
     if args.format in ("csv", "latex") and notes:  # nothing but the tables goes into the file
         print(*notes, sep="\n", file=sys.stderr)
     if args.out:
@@ -175,5 +160,5 @@ def write_out(tables: Sequence[Table], args: argparse.Namespace, notes: Sequence
 def write_text(path: Path, text: str) -> None:
     """Write a file and say so; a UserError if it or its folder cannot be written."""
     make_folder(path.parent)
-    write_atomic(path, text.encode())
+    write_atomic(path, text.encode(errors="replace"))
     print(f"wrote {path}")

@@ -1,47 +1,56 @@
 """One look for figures, for print in grey and for the colour-blind; equal numbers, equal bytes."""
 
 import io
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
-import matplotlib as mpl
 import numpy as np
+
+with mock.patch.dict(os.environ):  # a notebook's backend is not ours: all is drawn into files
+    os.environ.pop("MPLBACKEND", None)
+    import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+Rows = Sequence[Sequence[Callable[[Axes], str]]]  # of panels: each draws it, returns its title
 STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
     **{"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "informer-lipreg"},
     **{"lines.linewidth": 1.2, "lines.markersize": 4.5, "lines.markerfacecolor": "none"},
 }
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time of day
-BLACK, GREY, RED, BLUE = "#000000", "#808080", "#D55E00", "#0072B2"  # Okabe and Ito's colours
-OTHERS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9")  # of theirs, too
+BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and Ito's colours
+BASELINES = (("#E69F00", "s"), ("#CC79A7", "D"), ("#8B5A2B", "P"), ("#009E73", "x"))  # and markers
 
 
-def compose(title: str, subtitle: str, rows: Sequence[Sequence[Callable[[Axes], str]]]) -> Figure:
-    """Draw rows of panels under one title, with one legend below all, each label once.
-
-    A panel is what draws it and returns its title. Rows of one panel are set in two columns.
-    """
-    if max(map(len, rows)) == 1:
-        rows = [[row[0] for row in rows[i : i + 2]] for i in range(0, len(rows), 2)]
-    columns, found = max(map(len, rows)), {}
-    width = 7.2 if columns > 1 else 4.6  # inches
+def compose(title: str, subtitle: str, rows: Rows, width: float = 0) -> Figure:
+    """Draw rows of panels under one title, with one legend below all, each label once."""
+    columns, found, height = max(map(len, rows)), {}, 0.7
+    width = width or (4.6, 7.2, 9.6)[columns - 1]  # inches
     with mpl.rc_context(STYLE):
-        figure = Figure((width, 2.3 * len(rows) + 0.7), layout="constrained")
+        figure = Figure(layout="constrained")
         for i, row in enumerate(rows):
+            below = [0.0]  # inches that long names of ticks need
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                axis.set_title(draw(axis))
+                words = textwrap.fill(draw(axis), round(16 * width / columns))
+                axis.set_title(words, parse_math=False)
                 handles, labels = axis.get_legend_handles_labels()
                 found |= dict(zip(labels, handles, strict=True))
-        lines = [title, *textwrap.wrap(subtitle, round(15 * width))]
-        figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left", parse_math=False)
-        place: dict[str, Any] = {"loc": "outside lower center", "ncols": round(width / 1.8)}
-        figure.legend([*found.values()], [*found], **place)
+                for tick in axis.get_xticklabels():
+                    name = tick.get_text()
+                    below.append(len(name) * 0.055 if tick.get_rotation() else name.count("\n") / 8)
+            height += 2.3 + max(below)
+        figure.set_size_inches(width, height)
+        lines = "\n".join([title, *textwrap.wrap(subtitle, round(15 * width))])
+        figure.suptitle(lines, fontsize=9, x=0.01, ha="left", parse_math=False)
+        handles, labels = [*found.values()], [*found]
+        figure.legend(handles, labels, loc="outside lower center", ncols=round(width / 1.8))
     return figure
 
 
@@ -56,26 +65,45 @@ class Window(NamedTuple):
 
 
 def draw_windows(windows: Sequence[Window], sharex: bool = False) -> Figure:
-    """Draw windows below each other, over dates, what follows joined to the history."""
-    figure = Figure((7, 1.1 + 1.9 * len(windows)), layout="constrained")  # inches
-    axes = figure.subplots(len(windows), sharex=sharex, squeeze=False)[:, 0]
-    styles = {"truth": ("-", "#444444"), "forecast": ("--", BLUE), "ridge": (":", RED)}
-    for axis, (label, dates, history, lines, title) in zip(axes, windows, strict=True):
-        now = len(history)
-        axis.plot(dates[:now], history, color="#444444", linewidth=0.9, label="history")
-        for name, values in lines.items():
-            style, color = styles[name]
-            joined = np.append(history[-1], values)
-            axis.plot(dates[now - 1 : now + len(values)], joined, style, color=color, label=name)
-        axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
-        locator = AutoDateLocator(minticks=3, maxticks=8)
-        axis.xaxis.set_major_locator(locator)
-        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-        axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
-        axis.set_title(title, fontsize="medium", parse_math=False)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    """Draw windows below each other."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((7, 1.1 + 1.9 * len(windows)), layout="constrained")  # inches
+        axes = figure.subplots(len(windows), sharex=sharex, squeeze=False)[:, 0]
+        for axis, one in zip(axes, windows, strict=True):
+            draw_window(axis, one)
+            axis.set_title(one.title, parse_math=False)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
+
+
+def draw_window(axis: Axes, window: Window) -> None:
+    """Draw a window over dates, what follows joined to the history."""
+    label, dates, history, lines, _ = window
+    now, known = len(history), np.append(history, lines.get("truth", []))
+    words = "history and truth" if "truth" in lines else "history"
+    axis.plot(dates[: len(known)], known, color=GREY, linewidth=2, label=words)
+    for name, line, color in (("forecast", "-", BLACK), ("ridge", ":", BASELINES[-1][0])):
+        if name in lines:
+            values = np.append(history[-1], lines[name])
+            axis.plot(dates[now - 1 : now - 1 + len(values)], values, line, color=color, label=name)
+    axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
+    date_axis(axis, dates)
+    axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
+
+
+def date_axis(axis: Axes, dates: np.ndarray) -> None:
+    """Write dates at the x axis, shortly, from the first to the last."""
+    locator = AutoDateLocator(minticks=2, maxticks=5)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.set_xlim(dates[0], dates[-1])
+
+
+def counted(axis: Axes, x: str, y: str) -> None:
+    """Label the axes; what is counted along x has ticks at whole numbers only."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set(xlabel=x, ylabel=y)
 
 
 def render(figure: Figure, form: str) -> bytes:
@@ -84,11 +112,3 @@ def render(figure: Figure, form: str) -> bytes:
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format=form, dpi=200, metadata=METADATA[form])
     return buffer.getvalue()
-
-
-def fit_around_zero(axis: Axes) -> None:
-    """Draw a line at 0 and fit the axis to it and to what was plotted, not to intervals."""
-    axis.axhline(0, color=GREY, linewidth=0.7)
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axis.lines])
-    room = 0.1 * float(np.ptp(values)) or 1.0
-    axis.set_ylim(float(values.min()) - room, float(values.max()) + room)

@@ -1,0 +1,225 @@
+"""The answer's statistics: the rule by simulation, the rest against scipy, loops and by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from paper import answer
+from paper.answer import LOOKS, across_cells, effect, judge, two_level_interval
+from tests.runs import ROOT
+from utils.stats import holm, sign_test_p
+
+STUDY = ROOT / "results" / "study"
+H1, H2 = ("S", math.log(0.08626 / 0.09309)), ("M", math.log(0.33658 / 0.72025))  # as printed
+DRAWS = 40_000  # simulated cells: three standard errors are 0.1 points at 0.5 %, 0.3 at 3 %
+
+
+def committed(features: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give ETTh2 24 at the paper's settings: runs with Lip on the feature axis, and without."""
+    runs = pd.read_csv(STUDY / "runs.csv").set_index("seed").sort_index()
+    runs = runs.query("data == 'ETTh2' and features == @features and dropout == 0.05")
+    first = runs.query("lip_coef == -2 and lip_axis == 'feature'")
+    return first, runs.query("lip_coef == 0").loc[first.index]
+
+
+def log_ratios(features: str) -> np.ndarray:
+    first, second = (side["mse"].to_numpy(dtype=float) for side in committed(features))
+    return np.log(first / second)
+
+
+def interval_of(d: np.ndarray, level: float) -> np.ndarray:
+    return 100 * np.expm1([d.mean(), *stats.ttest_1samp(d, 0).confidence_interval(level)])
+
+
+def decisions(d: np.ndarray, r: float, looks: tuple[int, ...] = LOOKS) -> np.ndarray:
+    """Apply the rule to many cells [cells, n] at once: 1 seen, -1 not seen, 0 open; and the look.
+
+    Written apart from `judge`: a t test of whether the mean of d / r is a half.
+    """
+    found = np.zeros((2, len(d)), dtype=int)
+    for n in looks:
+        t = (d[:, :n].mean(axis=1) / r - 0.5) / (d[:, :n].std(axis=1, ddof=1) / abs(r) / n**0.5)
+        new = (found[0] == 0) & (np.abs(t) > stats.t.ppf(1 - 0.05 / 6, n - 1))
+        found[:, new] = np.sign(t[new]), np.full(new.sum(), n)
+    return found
+
+
+def errors(kind: str, n: int = 8) -> np.ndarray:
+    """Draw errors with sd 1; "outlier": one pair in 20 is 5 sd up, the others have mean 0."""
+    draw = np.random.default_rng(5)
+    if kind == "t3":
+        return draw.standard_t(3, (DRAWS, n)) / 3**0.5
+    outlying = 5.0 * (draw.random((DRAWS, n)) < (0.05 if kind.startswith("outlier") else 0))
+    all_in_mean = 0.25 if kind == "outlier in the mean" else 0
+    e = draw.standard_normal((DRAWS, n)) + outlying - all_in_mean
+    return e / (1 + 0.05 * 0.95 * 25) ** 0.5 if outlying.any() else e
+
+
+def shares(d: np.ndarray, r: float, looks: tuple[int, ...] = LOOKS) -> tuple[float, float]:
+    """Give the percentages of cells with *seen* and with *not seen*."""
+    found = decisions(d, r, looks)[0]
+    return 100 * (found == 1).mean(), 100 * (found == -1).mean()
+
+
+@pytest.mark.parametrize("kind", ["normal", "t3", "outlier"])
+def test_the_rule_is_rarely_wrong(kind):
+    e = errors(kind)
+    for r, sd, side in itertools.product((math.log(0.9), H2[1]), (0.01, 0.03, 0.1), (1, -1)):
+        assert shares(side * sd * e, r)[0] < 0.5  # seen, where nothing is there
+        assert shares(side * sd * e + r, r)[1] < 0.5  # not seen, where all of it is there
+    assert max(*shares(e - 0.5, -1), *shares(e + 0.5, 1)) < 3  # half of it: the same at every sd
+
+
+def test_where_the_rule_is_wrong_more_often():
+    # outliers that count towards the mean in question, and that few pairs show
+    assert shares(errors("outlier in the mean") + 0.5, 1) == pytest.approx((0.6, 4.4), abs=0.4)
+    # four looks; a print that is small against the scatter
+    assert max(shares(errors("normal", 16) - 0.5, -1, (*LOOKS, 16))) == pytest.approx(2.8, abs=0.3)
+    for r, wrong in ((math.log(0.98), 1.4), (H1[1], 0.4)):
+        assert shares(0.1 * errors("normal"), r)[0] == pytest.approx(wrong, abs=0.2)
+
+
+def test_the_rule_finds_what_is_there_or_is_not():
+    for r, sd, power, pairs in ((math.log(0.9), 0.03, 94, 5.9), (H2[1], 0.1, 100, 4.0)):
+        d = sd * errors("normal")
+        assert shares(d + r, r)[0] == pytest.approx(power, abs=0.5)
+        assert shares(d, r)[1] == pytest.approx(power, abs=0.5)
+        found, look = decisions(d, r)
+        assert np.where(found, look, 8).mean() == pytest.approx(pairs, abs=0.1)
+
+
+def test_judge_is_the_simulated_rule():
+    for r, looks in itertools.product((-0.1, 0.06), (LOOKS, (*LOOKS, 16))):
+        d = 0.04 * errors("t3", 16)[:300] + np.linspace(-0.2, 0.2, 300)[:, None]
+        found, (expected, at) = [judge(one, r, looks) for one in d], decisions(d, r, looks)
+        names = [("open", "seen", "not seen")[one] for one in expected]
+        assert [one.answer for one in found] == names and len({*names}) == 3
+        assert [one.look for one in found] == np.where(at, at, looks[-1]).tolist()
+        assert {one.next_look for one in found} == {None}
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_looks_wait_for_their_pairs_and_what_is_decided_stays(side):
+    r, d = -0.1 * side, np.array([-0.1, -0.11, -0.09, *[0.0, 0.01, -0.01] * 2]) * side
+    early = judge(d[:2], r)
+    assert (early.answer, early.look, *early[3:]) == ("open", 0, 3, 1) and math.isnan(early[2][0])
+    assert {judge(d[:n], r)[:2] for n in range(3, 10)} == {("seen", 3)}
+    assert judge(d[3:], r).answer == judge(-d, r).answer == "not seen"
+    wide = np.array([-0.2, 0.1, -0.05, *[0.0] * 5]) * side
+    assert judge(wide[:4], r) == ("open", 3, judge(wide[:3], r).change, 5, 1)
+    assert judge(wide, r)[::3] == ("open", None) and judge(wide, r)[1::3] == (8, 0)
+    assert judge(wide, r, (*LOOKS, 16))[3:] == (16, 8)
+    for none in (0.0, math.nan):
+        with pytest.raises(ValueError, match="has no two sides"):
+            judge(d, none)
+
+
+def test_a_failed_pair_keeps_its_looks_open():
+    for lost in (math.inf, -math.inf, math.nan):
+        failed = judge([-0.1, lost, -0.1, -0.1, -0.1], -0.1)
+        assert (failed.answer, failed.look, failed.next_look) == ("open", 5, 8)
+        assert judge([-0.1, -0.1, -0.1, lost, lost], -0.1).answer == "seen"
+        assert np.isnan(failed.change).all() and effect([0.1, lost, 0.3, 0.4]).n == 3
+
+
+def test_with_one_failed_run_in_8_pairs_no_size_and_hardly_a_direction_is_left():
+    # by the wins of the side that failed among the 7 others; Holm over 4, the others' p 1 and 0
+    p = [sign_test_p(wins, 8 - wins) for wins in range(8)]
+    first, last = ([holm([one, *3 * [rest]])[0][0] for one in p] for rest in (1.0, 0.0))
+    assert first[0] == pytest.approx(4 * 2 / 2**8) and first[0] < 0.05  # it lost all of them
+    assert min(first[1:]) > 0.05 and min(last[1:]) == pytest.approx(0.0703, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "r", "weeks"), [(*H1, (-0.8, 1.2)), (*H2, (-0.9, 6.4))], ids=["H1", "H2"]
+)
+def test_the_committed_runs_against_scipy(features, r, weeks):
+    d = log_ratios(features)
+    verdict, bounds = judge(d, r, (*LOOKS, 16)), interval_of(d[:3], 1 - 0.05 / 3)
+    assert (verdict.answer, verdict.look, verdict.next_look) == ("not seen", 3, None)
+    assert verdict.change == pytest.approx(bounds)
+    found = effect(d)
+    assert found.change == pytest.approx(interval_of(d, 0.95))
+    assert found[2:] == (len(d), pytest.approx(d.std(ddof=1)), stats.skew(d), "")
+    if features == "M":  # skewed
+        bca = stats.bootstrap((d,), np.mean, method="BCa", n_resamples=100_000, rng=7)
+        assert found.bca[1:] == pytest.approx(100 * np.expm1(bca.confidence_interval), abs=0.2)
+    assert np.isnan(found.bca).all() == (features == "S")
+    packed = pd.read_csv(STUDY / "window_errors.csv", index_col="run")["values"].to_dict()
+    errors = [[packed[run].split() for run in side["run"]] for side in committed(features)]
+    first, second = np.array(errors, dtype=float)
+    ratio = 100 * (first.mean() / second.mean() - 1)
+    assert two_level_interval(first, second, 168) == pytest.approx((ratio, *weeks), abs=0.15)
+
+
+def test_effect_of_few_or_equal_pairs():
+    few = [effect(d) for d in ([], [0.1], [0.1, 0.3])]
+    assert [one.n for one in few] == [0, 1, 2] and {one.note for one in few} == {answer.TOO_FEW}
+    assert np.isnan([one.change[1:] for one in few]).all()
+    assert few[-1].change.value == pytest.approx(100 * math.expm1(0.2))
+    assert effect([0.1] * 4).change == pytest.approx([100 * math.expm1(0.1)] * 3)
+    assert effect([0.0] * 7 + [0.1]).bca.low == 0  # no warning where all but one are equal
+
+
+def test_seeds_for_the_equivalence_test():
+    sd, draw = log_ratios("M").std(ddof=1), np.random.default_rng(3)
+    enough, formula = answer.equivalence_seeds(sd, 0.02), math.ceil((1.96 * sd / 0.02) ** 2)
+    assert (enough, formula) == (115, 51) and answer.equivalence_power(114, sd, 0.02) < 0.8
+    for n, power in ((enough, 0.80), (formula, 0.23)):
+        d = sd * draw.standard_normal((20_000, n))
+        low, high = np.expm1(stats.ttest_1samp(d, 0, axis=1).confidence_interval(0.9))
+        equal = ((low > -0.02) & (high < 0.02)).mean()
+        assert equal == pytest.approx(power, abs=0.02)
+        assert equal == pytest.approx(answer.equivalence_power(n, sd, 0.02), abs=0.01)
+    assert [answer.equivalence_seeds(sd, 0.02) for sd in (0, 0.0087)] == [2, 4]
+
+
+def widened(samples: list, n: int) -> np.ndarray:
+    tail = stats.norm.cdf(-stats.t.ppf(0.975, n - 1) * (n / (n - 1)) ** 0.5)
+    return np.quantile(samples, [tail, 1 - tail], axis=0)
+
+
+def test_interval_over_weeks_and_seeds_against_a_loop_and_as_often_right(monkeypatch):
+    draw, samples = np.random.default_rng(2), []
+    second = np.exp(0.1 * np.cumsum(draw.standard_normal(60)) + 0.2 * draw.standard_normal((6, 1)))
+    first = second * np.exp(0.2 * draw.standard_normal((6, 1)) + 0.1 * draw.standard_normal(60))
+    for _ in range(8000):
+        seeds, starts = draw.integers(6, size=6), draw.integers(51, size=6)
+        windows = np.concatenate([np.arange(start, start + 10) for start in starts])
+        one, other = (side[seeds][:, windows].mean() for side in (first, second))
+        samples.append(math.log(one / other))
+    bounds = 100 * np.expm1(widened(samples, 6))
+    assert two_level_interval(first, second, 10)[1:] == pytest.approx(bounds, rel=0.1)
+    assert np.isnan(two_level_interval(first[:2], second[:2], 10)[1:]).all()
+    assert np.isnan(two_level_interval(first, second, 31)[1:]).all()
+    monkeypatch.setattr(answer, "DRAWS", 200)
+    inside = []
+    for _ in range(400):
+        noise = 0.03 * draw.standard_normal((8, 1)) + 0.01 * draw.standard_normal((1, 80))
+        _, low, high = two_level_interval(np.exp(noise), np.ones((8, 80)), 5)
+        inside.append(low < 100 * math.expm1((0.03**2 + 0.01**2) / 2) < high)
+    assert 0.92 < np.mean(inside) < 0.985
+
+
+def test_across_cells_by_hand_and_against_a_loop():
+    cells = [[-0.1, 0.1], [-0.2, math.inf], [0.0, -0.3, -math.inf], [math.inf, math.nan]]
+    found = across_cells(cells, [-0.1, -0.2, -0.3, 5.0], ["seen", "open", "open", "not seen"])
+    assert found.counts == {"seen": 1, "not seen": 1, "open": 2}
+    assert found.ours.value == pytest.approx(100 * math.expm1((0 - 0.2 - 0.15) / 3))
+    assert found.published == pytest.approx(100 * np.expm1([-0.2, -0.3, -0.1]))
+    assert found.improvement.value == pytest.approx((1 / 2 + 1 / 2 + 2.5 / 3 + 0.5 / 2) / 4)
+    two, none = across_cells(cells[:2], [0.1, 0.2], ["open"] * 2), across_cells([], [], [])
+    assert np.isnan([*two.ours[1:], *two.published[1:], *two.improvement[1:], *none.ours]).all()
+    draw, samples = np.random.default_rng(6), []
+    cells = [0.1 * draw.standard_normal(n) + 0.1 * draw.standard_normal() for n in (3, 5, 8, 16, 4)]
+    for _ in range(6000):
+        drawn = [draw.choice(cells[i], len(cells[i])) for i in draw.integers(5, size=5)]
+        samples.append(np.mean([(one.mean(), (one < 0).mean()) for one in drawn], axis=0))
+    logs, wins = widened(samples, 5).T
+    found = across_cells(cells, np.zeros(5), ["open"] * 5)
+    assert found.ours[1:] == pytest.approx(100 * np.expm1(logs), abs=1)
+    assert found.improvement[1:] == pytest.approx(wins, abs=0.04)
