@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from utils.files import UserError, sha256_of, write_atomic
 
+SAVE_SECONDS = 60.0  # between checkpoints: what a kill costs at most; one may take a second
 TRACE = ("mse", "lip_time", "lip_feature", "l_f")
 
 
@@ -27,7 +28,7 @@ class Progress:
     best_val: float | None = None  # lowest validation MSE
     best_epoch: int = 0  # its epoch, from 1
     bad_epochs: int = 0  # epochs since then
-    seconds: float = 0.0  # computing time up to the last checkpoint, over all sittings
+    seconds: float = 0.0  # computing time so far, over all sittings
     history: list[dict[str, Any]] = field(default_factory=list)  # one row an epoch
 
 
@@ -56,6 +57,7 @@ class TrainState:
         self.trace = torch.zeros(epochs * steps, len(names), device=self.device)
         self.best: dict[str, Tensor] = {}  # the model's weights of the best epoch
         self.progress, self.begun = Progress(), time.monotonic()
+        self.saved = self.begun
         if saved := load_state(folder):
             self._restore(saved)
 
@@ -94,10 +96,20 @@ class TrainState:
         epoch = np.arange(1, len(rows) + 1) / self.steps
         return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(self.names)}}
 
-    def save(self) -> None:
-        """Write a checkpoint of everything, then drop all but the newest two."""
+    def save_if_due(self) -> None:
+        """Write a checkpoint, unless the last one is younger than SAVE_SECONDS."""
+        self.save(after=SAVE_SECONDS)
+
+    def save(self, after: float = 0.0) -> None:
+        """Write a checkpoint of everything, then drop all but the newest two.
+
+        Nothing is written if the last one, or the start, is fewer seconds ago than `after`.
+        """
         now = time.monotonic()
         self.progress.seconds, self.begun = self.progress.seconds + now - self.begun, now
+        if now - self.saved < after:
+            return
+        self.saved = now
         cuda = self.device.type == "cuda"
         content = serialise(
             {

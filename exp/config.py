@@ -16,7 +16,8 @@ from utils.files import UserError, canonical, is_file, nearest, read_json, sha25
 from utils.output import Parser, add_flags, check_ranges, flag, parse_bool, parse_finite
 from utils.timefeatures import parse_freq
 
-RESULTS_VERSION = 2  # raised with every change of the code that moves results: CHANGELOG.md
+# By --amp; raised with every change of the code that moves results: CHANGELOG.md.
+RESULTS_VERSIONS = {"off": 2, "bf16": 3, "tf32": 2}
 RUN, OUT, WHERE = "running", "what comes out", "where things are"
 LIP, OLD = "regularizer", "kept for commands of the released code"
 
@@ -74,7 +75,12 @@ class Config:
     lip_norm: str = flag("max", LIP, "divisor (paper: max)", NAMES["lip_norm"], regularizer=True)
     seed: int = flag(0, "training", "repetition i runs with seed + i", range(2**31))
     eval_batch_size: int = flag(32, "training", "windows per evaluation batch", range(1, 2**20))
-    amp: str = flag("off", "training", "bf16: mixed precision", NAMES["amp"])
+    amp: str = flag(
+        "off",
+        "training",
+        "bf16: mixed precision; tf32: a GPU's fp32 with short factors",
+        NAMES["amp"],
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -142,9 +148,15 @@ RULES = {one.name: one.metadata for one in fields(Config)}
 REGULARIZER = tuple(name for name, rules in RULES.items() if "regularizer" in rules)
 
 
+def results_version(identity: dict[str, Any]) -> int:
+    """Return the results version of an identity's runs, which its precision decides."""
+    return RESULTS_VERSIONS[identity.get("amp", "off")]
+
+
 def identity_hash(identity: dict[str, Any]) -> str:
-    """Return the hash of an identity and of the results version, in full."""
-    return sha256_of(canonical({"results_version": RESULTS_VERSION, **identity}).encode())
+    """Return the hash of an identity and of its results version, in full."""
+    version = results_version(identity)
+    return sha256_of(canonical({"results_version": version, **identity}).encode())
 
 
 def setting_hash(identity: dict[str, Any]) -> str:

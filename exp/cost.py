@@ -25,13 +25,14 @@ from data.registry import DATASETS
 from exp.config import Config, Options
 from exp.exp_basic import _build_model
 from exp.exp_informer import Exp_Informer
+from models.layers import keep_freed_memory
 from utils.environment import environment
 from utils.files import UserError
 from utils.timefeatures import time_features
 
 # What takes a processor as long as so many operations of a matrix product: a number that is
-# written, a call of one of torch's functions. Fitted to docs/bench/steps.csv and growth.csv.
-NUMBER, CALL = 500, 5e6
+# written, a call of one of torch's functions. Fitted to docs/bench and to d_model 64 to 512.
+NUMBER, CALL = 100, 1e6
 STEPS, SECONDS = 4, 15.0  # that are timed at most, after a step that warms up
 T = TypeVar("T")
 Place = tuple[str, Path, str]  # what names a data file: data set, folder, name
@@ -142,22 +143,26 @@ def run_operations(config: Config, place: Place, epochs: int, tests: int = 1) ->
 def step_seconds(exp: Exp_Informer) -> float:
     """Time training steps without a change of weights: the fastest of several.
 
-    A UserError if the loss is not finite.
+    On one thread that is processor time, which other work on the machine does not lengthen. A
+    UserError if the loss is not finite.
     """
+    alone = exp.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
     index, taken, begun = torch.arange(exp.config.batch_size, device=exp.device), [], time.time()
     while len(taken) < 2 or (len(taken) <= STEPS and time.time() - begun < SECONDS):
-        start = time.perf_counter()
+        start = clock()
         loss, *_ = exp.loss(exp.data.train.batch(index))
         loss.backward()
         if not bool(loss.isfinite()):  # waits for the device
             raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
-        taken.append(time.perf_counter() - start)
+        taken.append(clock() - start)
         exp.model.zero_grad()
     return min(taken[1:])
 
 
 def timed_pace(config: Config, place: Place, options: Options) -> float:
     """Time a run's step on the device that its options name: seconds an operation."""
+    keep_freed_memory()  # as in a run
     columns, _ = column_counts(*place, config.features, config.cols)
     exp = Exp_Informer(config, options, data=stand_in(config, columns))
     return step_seconds(exp) / cost_of(config, place).train

@@ -36,11 +36,9 @@ class Exp_Basic:
     ) -> None:
         self.config, self.options, self.stop = config, options, stop or Stop()
         self.device = pick_device(options)
-        if self.device.type == "cpu":
-            if config.amp == "bf16" and not has_bf16_kernels():
-                raise UserError("--amp bf16: this processor has no bf16 kernels; use --amp off")
-        else:
-            torch.backends.cudnn.allow_tf32 = False  # convolutions, too, in fp32
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # events and memory are the current device's
+        set_precision(config.amp, self.device)
         if options.threads:
             torch.set_num_threads(options.threads)
         if options.deterministic:
@@ -78,10 +76,31 @@ def pick_device(options: Options) -> torch.device:
         name = f"cuda:{gpu or 0}" if wanted else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"--device {name}: not supported; use auto, cpu, cuda or cuda:N")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
+    device = torch.device("cuda:0" if name == "cuda" else name)
+    if device.type == "cuda" and device.index >= count:
         raise UserError(f"{name}: this machine has {count} CUDA devices; use --device cpu")
     return device
+
+
+def lack(amp: str, device: torch.device) -> str:
+    """Say what a device has not that a precision takes; "" where it has all."""
+    if device.type == "cuda":
+        new = amp == "off" or torch.cuda.get_device_capability(device) >= (8, 0)
+        return "" if new else "this GPU has neither bf16 nor TF32"
+    if amp == "tf32":
+        return "a processor has no TF32"
+    slow = amp == "bf16" and not has_bf16_kernels()
+    return "this processor has no bf16 kernels" if slow else ""
+
+
+def set_precision(amp: str, device: torch.device) -> None:
+    """Have CUDA compute fp32 products in fp32, or with tf32 on factors rounded to 10 bits.
+
+    A UserError if the device lacks the precision.
+    """
+    if reason := lack(amp, device):
+        raise UserError(f"--amp {amp}: {reason}; use --amp off")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = amp == "tf32"
 
 
 def load(config: Config, options: Options) -> ForecastData:

@@ -97,8 +97,11 @@ class Exp_Informer(Exp_Basic):
                 for index in order.to(self.device)[now.step :]:
                     self.stop.check()
                     state.add_step(self.train_step(index, optimizer))
-                    look = now.step % CHECK_EVERY == 0
-                    meter.step(self._check_finite(state) if look else "")
+                    note = ""
+                    if now.step % CHECK_EVERY == 0:
+                        note = self._check_finite(state)
+                        state.save_if_due()
+                    meter.step(note)
                 meter.close()
                 self._check_finite(state)
                 measures = self.vali()
@@ -111,7 +114,7 @@ class Exp_Informer(Exp_Basic):
                 else:
                     now.bad_epochs += 1
                 now.trained = now.bad_epochs >= config.patience or now.epoch == epochs
-                state.save()
+                state.save_if_due()
                 record.write_history(now.history, state.curves())
                 self._print_epoch(row, state)
         except Interrupted:

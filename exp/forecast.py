@@ -23,9 +23,9 @@ from data.scaler import Scaler
 from exp.baselines import Forecaster
 from exp.checkpoint import load_into, load_weights
 from exp.config import Config, Options, Parser, settings_of
-from exp.exp_basic import load, pick_device
+from exp.exp_basic import lack, load, pick_device
 from exp.exp_informer import Exp_Informer, TestForecasts
-from models.layers import has_bf16_kernels, keep_freed_memory
+from models.layers import keep_freed_memory
 from utils.files import UserError, make_folder, nearest, read_json, write_atomic, write_npz
 from utils.output import run_command
 from utils.plots import Window, draw_windows, render
@@ -228,9 +228,8 @@ class TrainedRun:
         if metrics["weights_sha256"] is None:
             raise UserError(f"{folder}: weights were not kept (--weights drop); train with --force")
         settings = settings_of(body["identity"])
-        on_cpu = pick_device(self.options).type == "cpu"
-        if settings.get("amp") == "bf16" and on_cpu and not has_bf16_kernels():
-            print("note: this processor has no bf16 instructions: the forecast is made in fp32")
+        if reason := lack(settings["amp"], pick_device(self.options)):
+            print(f"note: {reason}: the forecast is made in fp32")
             settings["amp"] = "off"
         self.config = Config(**{**settings, "output_attention": False})
         scaling = self._scaling(body)

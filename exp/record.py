@@ -14,7 +14,7 @@ import filelock
 import numpy as np
 import pandas as pd
 
-from exp.config import RESULTS_VERSION, Config, identity_hash, setting_hash
+from exp.config import Config, identity_hash, results_version, setting_hash
 from utils.files import (
     UserError,
     advice,
@@ -89,7 +89,8 @@ class Record:
                 print(
                     f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
                 )
-        body = {"schema": SCHEMA, "results_version": RESULTS_VERSION, "id": self.id}
+        version = results_version(self.identity)
+        body = {"schema": SCHEMA, "results_version": version, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
         body |= {"scaler": scaler, "environment": environment}
         write_json(self.folder / "config.json", {**body, "earlier_environments": earlier})

@@ -112,7 +112,7 @@ class Plan:
         if on_processor and study.exists():
             paces = cost.recorded_paces(read_study(study), self.threads, run.config.amp)
             if paces:
-                text = f"{len(paces)} runs of {study.parent.name} on this kind of processor"
+                text = f"{len(paces)} recorded runs on this kind of processor"
                 return statistics.median(paces), text
         options = dataclasses.replace(run.options, threads=self.threads)
         pace = cost.apart(cost.timed_pace, run.config, run.place, options)
@@ -162,10 +162,10 @@ class Plan:
 
         arms = dict.fromkeys(c.lip_coef for c in configs)
         terms = (f" {'-' if c < 0 else '+'} {abs(c):g} Lip" if c else "" for c in arms)
-        loss = ", ".join(f"MSE{term}" for term in terms)
         return (
-            f"{used('model')} on {used('data')}: features {used('features')}, LipReg along the "
-            f"{used('lip_axis')} axis, loss {loss}, seeds {used('seed')}; "
+            f"{used('model')} on {', '.join(dict.fromkeys(map(_data, self.runs)))}: "
+            f"features {used('features')}, LipReg along the {used('lip_axis')} axis, "
+            f"loss {', '.join(f'MSE{term}' for term in terms)}, seeds {used('seed')}; "
             f"what each run prints: {self.runs[0].options.results / 'logs'}"
         )
 
@@ -174,10 +174,14 @@ class Plan:
         return [title, len(group), *(count[status] for status in STATUSES)]
 
 
+def _data(run: Run) -> str:
+    name = run.config.data
+    return name if name in DATASETS else f"{Path(run.options.data_path).stem} {run.config.target}"
+
+
 def _title(run: Run) -> str:
     c = run.config
-    data = c.data if c.data in DATASETS else f"{Path(run.options.data_path).stem} {c.target}"
-    return f"{c.model} {data} {c.features} {c.seq_len}-{c.label_len}-{c.pred_len}"
+    return f"{c.model} {_data(run)} {c.features} {c.seq_len}-{c.label_len}-{c.pred_len}"
 
 
 class Progress:

@@ -112,7 +112,8 @@ class Local:
         if not gpus:
             each = min(cores, memory_limit() // need)
         elif runs_per_gpu == "auto":
-            each = min(8, cores // len(gpus), apart(gpu_memory, options.gpu or 0) // need)
+            number = int(options.device.partition(":")[2] or options.gpu or 0)
+            each = min(8, cores // len(gpus), apart(gpu_memory, number) // need)
         else:
             each = int(runs_per_gpu)
         number = jobs or max(1, int(each)) * max(1, len(gpus))
@@ -162,10 +163,10 @@ def gpu_memory(number: int) -> int:
 def memory_limit() -> int:
     """Return the bytes of memory that processes may take: the machine's, or its container's."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_container_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+    return min([machine, *container_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
 
 
-def _container_limits(groups: Path, root: Path) -> Iterator[int]:
+def container_limits(groups: Path, root: Path) -> Iterator[int]:
     """Read the limits of this process's control groups, of both versions, and of their parents."""
     for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []:
         _, controllers, path = line.split(":", 2)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models.layers import Dropout, Linear
 
-BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32
+BLOCK = 2**22  # scores held at once while active queries are chosen: 16 MB of fp32, for a cache
+GPU_BLOCK = 2**28  # 1 GB, for few launches: all of a batch of 32 up to 1,024 steps
 
 
 @torch.no_grad()
@@ -24,7 +25,8 @@ def sparsity(q: Tensor, k: Tensor, samples: Tensor) -> Tensor:
     [B, H, L_Q, U, E], takes 4 to 12 times as long as scoring all keys in a dense product: so all
     scores are computed, a few windows at a time, and the sampled ones picked.
     """
-    windows = max(1, BLOCK // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
+    block = BLOCK if q.device.type == "cpu" else GPU_BLOCK
+    windows = max(1, block // (q.shape[1] * q.shape[2] * k.shape[2]))  # of the batch, at a time
     blocks = []
     for queries, keys in zip(q.split(windows), k.split(windows), strict=True):
         scores = queries @ keys.transpose(2, 3)  # [windows, H, L_Q, L_K]
@@ -64,7 +66,8 @@ class ProbAttention(nn.Module):
         visible = None
         if self.masked:
             visible = torch.arange(keys, device=q.device) <= active[..., None]  # [B, H, u, L_K]
-            lazy = v.cumsum(dim=2)  # [B, H, L_Q, E]
+            wide = torch.promote_types(v.dtype, torch.float32)  # CUDA sums bf16 in bf16
+            lazy = v.to(wide).cumsum(dim=2).to(v.dtype)  # [B, H, L_Q, E]
         else:
             lazy = v.mean(dim=2, keepdim=True).expand_as(q)
         weights = _weights(q.gather(2, rows), k, visible)  # [B, H, u, L_K]

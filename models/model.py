@@ -21,7 +21,7 @@ NAMES = {
     "activation": ("gelu", "relu"),
     "lip_axis": ("time", "feature"),
     "lip_norm": NORMALISATIONS,
-    "amp": ("off", "bf16"),
+    "amp": ("off", "bf16", "tf32"),  # tf32 is CUDA's affair: a model computes as with off
 }
 
 

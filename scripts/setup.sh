@@ -2,6 +2,7 @@
 # Sourced by the other scripts: an environment with the requirements, at the project's root.
 # An active virtual or conda environment is used as it is; otherwise .venv is made here.
 set -euo pipefail
+unset CDPATH
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # setup FILE: install the requirements that FILE lists, unless INSTALL=no.

@@ -1,28 +1,29 @@
 #!/usr/bin/env bash
-# Runs with and without LipReg: the paper's on one of its data sets, or others on your own CSV file.
+# Runs with and without LipReg: the paper's on one of its data sets, others on any data, or your own file.
+unset CDPATH # with it `cd` may go elsewhere, and prints where
 [ -f "${1:-}" ] && own=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") # setup.sh changes the folder
 # shellcheck source=scripts/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
-variables="MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
-data=${1:---help}
+data=${1:---help} model=${MODEL:-informer}
 rows_of=${data/ETTm2/ETTm1} # the paper does not have ETTm2
-table=paper/published/${MODEL:-informer}_settings.csv
+table=paper/published/${model}_settings.csv
+variables="MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
 
 show_help() {
     cat <<HELP
 usage: [VARIABLE=...] bash scripts/ETTh2.sh [FLAG...]                             the paper's runs
        [VARIABLE=...] bash scripts/sweep.sh FILE.csv --target COLUMN [FLAG...]    your own file
 
-Runs each horizon of the paper (on your own file: 24) for each lambda, sign and seed. What is done
-is skipped, what was cut off is continued.
+Runs each horizon for each lambda, sign and seed. What is done is skipped, what was cut off is
+continued. Where the paper has no rows, of your own file or MODEL, the lengths are the flags'.
 
-  MODEL=informer        the settings of paper/published/MODEL_settings.csv
+  MODEL=informer        any model; settings from paper/published/MODEL_settings.csv if it is there
   LAMS="0 2"            weights lambda of LipReg; 0 is one run, whichever the sign
-  SIGNS="minus plus"    loss = MSE + c LipReg with c = -lambda, with c = +lambda
+  SIGNS="minus plus"    loss = MSE - lambda Lip, loss = MSE + lambda Lip
   SEEDS="0 1 2 3 4"     as many repetitions as the paper has (on WTH: 0 1 2)
-  FEATURES="S M"        S: the target alone, M: all columns (on your own file: S; or MS)
-  PRED_LENS="24 48"     only these horizons (all)
+  FEATURES="S M"        S: the target alone, M: all columns, MS (without the paper's rows: S)
+  PRED_LENS="24 48"     only these horizons (all; without the paper's rows: 24)
   AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
   JOBS=N                runs at a time (one per core, or RUNS_PER_GPU on each GPU)
   RUNS_PER_GPU=1        runs side by side on one GPU, or auto
@@ -40,8 +41,9 @@ Five seeds cannot show which sign helps (p is 0.0625 at best), eight and more ca
 The paper's choice of lambda, along its own axis, as a plan:
   LAMS="0 1 2 3 4 5 6 7 8" AXIS=time bash scripts/ETTh2.sh --plan
 HELP
+    [ -f "$table" ] || return 0
     echo $'\n'"Settings, from $table:"
-    [ "${MODEL:-informer}" = informer ] || echo "(assumed: the paper does not publish this model's)"
+    [ "$model" = informer ] || echo "(assumed: the paper does not publish this model's)"
     grep -E "^(dataset|${rows_of/--help/.*})," "$table" | tr , '\t'
 }
 
@@ -51,23 +53,20 @@ stop() {
 }
 
 if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
+if [ -z "${own:-}" ] && [[ $data == *[./]* ]]; then stop "$data: no such file"; fi
 for name in $(compgen -e); do # one that is almost ours would go by unnoticed
     plain=${name//[S_]/}
     for known in $variables; do
         if [ "$name" != "$known" ] && [ "${plain/LAMBDA/LAM}" = "${known//[S_]/}" ]; then
-            stop "$name: unknown variable, did you mean $known?"
+            echo "note: the variable $name is not read; did you mean $known?" >&2
         fi
     done
 done
 shift
-default_seeds="0 1 2 3 4" settings=""
+default_seeds="0 1 2 3 4" all_features=S all_pred_lens=24 settings="" rows="" common=(--data "$data")
 if [ -n "${own:-}" ]; then
     common=(--data custom --root_path "$(dirname "$own")" --data_path "$(basename "$own")")
-    all_features=S all_pred_lens=24
-else
-    [ -f "$table" ] || stop "MODEL=$MODEL: no file $table"
-    common=(--data "$data")
-    rows=$(grep "^$rows_of," "$table") || stop "$data: neither a CSV file nor a data set in $table"
+elif rows=$(grep -s "^$rows_of," "$table"); then
     all_features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
     all_pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
     if [ "$data" = WTH ]; then default_seeds="0 1 2"; fi
@@ -75,7 +74,7 @@ fi
 for features in ${FEATURES:-$all_features}; do
     for pred_len in ${PRED_LENS:-$all_pred_lens}; do
         settings+="--features $features --pred_len $pred_len"
-        if [ -z "${own:-}" ]; then
+        if [ -n "$rows" ]; then
             row=$(grep "^$rows_of,$features,$pred_len," <<<"$rows") ||
                 stop "FEATURES=$features PRED_LENS=$pred_len: $data has only $all_features; $all_pred_lens"
             IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
@@ -86,10 +85,9 @@ for features in ${FEATURES:-$all_features}; do
     done
 done
 if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
-echo "LipReg along the ${AXIS:-feature} axis (the released code's is feature, the paper's time)"
 # shellcheck disable=SC2086 # several words each
 exec python -m exp.sweep --settings - --lams ${LAMS:-0 2} --signs ${SIGNS:-minus plus} \
     --seeds ${SEEDS:-$default_seeds} --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
     ${JOBS:+--jobs "$JOBS"} ${RUNS_PER_GPU:+--runs_per_gpu "$RUNS_PER_GPU"} "${common[@]}" \
-    --model "${MODEL:-informer}" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
+    --model "$model" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
     "$@" <<<"$settings"

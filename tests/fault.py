@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import exp.checkpoint
 import exp.record
 from exp.exp_informer import Exp_Informer
 from main_informer import main
 
+exp.checkpoint.SAVE_SECONDS = 0  # tiny runs have checkpoints, too
 point, count, *number = os.environ["FAULT"].split(":")
 left = iter(range(int(count) - 1, -1, -1))
 

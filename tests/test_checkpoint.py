@@ -40,6 +40,7 @@ def test_learning_rates():
 def test_early_stopping(tmp_path, monkeypatch):
     errors = iter((0.5, 0.4, 0.4, 0.6, 0.45, 0.1))
     monkeypatch.setattr(Exp_Informer, "vali", lambda _: {"val_mse": next(errors)})
+    monkeypatch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
     exp = build("--train_epochs", "9", "--patience", "2", "--batch_size", "615")
     state = exp.train(Record(tmp_path, {}), tmp_path)
     # equal is as good as better; two worse ones in a row end the run
@@ -47,6 +48,16 @@ def test_early_stopping(tmp_path, monkeypatch):
     assert (now.best_epoch, now.epoch, now.best_val, now.bad_epochs) == (3, 5, 0.4, 2)
     assert [path.name[6:15] for path in state_files(tmp_path)] == ["000000005", "000000004"]
     assert all(torch.equal(state.best[k], v) for k, v in exp.model.state_dict().items())
+
+
+def test_a_checkpoint_is_written_once_a_minute(tmp_path, monkeypatch):
+    looks = iter((100, 159, 160, 161, 219, 220))
+    monkeypatch.setattr("exp.checkpoint.time", SimpleNamespace(monotonic=looks.__next__))
+    state, written = train_state(tmp_path, steps=9), []
+    for state.progress.step in range(1, 6):
+        state.save_if_due()
+        written.append(len(state_files(tmp_path)))
+    assert written == [0, 1, 1, 1, 2] and state.progress.seconds == 120
 
 
 def test_seconds_are_of_all_sittings_and_old_checkpoints_are_read(tmp_path, monkeypatch):

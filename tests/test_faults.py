@@ -27,6 +27,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(kind, finished, tmp_path, mon
         real(descriptor)
 
     with monkeypatch.context() as patch:
+        patch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
         patch.setattr(os, "fsync", full)
         assert tiny(tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -6,8 +6,10 @@ import operator
 from pathlib import Path
 
 import pytest
+import torch
 
 from exp.config import Config, build_parser, parse
+from exp.exp_basic import lack, set_precision
 from main_informer import main
 from tests.records import write_run
 from tests.runs import ROOT, TINY
@@ -105,6 +107,32 @@ def test_weights_are_tested_as_their_record_says(tmp_path):
     assert parse([*words.split(), "--amp", "bf16"])[0].amp == "bf16"
 
 
+def test_precisions_that_a_device_lacks(monkeypatch):
+    for capability, refused in (((7, 5), True), ((8, 0), False)):
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, found=capability: found)
+        assert bool(lack("bf16", torch.device("cuda", 1))) == refused
+        assert not lack("off", torch.device("cuda", 1))
+    for amp in ("tf32", "bf16", "off"):
+        set_precision(amp, torch.device("cuda", 0))
+        backends = torch.backends.cuda.matmul, torch.backends.cudnn
+        assert [backend.allow_tf32 for backend in backends] == [amp == "tf32"] * 2
+
+
+@pytest.mark.parametrize("reason", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "other"])
+def test_a_full_gpu_is_one_line(reason, tmp_path, capsys, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError(f"CUDA error: {reason} when calling")
+
+    monkeypatch.setattr("exp.exp_informer.Exp_Informer.train_step", fail)
+    if reason == "other":
+        with pytest.raises(RuntimeError, match="other"):
+            main([*TINY, "--results", str(tmp_path)])
+        return
+    assert main([*TINY, "--results", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("failed: the GPU's memory is full; lower --batch_size")
+
+
 def test_booleans_work():
     asked = {"False": False, "true": True, "0": False, "yes": True}
     for word, value in asked.items():
@@ -157,6 +185,7 @@ MISTAKES = {
     "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",
     "--lip_axis tim": "--lip_axis tim: unknown (did you mean time?); one of time, feature",
     "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
+    "--amp tf32": "--amp tf32: a processor has no TF32; use --amp off",
     "--amp bf16": "--amp bf16: this processor has no bf16 kernels; use --amp off",
     "--padding 2": "--padding 2: unknown; one of 0, 1",
     "--use_gpu maybe": "--use_gpu: maybe: must be True or False",

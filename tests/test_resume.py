@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from exp.config import parse
+from exp.exp_informer import Exp_Informer
 from exp.run import run_one
 from models import MODELS
 from tests.runs import STEPS, TINY, numbers, only_run, run, start, tiny
@@ -39,6 +40,20 @@ def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_p
     assert not [path.name for path in folder.iterdir() if "tmp" in path.name]
     where = "continuing at epoch 2, step 3" if number else "continuing"
     assert (where in capsys.readouterr().out) == (point != "step" or int(count) > STEPS)
+
+
+def test_a_checkpoint_within_an_epoch_continues_to_the_same_bits(
+    finished, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("exp.exp_informer.CHECK_EVERY", 4)  # where the time is looked at
+    monkeypatch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
+    real, left = Exp_Informer.train_step, iter(range(STEPS + 6))
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(Exp_Informer, "train_step", lambda *args: (next(left), real(*args))[1])
+        tiny(tmp_path)
+    assert tiny(tmp_path) == 0
+    assert "continuing at epoch 2, step 4" in capsys.readouterr().out
+    assert numbers(only_run(tmp_path)) == numbers(finished)
 
 
 class StopAt(Stop):

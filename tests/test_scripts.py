@@ -114,12 +114,8 @@ def test_help_lists_every_variable_the_examples_and_the_settings(script):
 
 
 MISTAKES = {
-    "SEED=3": "SEED: unknown variable, did you mean SEEDS?",
-    "LAMBDA=5": "LAMBDA: unknown variable, did you mean LAMS?",
-    "PREDLENS=24": "PREDLENS: unknown variable, did you mean PRED_LENS?",
     "PRED_LENS=24 96": "FEATURES=M PRED_LENS=96: ETTh2 has only M S; 24 48 168 336 720",
     "FEATURES=X": "FEATURES=X PRED_LENS=24: ETTh2 has only M S; 24 48 168 336 720",
-    "MODEL=nothing": "MODEL=nothing: no file paper/published/nothing_settings.csv",
 }
 
 
@@ -130,17 +126,48 @@ def test_mistaken_variables_stop_with_one_line(mistake, script):
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith(f"error: {MISTAKES[mistake]}")
     assert answer.stderr.count("\n") == 1
+    answer = script("sweep.sh mine.csv")
+    assert answer.stderr.startswith("error: mine.csv: no such file ") and not answer.stdout
+
+
+@pytest.mark.parametrize(("name", "meant"), [("SEED", "SEEDS"), ("LAMBDA", "LAMS")])
+def test_a_variable_that_is_not_read_is_named_and_stops_nothing(name, meant, script):
+    answer = script("ETTh2.sh", **{name: "3"})
+    assert answer.stderr == f"note: the variable {name} is not read; did you mean {meant}?\n"
+    assert answer.returncode == 0 and len(runs_in(answer.stdout)) == 150
+
+
+def test_models_and_data_without_a_print_run_at_the_users_settings(script):
+    lengths = "--seq_len 96 --label_len 24"
+    runs = runs_in(script(f"ETTh2.sh {lengths}", MODEL="informerstack", PRED_LENS="24 96").stdout)
+    runs += runs_in(script(f"sweep.sh demo {lengths}", FEATURES="M").stdout)
+    found = {
+        (c.model, c.data, c.features, c.seq_len, c.label_len, c.pred_len)
+        for c in (run.config for run in runs)
+    }
+    stack = {("informerstack", "ETTh2", "S", 96, 24, pred_len) for pred_len in (24, 96)}
+    assert found == {*stack, ("informer", "demo", "M", 96, 24, 24)} and len(runs) == 45
+
+
+ENDS = '[ "$2" = exp.sweep ] && exit {code}; [ "$2" != paper.study ] || echo 0 1 2'
 
 
 def test_a_failed_run_does_not_end_the_study(tmp_path):
-    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 1")
-    assert (answer.returncode, answer.stdout.count("== ")) == (1, 14)
-    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", "exit 2")
+    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", ENDS.format(code=1))
+    assert (answer.returncode, answer.stdout.count("== ")) == (1, 14), answer
+    answer = bash(tmp_path, f"bash {ROOT}/scripts/study.sh", ENDS.format(code=2))
     assert (answer.returncode, answer.stdout.count("== ")) == (2, 1)
 
 
-def test_the_study_runs_its_stages_in_the_order_of_its_plan(script):
-    stages = script("study.sh --jobs 1").stdout.split("== ")[1:]
+# What a sweep is started with; a look finds three seeds missing, and the next time nothing more.
+LOOKS = f"""mark=$0.$(cksum <<<"$*" | tr -d ' ')
+case $2 in exp.sweep) {SHOWN};;
+paper.study) [ -e "$mark" ] || {{ echo 8 9 10; touch "$mark"; }};; *) echo off;; esac"""
+
+
+def test_the_study_runs_its_stages_in_the_order_of_its_plan(tmp_path):
+    study = f"cd {ROOT} && bash scripts/study.sh"
+    stages = bash(tmp_path, f"{study} --jobs 1", LOOKS).stdout.split("== ")[1:]
     runs = {stage.split()[0]: runs_in(stage) for stage in stages}
     assert {stage: len(found) for stage, found in runs.items()} == {
         **{"H4": 24, "controlM": 8, "H3": 16, "axis": 12, "cells": 48, "models": 24},
@@ -149,20 +176,21 @@ def test_the_study_runs_its_stages_in_the_order_of_its_plan(script):
     }
     order = ["H4", "controlM", "H3", "axis", "cells", "models", "H1", "H2"]
     assert list(runs)[:8] == order and list(runs)[-1] == "tables"
-    assert all(run.options.test_each_epoch for found in runs.values() for run in found)
+    every = [run for found in runs.values() for run in found]
+    assert {(run.options.test_each_epoch, run.options.weights) for run in every} == {(True, "drop")}
+    given = (" --recorded results/study/runs.csv ", " --jobs 1 ")
+    assert all(words in stage for stage in stages for words in given)
     named = [(cell(run), run.config.lip_coef, run.config.seed) for run in runs["H4"]]
     arms = itertools.product(range(8, 16), (0.0, -2.0, 2.0))  # those of a seed side by side
     assert named == [(("ETTh2", "S", 24, "feature"), c, seed) for seed, c in arms]
-    assert {run.config.amp for run in runs["H3"] + runs["axis"]} == {"off"}
-    assert len({run.config.amp for run in runs["cells"] + runs["models"]}) == 1
-    assert all(" --jobs 1" in stage for stage in stages)
-    assert {run.options.weights for found in runs.values() for run in found} == {"drop"}
-    time = {(*cell(run), run.config.lip_coef) for run in runs["time"]}
-    assert time == {("ETTh2", "S", 24, "time", c) for c in (-2.0, 2.0, -32.0)}
+    assert {run.config.amp for run in every} == {"off"}
+    for stage, coefs in {"time": (-2.0, 2.0, -32.0), "axis": (-2.0, -32.0)}.items():
+        found = {(cell(run)[3], run.config.lip_coef) for run in runs[stage]}
+        assert found == {("time", c) for c in coefs}
     known = PAPER.loc[PAPER["dataset"] != "ECL", ["dataset", "features", "pred_len"]]
     tables = {(*cells, "feature") for cells in known.itertuples(index=False)}
     assert {cell(run) for run in runs["tables"]} == tables
-    some = script("study.sh", STAGES="H2 time", SEEDS="8 9").stdout.split("== ")[1:]
+    some = bash(tmp_path, study, LOOKS, STAGES="H2 time", SEEDS="8 9").stdout.split("== ")[1:]
     assert [stage.split()[0] for stage in some] == ["H2", "time"]
     assert {(*cell(run), run.config.lip_coef, run.config.seed) for run in runs_in(some[0])} == {
         ("ETTh2", "M", 24, "feature", c, seed) for c in (0.0, -2.0) for seed in (8, 9)
@@ -180,13 +208,16 @@ def test_an_own_file_is_swept_from_any_folder_even_if_the_reader_leaves(tmp_path
     frame.to_csv(tmp_path / "my file.csv", index=False)
     line = f"bash {ROOT}/scripts/sweep.sh 'my file.csv' --target load --seq_len 24 --label_len 12"
     variables = {"LAMS": "2", "SIGNS": "minus", "SEEDS": "0", "RESULTS": str(tmp_path / "results")}
+    (tmp_path / "elsewhere" / "my file.csv").mkdir(parents=True)
+    variables["CDPATH"] = str(tmp_path / "elsewhere")
     shown = bash(tmp_path, line, SHOWN, PRED_LENS="4 8", FEATURES="S MS", **variables)
     found = [(r.config.features, r.config.pred_len, r.config.target) for r in runs_in(shown.stdout)]
     assert found == [(f, p, "load") for f in ("S", "MS") for p in (4, 8)]
     piped = f"{line} {SMALL} 2>&1 | head -n 1"
     answer = bash(tmp_path, piped, REAL, PRED_LENS="4", **variables)
     assert answer.returncode == 0, answer
-    assert answer.stdout.startswith("LipReg along") and answer.stdout.count("\n") == 1
+    assert answer.stdout.startswith("informer on my file load: features S, LipReg along the f")
+    assert answer.stdout.count("\n") == 1
     (run,) = read_runs(tmp_path / "results").to_dict("records")
     assert (run["status"], run["pred_len"], run["target"]) == ("finished", 4, "load")
 

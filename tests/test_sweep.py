@@ -2,16 +2,19 @@
 
 import os
 import random
+import re
 import signal
+import time
 
+import pandas as pd
 import pytest
 import torch
 
-from exp import cost
+from exp import cost, workers
 from exp.config import parse
 from exp.exp_informer import Exp_Informer
 from exp.grid import expand, shard_of
-from exp.sweep import main
+from exp.sweep import Plan, Progress, main
 from exp.workers import Local
 from models import MODELS
 from tests.runs import ROOT
@@ -111,8 +114,10 @@ def test_gpus_are_taken_in_turn(monkeypatch):
     assert gpus(jobs=3) == ["3", "5", "3"]
     assert gpus(per_gpu="2") == ["3", "5", "3", "5"]
     assert gpus("--device", "cuda", per_gpu="2") == ["3", "5", "3", "5"]
-    for own in (("--device", "cpu"), ("--device", "cuda:1"), ("--gpu", "1"), ("--use_gpu", "0")):
-        assert gpus(*own, jobs=2) == [None, None]
+    for processor in (("--device", "cpu"), ("--use_gpu", "0")):
+        assert gpus(*processor, jobs=2) == [None, None]
+    for one in (("--device", "cuda:1"), ("--gpu", "1")):  # the flag, not a variable, names it
+        assert gpus(*one) == [None] and gpus(*one, per_gpu="3") == [None] * 3
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert gpus() == ["0", "1"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -143,6 +148,112 @@ def test_weights_and_peak_are_those_of_the_model_that_is_built(model):
     exp = Exp_Informer(config, options)
     assert counted.weights == sum(value.nbytes for value in exp.model.state_dict().values())
     assert counted.memory > 4 * counted.weights  # weights, gradients, two moments
+
+
+def test_as_many_runs_as_the_memory_of_the_gpu_or_the_container_holds(monkeypatch, tmp_path):
+    def side_by_side(device: str, run: float) -> int:
+        _, options = parse([*SETTING, "--device", device])
+        return len(Local(options, None, "auto", round(run)).slots)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(workers, "memory_limit", lambda: round(10e9))
+    assert [side_by_side("cpu", run) for run in (1e9, 0.0, 99e9)] == [5, 16, 1]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(workers, "apart", lambda _, number: 16e9 if number == 1 else 0)
+    assert [side_by_side("cuda:1", run) for run in (9.8e9, 1e9)] == [1, 8]
+
+
+GROUPS = {"0::/box/job\n": "box/memory.max", "4:memory:/a/b\n": "memory/a/memory.limit_in_bytes"}
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_the_memory_of_a_container_is_its_limit_or_that_of_one_around_it(groups, tmp_path):
+    file = tmp_path / "root" / GROUPS[groups]
+    file.parent.mkdir(parents=True)
+    file.write_text("5000\n")
+    (tmp_path / "cgroup").write_text(f"9:cpu:/\n{groups}")
+    (tmp_path / "root" / "memory.max").write_text("max\n")
+    limits = workers.container_limits(tmp_path / "cgroup", tmp_path / "root")
+    assert list(limits) == [5000]
+    assert not list(workers.container_limits(tmp_path / "nowhere", tmp_path))
+
+
+def test_a_plan_is_calibrated_by_recorded_runs_of_this_kind_of_processor_alone(monkeypatch):
+    study = pd.read_csv(ROOT / "results/study/runs.csv")
+    for kind, paces in study.groupby("processor"):
+        monkeypatch.setattr(cost, "environment", lambda _, kind=kind: {"processor": kind})
+        found = cost.recorded_paces(study, 1, "off")
+        assert len(found) == len(paces) and 1e-12 < min(found) < max(found) < 1e-10
+        assert not cost.recorded_paces(study, 2, "off")
+        assert not cost.recorded_paces(study, 1, "bf16")
+
+
+def test_runs_of_a_recorded_study_are_done(tmp_path, capsys):
+    runs = expand([SETTING], [0.0, 2.0], ["minus"], [0, 1])
+    ended = pd.read_csv(ROOT / "results/study/runs.csv").head(3)
+    ended["run"] = [run.name for run in runs[:3]]
+    ended["status"] = ["finished", "failed", "unfinished"]
+    ended.to_csv(tmp_path / "runs.csv")
+    words = ["--lams", "0", "2", "--signs", "minus", "--seeds", "0", "1", "--plan", "--recorded"]
+    assert main([*SETTING, *words, str(tmp_path / "runs.csv")]) == 0
+    assert " 4 0 2 0 0 2 " in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match=r"is not a study.s runs\.csv"):
+        main([*SETTING, *words, str(ROOT / "README.md")])
+
+
+def test_an_own_file_that_takes_long_names_a_smaller_model(monkeypatch, capsys):
+    monkeypatch.setattr(cost, "apart", lambda *_: 1e-11)  # seconds an operation
+    own = f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target temp"
+    words = f"--model informer {own} --features S --plan --jobs 1 --results nowhere".split()
+    monkeypatch.setattr(cost, "recorded_paces", lambda *_: [])
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "from the fastest of a few steps timed here; " in text
+    long, short = (
+        re.search(rf"{name} (\d.*?)(, less|\n)", text)
+        for name in ("time left: about", "--d_model 64 --d_ff 256 --n_heads 4, takes about")
+    )
+    assert long and short and " h" in long[1] and re.search("min|[0-4]\\.. h", short[1])
+    assert main([*words, "--d_model", "64", "--d_ff", "256"]) == 0
+    assert "smaller model" not in capsys.readouterr().out
+
+
+def test_progress_names_the_epoch_and_the_time_left_of_each_run(monkeypatch, capsys, tmp_path):
+    words = [*SETTING, "--results", str(tmp_path), "--train_epochs", "6"]
+    plan = Plan(expand([words], [0, 2], ["minus"], [0]), threads=1)
+    plan.seconds = dict.fromkeys(plan.seconds, 600.0)
+    progress = Progress(plan, side_by_side=2)
+    assert progress.text() == "0/2 runs, about 10.0 min left"
+    (first, one), (second, other) = progress.jobs.items()
+    one.log.parent.mkdir()
+    one.log.write_text("name: loss = MSE\nepoch 1/6, step 10/20: 9 s left MSE 1\n")
+    other.log.write_text("epoch 2/6: train MSE 1\nvalidation, step 3/4: 1 s left \n")
+    start = progress.begun
+    progress.text()
+    monkeypatch.setattr(time, "time", lambda: start + 60)
+    one.log.write_text("epoch 2/6, step 10/20: 9 s left MSE 1\n")
+    text = progress.text().split("; ")
+    assert text[1] == f"{first.rpartition('-')[0]}: epoch 2/6, 4.5 min left"
+    assert text[2] == f"{second.rpartition('-')[0]}: epoch 3/6, 6.7 min left"
+    monkeypatch.setattr("exp.sweep.LINE_SECONDS", 0.0)
+    progress.show()
+    progress.left.pop(first)
+    progress.show(f"{first}: done")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "; ".join(text) and lines[1].endswith(f"; {first}: done")
+    assert lines[1].startswith("1/2 runs, about ")
+
+
+def test_a_forecast_asked_for_later_is_made(tmp_path, capsys):
+    words = [*SETTING, "--results", str(tmp_path), "--lams", "0", "--seeds", "0", "--jobs", "1"]
+    words += ["--train_epochs", "1"]
+    assert main(words) == 0 and not list(tmp_path.glob("*/prediction.csv"))
+    assert main([*words, "--do_predict"]) == 0
+    assert "done 1, skipped 0 " in capsys.readouterr().out and list(
+        tmp_path.glob("*/prediction.csv")
+    )
+    assert main([*words, "--do_predict"]) == 0
+    assert "done 0, skipped 1 " in capsys.readouterr().out
 
 
 def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, capsys):

@@ -28,6 +28,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        **_cuda(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -50,6 +51,22 @@ def peak_memory_mb(device: torch.device) -> float:
         return int(kilobytes) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _cuda(device: torch.device) -> dict[str, Any]:
+    """Return what a GPU's numbers depend on beside torch; nothing on a processor."""
+    if device.type != "cuda":
+        return {}
+    driver = Path("/proc/driver/nvidia/version")
+    words = driver.read_text(encoding="utf-8") if driver.exists() else ""
+    found = re.search(r"\s(\d+\.\d+(\.\d+)*)\s", words)
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    return {
+        "driver": found[1] if found else None,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32": {"matmul": matrices.allow_tf32, "convolution": convolutions.allow_tf32},
+    }
 
 
 def _processor() -> str:
