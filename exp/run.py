@@ -18,7 +18,6 @@ from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
 from exp.forecast import Prediction, write_samples
 from exp.record import Record, RunFailed, find_record, read_history, set_aside
-from models.layers import keep_freed_memory
 from utils import environment
 from utils.files import (
     UserError,
@@ -40,7 +39,6 @@ def run_all(config: Config, options: Options, stop: Stop) -> None:
 
     One that fails does not end the others; a RunFailed lists those at the end.
     """
-    keep_freed_memory()
     if options.load:
         test_loaded(Exp_Informer(config, options, stop), options.load)
         return
