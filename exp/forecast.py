@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,16 @@ from exp.config import Config, Options, Parser, settings_of
 from exp.exp_basic import lack, pick_device
 from exp.exp_informer import Exp_Informer, TestForecasts
 from models.layers import keep_freed_memory
-from utils.files import UserError, make_folder, nearest, read_json, write_atomic, write_npz
+from utils.environment import undisturbed
+from utils.files import (
+    UserError,
+    free_path,
+    make_folder,
+    nearest,
+    read_json,
+    write_atomic,
+    write_npz,
+)
 from utils.output import run_command
 from utils.plots import Window, draw_windows, render
 
@@ -31,7 +39,6 @@ DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
 FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
 MOST_PANELS = 8
 UNKNOWN = "unknown"  # the time zone in records of earlier versions
-_one_at_a_time = threading.Lock()  # models draw from the one generator of the process
 
 
 def forecast(
@@ -108,13 +115,6 @@ class Prediction:
             paths.append(path.with_name(f"attention{path.stem.removeprefix(stem)}.npz"))
             write_npz(paths[2], {f"layer_{i}": maps for i, maps in enumerate(self.attention)})
         return paths
-
-
-def free_path(path: Path, content: bytes) -> Path:
-    """Return the path, or the first with a number before its suffix, that holds nothing else."""
-    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
-    candidates = itertools.chain([path], numbered)
-    return next(p for p in candidates if not p.exists() or p.read_bytes() == content)
 
 
 def write_samples(
@@ -228,9 +228,7 @@ class TrainedRun:
         later = later[later.index.isin(beyond) & ~later.index.duplicated()]
         unknown = later.abs().eq(np.inf) | (later.eq(MISSING) & fill)  # a filled cell is no truth
         truth = later.mask(unknown).reindex(beyond[beyond <= table.dates.max()]).to_numpy()
-        cuda = torch.cuda.is_initialized() or pick_device(self.options).type == "cuda"
-        devices = range(torch.cuda.device_count()) if cuda else []
-        with _one_at_a_time, torch.random.fork_rng(devices):
+        with undisturbed(torch.cuda.is_initialized() or pick_device(self.options).type == "cuda"):
             exp = Exp_Informer(config, self.options, data=data)
             load_into(exp.model, self.weights, self.folder)
             return Prediction(exp, truth)

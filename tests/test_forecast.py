@@ -253,6 +253,9 @@ def test_a_forecast_leaves_the_process_as_it_was_and_threads_get_the_same_number
     torch.manual_seed(5)
     before, alone = torch.get_rng_state(), forecast(run, ROWS)
     assert torch.equal(torch.get_rng_state(), before)
+    torch.backends.cudnn.allow_tf32 = True
+    forecast(run, ROWS)
+    assert torch.backends.cudnn.allow_tf32
     with ThreadPoolExecutor(4) as pool:
         for ahead in pool.map(lambda _: forecast(run, ROWS), range(8)):
             pd.testing.assert_frame_equal(ahead, alone)
