@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from paper.hypotheses import read_hypotheses
 from paper.report import build, main, typeset
 from paper.runs import load, select_metrics
-from paper.signs import read_hypotheses
 from paper.study import main as study_main
 from paper.tables import result_tables
 from tests.records import damage, write_run, write_study
