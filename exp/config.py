@@ -210,8 +210,7 @@ class Options:
         if self.test_only != bool(self.load):
             raise UserError("--test_only, --load FILE: go together; training resumes by itself")
         if self.tensorboard and not importlib.util.find_spec("tensorboard"):
-            advice = "pip install -r requirements-tensorboard.txt"
-            raise UserError(f"--tensorboard: not installed; {advice}")
+            raise UserError("--tensorboard: pip install -r requirements-tensorboard.txt first")
 
 
 def build_parser() -> Parser:
@@ -293,9 +292,8 @@ def _recorded(weights: Path | None) -> dict[str, Any]:
     body = read_beside(weights)
     settings = settings_of(body.get("identity", {}))  # absent from another project's file
     scores = ("seed", "eval_batch_size", "amp")  # with others the test MSE would be another
-    kept = {
-        k: v for k, v in settings.items() if RULES[k]["group"] in ("data", "model") or k in scores
-    }
+    kinds = ("data", "model")
+    kept = {k: v for k, v in settings.items() if RULES[k]["group"] in kinds or k in scores}
     columns = (body.get("scaler") or {}).get("columns", kept.get("cols"))
     if kept:  # columns are found by name, in the order the model reads them
         kept["cols"] = None if kept["features"] == "S" else columns and tuple(columns)
