@@ -310,8 +310,8 @@ def test_sizes_at_the_start(training, expected, benchmark):
 def test_tensorboard_gets_the_curves_or_says_what_is_missing(tmp_path):
     code, _, errors = run("--tensorboard", results=tmp_path)
     if importlib.util.find_spec("tensorboard") is None:
-        advice = "pip install -r requirements-tensorboard.txt"
-        assert (code, errors) == (2, f"error: --tensorboard: not installed; {advice}\n")
+        advice = "pip install -r requirements-tensorboard.txt first"
+        assert (code, errors) == (2, f"error: --tensorboard: {advice}\n")
         return
     assert code == 0, errors
     reader = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
