@@ -7,10 +7,8 @@ import utils  # noqa: F401 - before torch is imported
 
 # isort: split
 from exp.config import parse
-from exp.exp_basic import pick_device
 from exp.record import RunFailed
 from exp.run import dry_run, run_all
-from models.layers import keep_freed_memory
 from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
@@ -23,8 +21,6 @@ def main(words: list[str]) -> int:
     """
     try:
         config, options = parse(words)
-        if pick_device(options).type == "cpu":
-            keep_freed_memory()
         if options.use_multi_gpu:
             print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep uses all of them")
         if options.dry_run:

@@ -13,7 +13,6 @@ from pandas.tseries.offsets import BaseOffset, Tick
 from torch import Tensor
 
 from data.csv_reader import Table, read_table
-from data.dates import dates_after
 from data.gaps import regular_rows, treat_missing
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
@@ -179,7 +178,7 @@ def scaled_rows(
             raise UserError(f"{what}; correct it")
         print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    beyond = dates_after(dates[-1], window_spec.pred_len, table.offset, table.path)
+    beyond = pd.date_range(dates[-1], periods=window_spec.pred_len + 1, freq=table.offset)[1:]
     stamps = pd.DatetimeIndex(dates.append(beyond))
     marks = torch.from_numpy(time_features(stamps, window_spec.freq, window_spec.embed))
     marks = marks.to(torch.float32 if window_spec.embed == "timeF" else torch.int64)

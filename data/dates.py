@@ -10,7 +10,7 @@ from pandas.tseries.offsets import BaseOffset
 from utils.files import UserError
 
 SLASHES = ("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S")  # by colons; as in WTH
-FIRST_YEAR, LAST_YEAR = 1000, 9000  # plots and forecasts need room on both sides
+FIRST_YEAR, LAST_YEAR = 1000, 4000  # the longest forecast of years ends before 9999
 DAY = pd.Timedelta("1D")
 
 
@@ -48,14 +48,3 @@ def find_step(dates: pd.DatetimeIndex) -> BaseOffset:
         if found is not None and pd.date_range(kept[0], kept[-1], freq=found).equals(kept):
             return found
     return to_offset(usual)
-
-
-def dates_after(last: Any, steps: int, offset: BaseOffset, path: Path) -> pd.DatetimeIndex:
-    """Return the dates that follow one [steps]; a UserError if they go beyond LAST_YEAR."""
-    try:
-        dates: Any = pd.date_range(last, periods=steps + 1, freq=offset)[1:]
-    except (ValueError, OverflowError):
-        dates = pd.DatetimeIndex([])
-    if len(dates) < steps or dates[-1].year > LAST_YEAR:
-        raise UserError(f"{path}: dates to forecast lie after the year {LAST_YEAR}; correct them")
-    return dates

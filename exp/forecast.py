@@ -3,9 +3,6 @@
 import dataclasses
 import itertools
 import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +14,31 @@ from torch import Tensor
 
 from data.csv_reader import Table, date_hint, make_table, read_table
 from data.data_loader import DataSettings, ForecastData, scaled_rows
-from data.dates import dates_after
 from data.gaps import MISSING, regular_rows, treat_missing
 from data.scaler import Scaler
 from exp.baselines import Forecaster
 from exp.checkpoint import load_into, load_weights
 from exp.config import Config, Options, Parser, settings_of
-from exp.exp_basic import lack, load, pick_device
+from exp.exp_basic import lack, pick_device
 from exp.exp_informer import Exp_Informer, TestForecasts
 from models.layers import keep_freed_memory
-from utils.files import UserError, make_folder, nearest, read_json, write_atomic, write_npz
+from utils.environment import undisturbed
+from utils.files import (
+    UserError,
+    free_path,
+    make_folder,
+    nearest,
+    read_json,
+    write_atomic,
+    write_npz,
+)
 from utils.output import run_command
 from utils.plots import Window, draw_windows, render
 
 DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
 FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
 MOST_PANELS = 8
-_one_at_a_time = threading.Lock()  # models draw from the one generator of the process
+UNKNOWN = "unknown"  # the time zone in records of earlier versions
 
 
 def forecast(
@@ -65,34 +70,20 @@ def forecast(
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
-@dataclass(frozen=True)
 class Prediction:
-    """The forecast that follows one window, in original units."""
+    """The forecast that follows an experiment's data, in original units.
 
-    names: list[str]  # output columns
-    scaler: Scaler  # by whose deviations numbers are rounded
-    past: pd.DatetimeIndex  # [seq_len]
-    history: np.ndarray  # [seq_len, C]
-    dates: pd.DatetimeIndex  # of the forecast [pred_len]
-    values: np.ndarray  # the forecast [pred_len, C]
-    attention: list[np.ndarray]  # the encoder layers' maps [H, L, L], if kept
-    truth: np.ndarray | None = None  # what came instead [<= pred_len, C], where it is known
+    `truth` is what came instead [<= pred_len, C], as far as it is known.
+    """
 
-    @classmethod
-    def of(cls, exp: Exp_Informer, truth: np.ndarray | None = None) -> "Prediction":
-        """Forecast what follows an experiment's data."""
-        batch, forecast = exp.predict()
-        data, width = exp.data, exp.data.out_width
-        return cls(
-            names=data.columns[-width:],
-            scaler=data.scaler,
-            past=data.dates[-exp.config.seq_len :],
-            history=data.scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy()),
-            dates=data.beyond,
-            values=data.scaler.inverse(forecast.pred[0].double().cpu().numpy()),
-            attention=[layer[0].float().cpu().numpy() for layer in forecast.attns or []],
-            truth=truth,
-        )
+    def __init__(self, exp: Exp_Informer, truth: np.ndarray | None = None) -> None:
+        (batch, forecast), data, width = exp.predict(), exp.data, exp.data.out_width
+        self.names, self.scaler = data.columns[-width:], data.scaler
+        self.truth = np.empty((0, width)) if truth is None else truth
+        self.past, self.dates = data.dates[-exp.config.seq_len :], data.beyond
+        self.history = self.scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy())
+        self.values = self.scaler.inverse(forecast.pred[0].double().cpu().numpy())  # [pred_len, C]
+        self.attention = [layer[0].float().cpu().numpy() for layer in forecast.attns or []]
 
     def write(self, folder: Path, stem: str = "prediction") -> list[Path]:
         """Write STEM.csv and .png (and attention.npz), and return their paths.
@@ -101,7 +92,7 @@ class Prediction:
         """
         table = pd.DataFrame(self.scaler.as_text(self.values), self.dates, self.names)
         following = {"forecast": self.values}
-        if self.truth is not None:
+        if len(self.truth):
             suffixes = (f" (truth{i})" for i in itertools.chain([""], itertools.count(2)))
             taken = {*self.names}  # a column may have any name
             suffix = next(s for s in suffixes if not any(n + s in taken for n in self.names))
@@ -126,92 +117,50 @@ class Prediction:
         return paths
 
 
-def free_path(path: Path, content: bytes) -> Path:
-    """Return the path, or the first with a number before its suffix, that holds nothing else."""
-    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
-    candidates = itertools.chain([path], numbered)
-    return next(p for p in candidates if not p.exists() or p.read_bytes() == content)
+def write_samples(
+    folder: Path,
+    data: ForecastData,
+    config: Config,
+    tested: TestForecasts,
+    ridge: Forecaster | None,
+) -> None:
+    """Write samples.npz, six test windows of the target in original units, and forecasts.png.
 
-
-@dataclass(frozen=True)
-class Samples:
-    """Test windows to be looked at, of the target column, in original units."""
-
-    rank: np.ndarray  # one of DRAWN or FIXED [n]
-    window: np.ndarray  # window numbers from 0 [n]
-    mse: np.ndarray  # the target's error in each window, on scaled data [n]
-    date: np.ndarray  # the file's dates [n, seq_len + pred_len]
-    history: np.ndarray  # [n, seq_len]
-    truth: np.ndarray  # [n, pred_len]
-    pred: np.ndarray  # [n, pred_len]
-    ridge: np.ndarray  # forecast of ridge regression [n, pred_len]
-    std: np.ndarray  # the target's standard deviation, by which its errors are scaled
-    target: str
-
-    @classmethod
-    def choose(
-        cls, data: ForecastData, config: Config, tested: TestForecasts, ridge: Forecaster | None
-    ) -> "Samples":
-        """Pick the best, median and worst test windows, and the fixed ones."""
-        assert ridge, "it always applies"
-        mean, std = data.scaler.mean[-1], data.scaler.std[-1]
-
-        def original(scaled: Tensor) -> np.ndarray:
-            return scaled.cpu().numpy().astype(float) * std + mean
-
-        pred = tested.pred[..., -1]
-        mse = (pred - tested.true).square().mean(1).numpy()
-        ranked, count = np.argsort(mse, kind="stable"), len(mse)
-        by_error = ranked[[0, count // 2, -1]]
-        window = np.array([*by_error, count // 4, count // 2, 3 * count // 4])
-        rows = data.test.start + window[:, None] + np.arange(config.seq_len + config.pred_len)
-        values = original(data.test.values[..., -1])[rows]  # [n, seq_len + pred_len]
-        index = torch.from_numpy(window).to(data.test.values.device)
-        return cls(
-            rank=np.array(DRAWN + FIXED),
-            window=window,
-            mse=mse[window],
-            date=data.dates.to_numpy()[rows],
-            history=values[:, : config.seq_len],
-            truth=values[:, config.seq_len :],
-            pred=original(pred)[window],
-            ridge=original(ridge(index)[..., -1]),
-            std=np.array(std),
-            target=data.columns[-1],
-        )
-
-    def write(self, folder: Path) -> None:
-        """Write samples.npz, and forecasts.png of the best, median and worst window."""
-        write_npz(folder / "samples.npz", {k: np.asarray(v) for k, v in vars(self).items()})
-        windows, steps = [], self.history.shape[1]
-        ridge_mse = np.square((self.ridge - self.truth) / self.std).mean(axis=1)
-        for i, rank in enumerate(DRAWN):
-            title = (
-                f"{rank}: test window {self.window[i]}, from {pd.Timestamp(self.date[i, steps])}: "
-                f"MSE of {self.target} {self.mse[i]:.3g}, of ridge {ridge_mse[i]:.3g} (scaled)"
-            )
-            lines = {"truth": self.truth[i], "forecast": self.pred[i], "ridge": self.ridge[i]}
-            windows.append(Window(self.target, self.date[i], self.history[i], lines, title))
-        write_atomic(folder / "forecasts.png", render(draw_windows(windows), "png"))
-
-
-def all_forecasts(
-    data: ForecastData, config: Config, pred: Tensor
-) -> dict[str, Callable[[], np.ndarray]]:
-    """Give what makes forecasts.npz of scaled test forecasts [windows, pred_len, C].
-
-    Its arrays are dates [windows, pred_len], pred and true [windows, pred_len, C] in original
-    units, and the columns' names [C].
+    DRAWN are best, median and worst by its error; FIXED are the same in every run of a cell.
     """
-    count, steps, width = pred.shape
-    rows = data.test.start + config.seq_len + np.arange(count)[:, None] + np.arange(steps)
-    scaled = data.test.values[:, -width:].cpu().numpy()
-    return {
-        "columns": lambda: np.array(data.columns[-width:]),
-        "dates": lambda: data.dates.to_numpy()[rows],
-        "pred": lambda: data.scaler.inverse(pred.numpy()),
-        "true": lambda: data.scaler.inverse(scaled)[rows],
+    assert ridge, "it always applies"
+    mean, std = data.scaler.mean[-1], data.scaler.std[-1]
+
+    def original(scaled: Tensor) -> np.ndarray:
+        return scaled.cpu().numpy().astype(float) * std + mean
+
+    pred = tested.pred[..., -1]
+    mse = (pred - tested.true).square().mean(1).numpy()
+    ranked, count = np.argsort(mse, kind="stable"), len(mse)
+    chosen = np.array(
+        [*ranked[[0, count // 2, -1]], count // 4, count // 2, 3 * count // 4], dtype=int
+    )
+    rows = data.test.start + chosen[:, None] + np.arange(config.seq_len + config.pred_len)
+    values = original(data.test.values[..., -1])[rows]  # [n, seq_len + pred_len]
+    history, truth = values[:, : config.seq_len], values[:, config.seq_len :]
+    dates, forecast = data.dates.to_numpy()[rows], original(pred)[chosen]  # [n, pred_len]
+    baseline = original(ridge(torch.from_numpy(chosen).to(data.test.values.device))[..., -1])
+    arrays = {
+        **{"rank": np.array(DRAWN + FIXED), "window": chosen, "mse": mse[chosen], "date": dates},
+        **{"history": history, "truth": truth, "pred": forecast, "ridge": baseline},
+        "target": np.array(target := data.columns[-1]),
     }
+    write_npz(folder / "samples.npz", arrays)
+    ridge_mse = np.square((baseline - truth) / std).mean(axis=1)
+    windows = []
+    for i, rank in enumerate(DRAWN):
+        title = (
+            f"{rank}: test window {chosen[i]}, from {pd.Timestamp(dates[i, config.seq_len])}: MSE "
+            f"of {target} {mse[chosen[i]]:.3g}, of ridge {ridge_mse[i]:.3g} (scaled)"
+        )
+        lines = {"truth": truth[i], "forecast": forecast[i], "ridge": baseline[i]}
+        windows.append(Window(target, dates[i], history[i], lines, title))
+    write_atomic(folder / "forecasts.png", render(draw_windows(windows), "png"))
 
 
 class TrainedRun:
@@ -232,31 +181,16 @@ class TrainedRun:
             print(f"note: {reason}: the forecast is made in fp32")
             settings["amp"] = "off"
         self.config = Config(**{**settings, "output_attention": False})
-        scaling = self._scaling(body)
+        scaling = body.get("scaler") or {}
+        if "step" not in scaling:
+            raise UserError(f"{folder}: an old record without scale and step; train with --force")
         self.columns, self.offset = scaling["columns"], to_offset(scaling["step"])
-        self.zone, self.zone_known = scaling.get("zone"), "zone" in scaling
+        self.zone = scaling.get("zone", UNKNOWN)
         self.max_gap = self.config.max_gap if self.config.missing == "interpolate" else None
         self.scaler = Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
         elsewhere = Path(body["environment"].get("checkpoints", folder)) / "weights.pt"
         path = folder / "weights.pt"
         self.weights = load_weights(path if path.exists() else elsewhere, metrics["weights_sha256"])
-
-    def _scaling(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return columns, mean, std and step, measured anew where an older record lacks them."""
-        if "step" in (known := body.get("scaler") or {}):
-            return known
-        file, sha256 = Path(body["environment"]["data_file"]), body["identity"]["data_sha256"]
-        place = dataclasses.replace(self.options, root_path=file.parent, data_path=file.name)
-        try:
-            data = load(self.config, place)
-            if data.sha256 != sha256:
-                raise UserError("the file has changed")
-        except UserError as error:
-            raise UserError(
-                f"{self.folder}: an earlier version trained it and did not record scaler and step; "
-                f"they take its data file {file}, sha256 {sha256} ({error})"
-            ) from error
-        return data.scaling()
 
     def check_columns(self, path: Path, names: list[str]) -> None:
         """Refuse a file or frame that lacks a column, or names one twice."""
@@ -294,32 +228,26 @@ class TrainedRun:
         later = later[later.index.isin(beyond) & ~later.index.duplicated()]
         unknown = later.abs().eq(np.inf) | (later.eq(MISSING) & fill)  # a filled cell is no truth
         truth = later.mask(unknown).reindex(beyond[beyond <= table.dates.max()]).to_numpy()
-        device = pick_device(self.options)
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-        devices = [device] if device.type == "cuda" and not devices else devices
-        with _one_at_a_time, torch.random.fork_rng(devices):
+        with undisturbed(torch.cuda.is_initialized() or pick_device(self.options).type == "cuda"):
             exp = Exp_Informer(config, self.options, data=data)
             load_into(exp.model, self.weights, self.folder)
-            return Prediction.of(exp, truth if len(truth) else None)
+            return Prediction(exp, truth)
 
     def _in_zone(self, table: Table) -> Table:
         """Return a table with its dates in the run's zone; one of both without is refused."""
-        if not self.zone_known or table.zone == self.zone:
+        if self.zone in (table.zone, UNKNOWN):
             return table
         if table.zone is None or self.zone is None:
-            zones = f"its dates have {_zone(table.zone)}, those of the run {_zone(self.zone)}"
+            zones = f"its dates have time zone {table.zone}, those of the run {self.zone}"
             raise UserError(f"{table.path}: {zones}; write them as the run's data file does")
         dates = table.dates.tz_localize(table.zone).tz_convert(self.zone).tz_localize(None)
-        return dataclasses.replace(table, dates=dates, zone=self.zone)
+        return dataclasses.replace(table, dates=dates)
 
     def _first_date(self, table: Table, at: Any) -> Any:
         """Return the first date to forecast: `at`, or the next after the last row's."""
         dates: Any = table.dates.dropna()
-        if dates.empty:
-            needed = f"the run reads {self.config.seq_len} (seq_len)"
-            raise UserError(f"{table.path}: 0 rows before the first date to forecast; {needed}")
-        after = dates_after(dates.max(), 1, self.offset, table.path)[0]
-        if at is None:
+        after = dates.max() + self.offset if len(dates) else pd.Timestamp(0)
+        if at is None or dates.empty:
             return after
         date = pd.to_datetime(at, errors="coerce", format="ISO8601")
         if date.tz is not None and self.zone:
@@ -330,10 +258,6 @@ class TrainedRun:
                 f"--at {at}: {table.path} has no row of that date; give one from {first} to {after}"
             )
         return date
-
-
-def _zone(name: str | None) -> str:
-    return f"the time zone {name}" if name else "no time zone"
 
 
 def main(words: list[str]) -> int:
@@ -356,10 +280,9 @@ def main(words: list[str]) -> int:
         first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if asked.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        truth = np.empty((0, len(ahead.names))) if ahead.truth is None else ahead.truth
-        known = np.isfinite(truth).all(axis=1)
+        known: Any = np.isfinite(ahead.truth).all(axis=1)
         if known.any():
-            error = (ahead.values[: len(truth)] - truth)[known]
+            error = (ahead.values[: len(known)] - ahead.truth)[known]
             scaled = error / ahead.scaler.std[-error.shape[1] :]
             print(
                 f"{path}: {known.sum()} steps known: MSE {np.square(scaled).mean():.4f}, MAE "

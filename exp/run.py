@@ -3,18 +3,20 @@
 import dataclasses
 import importlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
+from torch import Tensor
 
 from exp.baselines import NAMES, baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
 from exp.config import Config, Options, read_beside
 from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
-from exp.forecast import Prediction, Samples, all_forecasts
+from exp.forecast import Prediction, write_samples
 from exp.record import Record, RunFailed, find_record, read_history, set_aside
 from utils import environment
 from utils.files import (
@@ -137,10 +139,26 @@ def test(exp: Exp_Informer, folder: Path | None = None) -> dict[str, Any]:
     methods = baselines(data, config)
     if folder:
         write_npz(folder / "window_errors.npz", {"mse": forecasts.window_mse.numpy()})
-        Samples.choose(data, config, forecasts, methods["ridge"]).write(folder)
+        write_samples(folder, data, config, forecasts, methods["ridge"])
         if everything:
-            write_npz(folder / "forecasts.npz", all_forecasts(data, config, forecasts.pred))
+            write_npz(folder / "forecasts.npz", _all_forecasts(exp, forecasts.pred))
     return {**metrics, "baselines": baseline_scores(data, config, methods)}
+
+
+def _all_forecasts(exp: Exp_Informer, pred: Tensor) -> dict[str, Callable[[], np.ndarray]]:
+    """Give what makes forecasts.npz of scaled test forecasts [windows, pred_len, C].
+
+    That is dates [windows, pred_len], pred and true in original units, and the columns' names.
+    """
+    data, first = exp.data, exp.data.test.start + exp.config.seq_len
+    rows = first + np.arange(len(pred))[:, None] + np.arange(exp.config.pred_len)
+    true = data.test.values[:, -pred.shape[2] :].cpu().numpy()
+    return {
+        "columns": lambda: np.array(data.columns[-pred.shape[2] :]),
+        "dates": lambda: data.dates.to_numpy()[rows],
+        "pred": lambda: data.scaler.inverse(pred.numpy()),
+        "true": lambda: data.scaler.inverse(true)[rows],
+    }
 
 
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
@@ -165,7 +183,7 @@ def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str
 
 
 def _predict(exp: Exp_Informer, folder: Path) -> None:
-    for path in Prediction.of(exp).write(folder):
+    for path in Prediction(exp).write(folder):
         print(f"wrote {path}")
 
 

@@ -263,7 +263,6 @@ def across_cells(d: Sequence[ArrayLike], published: ArrayLike, answers: Sequence
 
 
 def _over_cells(cells: Sequence[np.ndarray] | np.ndarray) -> list[float]:
-    """Return the mean over cells of their means, with its stratified bootstrap interval."""
     mean = float(np.mean([one.mean() for one in cells])) if len(cells) else math.nan
     if len(cells) < FEWEST:
         return [mean, math.nan, math.nan]
@@ -293,11 +292,9 @@ def _change(d: np.ndarray, level: float) -> Estimate:
 
 
 def _finite(d: ArrayLike) -> np.ndarray:
-    """Return the log ratios of complete pairs."""
     d = np.asarray(d, dtype=float)
     return d[np.isfinite(d)]
 
 
 def _percent(logs: ArrayLike) -> list[float]:
-    """Return log ratios as changes in percent."""
     return (100 * np.expm1(np.asarray(logs, dtype=float))).tolist()

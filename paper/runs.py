@@ -1,8 +1,6 @@
 """Runs as one frame: from the folders that they leave behind, or from the committed study's CSV."""
 
 import argparse
-import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +11,9 @@ import numpy as np
 import pandas as pd
 
 from data.registry import DATASETS
-from exp.config import Config
+from exp.config import REGULARIZER
 from exp.record import read_arrays, read_history, read_runs
-from models import MODELS
-from paper.published import METRICS, paper_settings, published
+from paper.published import DEFAULTS, METRICS, default_settings, paper_settings, published
 from utils.files import UserError, nearest, read_json
 from utils.formats import FORMATS
 
@@ -29,7 +26,6 @@ LABELS = ["c", "axis", "norm", "dataset", "cell", "lengths", "published", "overr
           "sort_key"]  # fmt: skip
 ORDER = ["sort_key", "label", "axis", "norm", "c", "seed"]
 LENGTHS = ("seq_len", "label_len", "e_layers", "d_layers", "factor")
-OPEN_SETTINGS = ("model", "data", "features", "target", "pred_len", "seed", "amp")
 TEXTS = ("id", "setting_id", "data_sha256", "git_commit", "error", "cols", "s_layers", "started")
 DAMAGED = ["run", "status", "error", "id", "setting_id", "results_version", "data_sha256",
            "data_file", *METRICS, "mse_drop_last", "mae_drop_last", "val_mse", "started",
@@ -39,10 +35,7 @@ DAMAGED = ["run", "status", "error", "id", "setting_id", "results_version", "dat
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs of a results folder, or of the committed study.
-
-    Beside the frame, what a run recorded is read when asked for: a UserError if it is not there.
-    """
+    """All runs of a results folder, or of the committed study; the rest is read when asked for."""
 
     frame: pd.DataFrame  # one row a run, ended or not, as `add_labels` returns it
     source: Path  # the folder of the runs, or of the study
@@ -117,10 +110,7 @@ class Runs:
 
 
 def load(results: Path) -> Runs:
-    """Read the runs of a folder, or the committed study.
-
-    The folder holds runs' folders; or the study's CSV; or, without any run, study/runs.csv, as a
-    fresh clone's results do.
+    """Read the runs of a folder, or the committed study: its CSV, there or, without runs, below.
 
     Raises:
         UserError: there is no such folder, or the study's CSV is damaged.
@@ -161,8 +151,7 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
         unlike the paper's, "" if none), label (cell and all that sets it apart, for titles and
         file names), sort_key (the paper's order).
     """
-    settings = [field.name for field in dataclasses.fields(Config)]
-    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *settings, *DAMAGED])])
+    frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *DEFAULTS, *DAMAGED])])
     added = [_label(row) for row in frame.to_dict("records")]
     frame = frame.join(pd.DataFrame(added, index=frame.index, columns=LABELS))
     for column, words in (("results_version", ", results version {:g}"), ("setting_id", " #{:.6}")):
@@ -184,6 +173,8 @@ def _label(row: Mapping[Any, Any]) -> dict[str, Any]:
     paper = paper_settings(model).get((words["data"], features, horizon), {})
     expected = default_settings(model) | {name: paper[name] for name in LENGTHS if paper}
     overrides = [f"{n} {words[n]}" for n, v in expected.items() if words[n] not in ("", text(v))]
+    more = [name for name in REGULARIZER if name not in ("lip_coef", "lip_axis", "lip_norm")]
+    kinds = [f"{n} {words[n]}" for n in more if words[n] not in ("", text(DEFAULTS[n]))]
     cell, lengths = f"{dataset} {features} {horizon}", f"{words['seq_len']}/{words['label_len']}"
     label = [cell if paper else f"{cell} ({lengths})", *overrides]
     label += [word for word in (model, words["amp"]) if word not in ("informer", "off", "")]
@@ -191,7 +182,7 @@ def _label(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         "c": float(row["lip_coef"]),
         "axis": words["lip_axis"] if row["lip_coef"] else "",
-        "norm": words["lip_norm"] if row["lip_coef"] else "",
+        "norm": ", ".join([words["lip_norm"], *kinds]) if row["lip_coef"] else "",
         "dataset": dataset,
         "cell": cell,
         "lengths": lengths,
@@ -200,16 +191,6 @@ def _label(row: Mapping[Any, Any]) -> dict[str, Any]:
         "label": ", ".join(label),
         "sort_key": ("SM".find(features) % 3, order.index(dataset), horizon),
     }
-
-
-@functools.cache
-def default_settings(model: str) -> dict[str, Any]:
-    """Return a model's settings where nothing is asked for, but what a label names anyway."""
-    fields = {field.name: field.default for field in dataclasses.fields(Config)}
-    if model in MODELS:
-        fields |= MODELS[model].defaults | MODELS[model].assumed
-    apart = (*OPEN_SETTINGS, "seq_len", "label_len")
-    return {n: v for n, v in fields.items() if n not in apart and not n.startswith("lip_")}
 
 
 def text(value: Any) -> str:
@@ -235,13 +216,10 @@ def regularizer(row: Mapping[Any, Any]) -> str:
 def select_metrics(frame: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
     """Settle over which test windows the scores are taken, and what came of each run.
 
-    The windows are all, or those of whole batches (drop_last), as the released code and so the
-    paper score; by default these where a published value is beside the cell, all elsewhere.
-
-    Returns:
-        The frame with windows (all, drop_last), mse, mae and the baselines' (last_mse, ...) over
-        these, mse_all over all, and outcome: ok, failed (also a score that is not finite), few
-        windows (fewer than a batch of 32), unfinished, damaged.
+    All, or those of whole batches (drop_last) as the paper scores; by default the latter where a
+    published value is beside the cell. Adds windows, mse, mae and the baselines' (last_mse, ...)
+    over these, mse_all over all, and outcome: ok, failed (also a score that is not finite), few
+    windows (fewer than a batch of 32), unfinished, damaged.
     """
     drop_last = frame["published"].astype(bool) if score is None else score == "drop_last"
     finite = np.isfinite(frame["mse"].astype(float))
@@ -271,8 +249,7 @@ def left_out(scored: pd.DataFrame) -> list[str]:
 def by_cell(scored: pd.DataFrame) -> pd.DataFrame:
     """Repeat the runs with c = 0 for each regularizer of their setting, so that CELL groups cells.
 
-    An arm is a cell's runs of one c. Rows without settings are dropped; axis and norm stay "" in a
-    setting without any run with c != 0.
+    Rows without settings are dropped; axis and norm stay "" in a setting without regularizer.
     """
     regularized = scored.loc[scored["c"].notna() & (scored["c"] != 0)]
     zero = scored.loc[scored["c"] == 0].drop(columns=["axis", "norm"])
@@ -297,17 +274,13 @@ FLAGS: dict[str, dict[str, Any]] = {  # that several commands have
 
 
 def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add some of FLAGS to a command."""
+    """Add flags to a command."""
     for name in names:
         parser.add_argument(f"--{name}", **FLAGS[name])
 
 
 def select(frame: pd.DataFrame, args: argparse.Namespace) -> tuple[pd.DataFrame, list[str]]:
-    """Keep the runs that the flags given ask for, c = 0 for every axis, or say that there are none.
-
-    Raises:
-        UserError: no such data set, here or in the paper.
-    """
+    """Keep the runs that the flags ask for, c = 0 for every axis; a UserError: no such data."""
     asked = {name: getattr(args, name, None) for name in ("data", "features", "axis", "amp")}
     if data := asked["data"]:
         names = frame[["dataset", "data", "data_file"]].fillna("").apply(lambda x: x.str.lower())

@@ -15,7 +15,8 @@ import pandas as pd
 from paper import tables
 from paper.answer import pair
 from paper.figures import change_figure
-from paper.published import FOLDER, LIP, published, published_change
+from paper.hypotheses import Preregistration, read_hypotheses
+from paper.published import FOLDER, LIP, published_change
 from paper.runs import (
     CELL,
     LABELS,
@@ -26,7 +27,7 @@ from paper.runs import (
     load,
     select_metrics,
 )
-from paper.signs import Preregistration, cell_runs, hypothesis_tables, read_hypotheses, verdicts
+from paper.signs import cell_runs, hypothesis_tables, verdicts
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
 from utils.formats import Column, Table, interval, percent, render, write_text
@@ -137,7 +138,6 @@ def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
         "across": [replace(table, title="") for table in tables.all_cells(rows)],
         "hypotheses": [replace(table, title="") for table in tested],
         "claims": [claims(runs, beside)],
-        "figure3": [table2_figure3()],
         "released": [released_epochs()],
         "explored": [replace(other, notes=())],
     }
@@ -229,31 +229,6 @@ MEASURES = {  # what is read of the recorded epochs: column, and where
     "LipReg along features, last epoch": ("eval_lip_feature", _last),
     "LipReg along features, tested epoch": ("eval_lip_feature", _tested),
 }
-
-
-def table2_figure3() -> Table:
-    """Set the paper's two places for the same runs side by side: ETTh2 S, λ = 0 and 2."""
-    frame = published().loc[("informer", "S", "ETTh2"), ["mse_zero", "mse_lip"]].copy()
-    curve = pd.read_csv(FOLDER / "figure3.csv").pivot(index="pred_len", columns="lam", values="mse")
-    for side, lam in (("zero", 0), ("lip", 2)):
-        frame[f"figure_{side}"] = curve[lam]
-        frame[f"apart_{side}"] = 100 * (curve[lam] / frame[f"mse_{side}"] - 1)
-    frame["change"] = 100 * (frame["mse_lip"] / frame["mse_zero"] - 1)
-    frame["figure_change"] = 100 * (frame["figure_lip"] / frame["figure_zero"] - 1)
-
-    def in_percent(name: str) -> Callable[[dict[Any, Any]], str]:
-        return lambda row: percent(row[name])
-
-    heads = {
-        **{"mse_zero": "Table 2: MSE", "figure_zero": "Figure 3", "apart_zero": "apart"},
-        **{"mse_lip": "Table 2: with Lip", "figure_lip": "Figure 3", "apart_lip": "apart"},
-        **{"change": "Table 2: change", "figure_change": "Figure 3: change"},
-    }
-    columns = [Column("horizon", "pred_len")]
-    for name, head in heads.items():
-        text = in_percent(name) if name.startswith(("apart", "ch", "figure_ch")) else None
-        columns.append(Column(head, name, 4, write=text))
-    return Table("", frame.reset_index(), columns)
 
 
 def released_epochs() -> Table:

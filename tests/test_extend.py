@@ -88,3 +88,4 @@ def test_a_regularizer_is_a_field_and_a_term(copy):
     train(copy, "--lam", "2")
     train(copy, "--lam", "2", "--lip_kind", "absolute")
     python(copy, "-c", PAIRED)
+    assert "3 runs: 3 shown." in python(copy, "-m", "paper.tables")

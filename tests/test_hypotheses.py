@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from paper.hypotheses import read_hypotheses
 from paper.runs import HYPOTHESES
-from paper.signs import read_hypotheses
 from tests.records import write_arm
 from tests.test_signs import verdict_on
 from tests.test_tables import LUCK, NOISE, write_pairs

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from paper.hypotheses import read_hypotheses
 from paper.report import build, main, typeset
 from paper.runs import load, select_metrics
-from paper.signs import read_hypotheses
 from paper.study import main as study_main
 from paper.tables import result_tables
-from tests.records import damage, write_arm, write_run, write_study
+from tests.records import damage, write_run, write_study
 
 HOSTILE = "<script>alert(1)</script> & <b>\"O'T"
 
@@ -96,7 +96,9 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path):
     for c in (0.0, -2.0):
         write_run(tmp_path, 0.1, c, **own, environment={"data_file": "a\udcff.csv"})
     write_run(tmp_path, 0.1, 2.0, status="failed", metrics={"error": HOSTILE}, **own)
-    assert main(["--results", str(tmp_path)]) == 0
+    out = tmp_path / "sub" / "page.html"
+    assert main(["--results", str(tmp_path), "--out", str(out), "--data", "a?.csv"]) == 0
+    assert "2 runs: 2 shown" in out.read_text(encoding="utf-8")
     page = Page(tmp_path)
     assert page.all("script", "b") == []
     assert page.text.count(HOSTILE) >= 3  # the table, the figure, the failed run's error
@@ -120,15 +122,6 @@ def test_odd_inputs_are_shown_and_said(tmp_path, kind, said, figures):
         write_run(tmp_path, status=kind)
     page = Page(tmp_path)
     assert said in page.text and len(page.all("img")) == figures
-
-
-def test_the_command_line(tmp_path, capsys):
-    write_arm(tmp_path / "runs", 0.0, [0.1])
-    out = tmp_path / "sub" / "page.html"
-    assert main(["--results", str(tmp_path / "runs"), "--out", str(out), "--data", "etth2"]) == 0
-    assert f"wrote {out}" in capsys.readouterr().out
-    assert "ETTh2: MSE" in out.read_text(encoding="utf-8")
-    assert typeset("-") == "–" and typeset("c-2 -0.1 to -2 %") == "c-2 −0.1 to −2\u00a0%"
 
 
 SEEN = """(page) => {
@@ -187,17 +180,8 @@ def test_a_real_browser_shows_all_of_it(page, tmp_path):
         assert seen["answer"]["bottom"] < 844  # on the first screen
         assert ("Scrolls" in seen["hint"]) == (width < 600)
         assert seen["images"] > 400 and seen["focus"] != "none"
-        ground, text, soft = (luminance(color) for color in seen["colors"])
+        ground, text, soft = (
+            sum(float(x) for x in color[4:-1].split(",")) / 765 for color in seen["colors"]
+        )
         assert (ground > text) == (scheme == "light")
-        assert contrast(ground, text) >= 7 and contrast(ground, soft) >= 4.5
-
-
-def luminance(color: str) -> float:
-    """The relative luminance of "rgb(r, g, b)", as WCAG defines it."""
-    channels = [int(x) / 255 for x in color[4:-1].split(",")]
-    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: float, other: float) -> float:
-    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+        assert abs(ground - text) > 0.9 and abs(ground - soft) > 0.6

@@ -11,8 +11,7 @@ import pytest
 from scipy import stats
 
 from paper import answer
-from paper.answer import compare, pair
-from paper.runs import HYPOTHESES, by_cell, load, select_metrics
+from paper.runs import HYPOTHESES, load
 from paper.signs import (
     BLINDED,
     Preregistration,
@@ -20,7 +19,6 @@ from paper.signs import (
     contrasts,
     hypothesis_tables,
     main,
-    over_weeks,
     verdicts,
 )
 from tests.records import damage, write_arm, write_run
@@ -247,47 +245,6 @@ def test_pairs_of_unlike_environments_are_marked_and_left_out_on_request(tmp_pat
     assert row["n"] == 5 and row["seeds"] == "3, 4, 5, 6, 7"
     assert contrasts(scored(tmp_path, "all"))["mismatched"].tolist() == [3]
     assert contrasts(scored(tmp_path, "all"), same_environment=True)["n"].tolist() == [5]
-
-
-STEPS = {"ETTh2": 168, "WTH": 168, "ETTm1": 672, "weather": 1008, "custom": 336}  # a week's
-
-
-@pytest.mark.parametrize("data", STEPS)
-def test_seeds_and_weeks_are_resampled_together(tmp_path, data):
-    errors = np.random.default_rng(1).gamma(3, size=(2, 3, 2500)).astype(np.float32)
-    for c, side in ((-2.0, 0), (0.0, 1)):
-        for seed in range(3):
-            scaler = {"step": "30min"} if data == "custom" else None
-            write_run(tmp_path, 0.1, c, seed, data=data, windows=errors[side, seed], scaler=scaler)
-    runs = load(tmp_path)
-    cell = by_cell(select_metrics(runs.frame))
-    found = over_weeks(pair(cell, -2.0, 0.0), cell.iloc[0].to_dict(), runs)
-    expected = answer.two_level_interval(errors[0], errors[1], STEPS[data])
-    assert [*found.values()] == pytest.approx(
-        [expected.low, expected.high]
-    ) and expected.low < 0 < expected.high
-
-
-def test_steps_that_are_not_known_or_not_equal_give_no_weeks(tmp_path):
-    for step, windows in (("D", 7), ("ME", 0), ("5D", 0), (None, 0)):
-        scaler = {"step": step} if step else None
-        write_run(tmp_path / str(step), data="custom", scaler=scaler)
-        runs = load(tmp_path / str(step))
-        assert runs.windows_a_week(runs.frame.iloc[0].to_dict()) == windows
-
-
-def test_failed_runs_by_hand():
-    # ranked worst: lost, won, won; the pairs of equals, and of two failures, count for neither
-    sides = {
-        "mse_first": [math.inf, 1, 3, 2, math.inf],
-        "mse_second": [1, 2, math.inf, 2, math.inf],
-    }
-    d = [math.nan, math.log(0.5), math.nan, 0.0, math.nan]
-    row = compare(pd.DataFrame({**sides, "d": d, "mismatch": ""}), -2.0, 0.0)
-    assert row["failed"] == "MSE − 2 Lip: seeds 0, 4; MSE: seeds 2, 4"
-    assert row["direction"] == -1 and row["p"] == stats.binomtest(2, 3).pvalue
-    assert row["smallest_p"] == stats.binomtest(3, 3).pvalue
-    assert (row["n"], row["sd"]) == (2, pytest.approx(math.log(2) / math.sqrt(2)))
 
 
 def test_every_loss_is_laid_out_against_mse_and_its_mirror(tmp_path):

@@ -23,20 +23,18 @@ def scored(results: Path, score: str | None = None) -> pd.DataFrame:
     return select_metrics(load(results).frame, score)
 
 
-def one(frame: pd.DataFrame, **values: Any) -> dict[str, Any]:
+def one(frame: pd.DataFrame, **values: Any) -> Any:
     (row,) = [row for row in frame.to_dict("records") if values.items() <= row.items()]
-    return {str(name): value for name, value in row.items()}
+    return row
 
 
 def said(results: Path, *words: str) -> str:
-    """Return what the command prints, on one line."""
     out = results.parent / "said.txt"
     assert tables.main(["--results", str(results), "--out", str(out), *words]) == 0
     return " ".join(out.read_text(encoding="utf-8").split())
 
 
 def write_pairs(results: Path, change: np.ndarray | float, n: int = 8, **more: Any) -> None:
-    """Write MSE, and MSE - 2 Lip with this relative change."""
     write_arm(results, 0.0, LUCK[:n], **more)
     write_arm(results, -2.0, LUCK[:n] * np.broadcast_to(1 + np.asarray(change), n), **more)
 
@@ -100,7 +98,6 @@ def test_other_models_have_their_own_published_values(tmp_path):
 
 
 def test_means_are_over_the_seeds_that_both_have(tmp_path):
-    # with Lip it is worse on every seed that both have, and was run on the easy ones
     write_arm(tmp_path, 0.0, [0.1, 0.11, 0.3, 0.4])
     write_arm(tmp_path, -2.0, [0.12, 0.13])
     rows = cells(scored(tmp_path))

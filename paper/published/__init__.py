@@ -1,5 +1,6 @@
 """What the paper reports: its settings, its tables, and the change that it shows in a cell."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -9,10 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from exp.config import REGULARIZER, Config
+from models import MODELS
+
 FOLDER = Path(__file__).parent
 TABLES = {"S": ("Table 2", "table2_univariate.csv"), "M": ("Table 5", "table5_multivariate.csv")}
 PLACE = ["model", "features", "data", "pred_len"]  # of a cell
 METRICS = ("mse", "mae")
+OPEN_SETTINGS = ("model", "data", "features", "target", "pred_len", "seed", "amp",
+                 "seq_len", "label_len")  # fmt: skip
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Config)}
 LIP = -2.0  # the coefficient behind the column with Lip
 
 
@@ -22,6 +29,14 @@ def paper_settings(model: str = "informer") -> dict[Any, dict[Any, Any]]:
     key, path = ["dataset", "features", "pred_len"], FOLDER / f"{model}_settings.csv"
     frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=key)
     return frame.set_index(key).to_dict("index")
+
+
+@functools.cache
+def default_settings(model: str) -> dict[str, Any]:
+    """Return a model's settings where nothing is asked for, but what a label names anyway."""
+    row = MODELS[model].defaults | MODELS[model].assumed if model in MODELS else {}
+    apart = (*OPEN_SETTINGS, *REGULARIZER)
+    return {name: value for name, value in (DEFAULTS | row).items() if name not in apart}
 
 
 @functools.cache

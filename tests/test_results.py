@@ -1,0 +1,222 @@
+"""Every number of RESULTS.md's tables again, from the CSV files, with pandas and scipy alone."""
+
+import itertools
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.runs import ROOT
+
+FILES = ROOT / "results" / "study"
+PUBLISHED = ROOT / "paper" / "published"
+
+
+@pytest.fixture(scope="module")
+def block() -> dict[str, list[list[str]]]:
+    """The cells of each block's tables in the committed page, row by row; a star is left out."""
+    text, found = (ROOT / "RESULTS.md").read_text(encoding="utf-8"), {}
+    for name, body in re.findall(r"<!-- begin (\w+) -->\n(.*?)<!-- end", text, flags=re.S):
+        lines = [line for line in body.replace("**", "").splitlines() if line.startswith("|")]
+        found[name] = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+        found[name + " text"] = body
+    return found
+
+
+def read(name: str, folder: Path = FILES) -> Any:
+    return pd.read_csv(folder / f"{name}.csv")
+
+
+def percent(value: Any) -> str:
+    return f"{value:+.1f} %".replace("-", "−")
+
+
+def change(ratios: Any, level: float = 0.95) -> tuple[str, str]:
+    """Return the mean of log ratios as a change, and its t interval, as the page writes them."""
+    x = np.log(np.asarray(ratios, dtype=float))
+    ends = stats.ttest_1samp(x, 0).confidence_interval(level)
+    mean, low, high = (100 * math.expm1(v) for v in (x.mean(), *ends))
+    return percent(mean), f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
+
+
+def arms(features: str) -> tuple[Any, Any]:
+    """Return the runs of ETTh2 24 with MSE - 2 Lip, and those of MSE with the same seeds."""
+    runs = read("runs").set_index("seed").sort_index()
+    runs = runs.query("features == @features and dropout == 0.05 and patience == 3")
+    lip = runs.query("lip_coef == -2 and lip_axis == 'feature'")
+    return lip, runs.query("lip_coef == 0").loc[lip.index]
+
+
+CELLS = {"S": (1, 0.09309, 0.08626), "M": (2, 0.72025, 0.33658)}
+
+
+@pytest.mark.parametrize("features", CELLS)
+def test_the_cells_and_the_hypotheses_again(block, features):
+    row, zero_at, lip_at = CELLS[features]
+    lip, zero = arms(features)
+    d = np.log(lip["mse"] / zero["mse"])
+    r = math.log(lip_at / zero_at)
+    file = {"S": "table2_univariate", "M": "table5_multivariate"}[features]
+    table = read(file, PUBLISHED).query(
+        "model == 'Informer' and dataset == 'ETTh2' and pred_len == 24"
+    )
+    assert sorted(table["mse"]) == [lip_at, zero_at]
+    answers = {}
+    for n in (3, 5, 8):
+        found: Any = stats.ttest_1samp(d[:n] / r, 0.5)  # in units of the published change
+        if found.pvalue < 0.05 / 3 and not answers:
+            answers = {n: "seen" if found.statistic > 0 else "not seen"}
+    assert answers == {3: "not seen"}
+    scores = [f"{side['mse_drop_last'].mean():.4f}" for side in (zero, lip)]
+    baselines = [f"{zero[f'{b}_mse_drop_last'].iloc[0]:.4f}" for b in ("last", "day", "ridge")]
+    expected = [f"ETTh2 {features} 24", f"{zero_at:.4f}", f"{lip_at:.4f}"]
+    expected += [percent(100 * math.expm1(r)), str(len(d)), *scores]
+    expected += [", ".join(change(np.exp(d))), answers[3], *baselines]
+    assert block["cells"][row + 1] == expected
+    whole, beside = block["hypotheses"][row + 1], block["hypotheses"][6 + row + 1]
+    flips = np.array([*itertools.product((1, -1), repeat=len(d))]) @ d.to_numpy()
+    p = np.mean(np.abs(flips) >= abs(d.sum()) - 1e-12)
+    assert whole[3:7] == [str(len(d)), ", ".join(change(np.exp(d))), f"{p:.4f}", "1.0000"]
+    equal = stats.ttest_1samp(d, 0).confidence_interval(0.9)
+    inside = math.log(0.98) < equal.low and equal.high < math.log(1.02)
+    assert whole[7] == ("equal within 2 %" if inside else "undecided")
+    assert beside[1:4] == [
+        percent(100 * math.expm1(r)),
+        f"{d.std():.3f}",
+        change(np.exp(d), 0.9)[1],
+    ]
+    skewed = abs(stats.skew(d)) > 1
+    if skewed:
+        ends = stats.bootstrap((d,), np.mean, n_resamples=20_000, rng=5).confidence_interval
+        shown = [float(x) for x in re.findall(r"[+-]\d+\.\d", beside[4].replace("−", "-"))]
+        assert shown == pytest.approx([100 * math.expm1(x) for x in ends], abs=0.3)
+    assert skewed == (beside[4] != "-")
+    near(beside[5], weeks(lip, zero), 0.25)
+    n = int(beside[6])
+    assert power(n, d.std()) == pytest.approx(0.8, abs=0.05 if n > 9 else 0.15)
+
+
+def near(text: str, ends: Any, within: float) -> None:
+    shown = [float(x) for x in re.findall(r"[+-]\d+\.\d", text.replace("−", "-"))]
+    assert shown == pytest.approx([*ends], abs=within)
+
+
+def weeks(lip: pd.DataFrame, zero: pd.DataFrame) -> list[float]:
+    """Resample seeds and blocks of 168 windows, one draw at a time, and widen as the page does."""
+    rows = read("window_errors").set_index("run")["values"].str.split()
+    sides = [np.array([*rows.loc[side["run"]]], dtype=float) for side in (lip, zero)]
+    n, windows = sides[0].shape
+    draw, found = np.random.default_rng(3), []
+    for _ in range(3000):
+        starts = draw.integers(windows - 168 + 1, size=windows // 168)
+        at = (starts[:, None] + np.arange(168)).ravel()
+        seeds = draw.integers(n, size=n)
+        first, second = (side[seeds][:, at].mean() for side in sides)
+        found.append(math.log(first / second))
+    tail = stats.norm.cdf(-stats.t.ppf(0.975, n - 1) * math.sqrt(n / (n - 1)))
+    return [100 * math.expm1(x) for x in np.quantile(found, [tail, 1 - tail])]
+
+
+def power(n: int, sd: float) -> float:
+    d = np.random.default_rng(4).normal(scale=sd, size=(20_000, n))
+    half = stats.t.ppf(0.95, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
+    inside = (d.mean(axis=1) - half > math.log(0.98)) & (d.mean(axis=1) + half < math.log(1.02))
+    return float(inside.mean())
+
+
+def test_across_cells_again(block):
+    d = [np.log(lip["mse"] / zero["mse"]) for lip, zero in map(arms, CELLS)]
+    ours = 100 * math.expm1(np.mean([one.mean() for one in d]))
+    paper = 100 * math.expm1(np.mean([math.log(lip / zero) for _, zero, lip in CELLS.values()]))
+    share = np.mean([(one < 0).mean() for one in d])
+    expected = ["all cells (2)", "0", "2", "0", percent(paper), percent(ours), f"{share:.2f}"]
+    assert block["across"][2] == expected
+
+
+@pytest.mark.parametrize(("features", "column"), [("S", 2), ("M", 3)])
+def test_claims_again(block, features, column):
+    history = read("histories").sort_values("epoch")
+    epochs = {run: rows.reset_index(drop=True) for run, rows in history.groupby("run")}
+    lip, zero = ([epochs[run] for run in side["run"]] for side in arms(features))
+    rows = {row[0]: row for row in block["claims"][2:]}
+
+    def shown(what: str, values: Any) -> None:
+        text = ", ".join(change(values))
+        assert rows[what][column] == f"{text} (n = {len(lip)})"
+
+    for words, name in (("L_f, training mode", "train_l_f"), ("L_f, evaluation mode", "eval_l_f"),
+                        ("LipReg along features", "eval_lip_feature")):  # fmt: skip
+        ends = [[run[name].iloc[-1] for run in side] for side in (lip, zero)]
+        shown(f"{words}, last epoch", np.array(ends[0]) / ends[1])
+    best = [
+        [run["eval_lip_feature"][run["val_mse"].idxmin()] for run in side] for side in (lip, zero)
+    ]
+    shown("LipReg along features, tested epoch", np.array(best[0]) / best[1])
+    grown = [run["train_l_f"].iloc[-1] / run["train_l_f"].iloc[len(run) // 2] for run in lip]
+    shown("L_f with Lip, last epoch against the middle", grown)
+
+
+def test_what_is_counted_or_published_again(block):
+    rows = {row[0]: row for row in block["claims"][2:]}
+    both = [[side.reset_index() for side in arms(features)] for features in CELLS]
+    steps = np.concatenate([lip["step_seconds"] / zero["step_seconds"] for lip, zero in both])
+    assert rows["seconds a step: gradient of LipReg"][4] == f"{', '.join(change(steps))} (n = 24)"
+    same = sum((lip["best_epoch"] == zero["best_epoch"]).sum() for lip, zero in both)
+    assert rows["pairs that chose the same epoch"][4] == f"{same} of {len(steps)}"
+    curve = read("figure2", PUBLISHED)
+    means = (
+        curve.groupby([np.ceil(curve["epoch"]), "series"])["lipschitz_constant"].mean().unstack()
+    )
+    end, middle = means.iloc[-1], means.iloc[len(means) // 2]
+    assert rows["L_f, training mode, last epoch"][1] == percent(
+        100 * (end["lip"] / end["original"] - 1)
+    )
+    shown = rows["L_f with Lip, last epoch against the middle"][1]
+    assert shown == percent(100 * (end["lip"] / middle["lip"] - 1))
+    table = read("table2_univariate", PUBLISHED)
+    table = table.query("model == 'Informer' and dataset == 'ETTh2'")
+    figure = read("figure3", PUBLISHED)
+    for row in block["figure3"][2:]:
+        two = table.query(f"pred_len == {row[0]}").set_index("lip")["mse"]
+        three = figure.query(f"pred_len == {row[0]}").set_index("lam")["mse"]
+        expected = [f"{two[0]:.4f}", f"{three[0]:.4f}", percent(100 * (three[0] / two[0] - 1))]
+        expected += [f"{two[1]:.4f}", f"{three[2]:.4f}", percent(100 * (three[2] / two[1] - 1))]
+        expected += [
+            percent(100 * (x / y - 1)) for x, y in ((two[1], two[0]), (three[2], three[0]))
+        ]
+        assert row[1:] == expected
+    runs = read("released_code_runs", PUBLISHED).query("features == 'M'")
+    epochs = read("released_code_epochs", PUBLISHED)
+    for row, lam in zip(block["released"][2:], (0, 2), strict=True):
+        end = runs.loc[runs["lam"] == lam, "mse"].item()
+        tests = epochs.loc[epochs["lam"] == lam, "test_mse"]
+        assert row[1:] == [f"{x:.4f}" for x in (end, *tests)]
+
+
+def test_runs_and_hours_again(block):
+    runs = read("runs")
+    text = block["runs text"]
+    assert f"{len(runs)} runs: {len(runs)} shown." in text
+    assert f"together {runs['wall_seconds'].sum() / 3600:.1f}." in text
+    for (_, part), words in zip(
+        runs.groupby(["features", "patience", "dropout"]),
+        ("M 24", "M 24, patience 6", "S 24, dropout 0", "S 24"),
+        strict=True,
+    ):
+        hours = part["wall_seconds"].sum() / 3600
+        assert f"ETTh2 {words} {hours:.1f} ({len(part)} runs)" in text
+    for (processor, torch, commit), part in runs.groupby(["processor", "torch", "git_commit"]):
+        assert f"{processor}, {torch}, {commit[:10]} ({len(part)})" in text
+    for row in block["explored"][2:]:
+        lam = {"MSE + 2": 2, "dropout": -2, "MSE − 8": -8}
+        (c,) = [value for words, value in lam.items() if words in row[0]]
+        part = runs.query(f"lip_coef == {c} and features == '{row[0].split()[1]}'")
+        part = part.loc[part["dropout"].eq(0) == ("dropout" in row[0])]
+        part = part.loc[part["lip_axis"].eq("time") == ("time" in row[0])]
+        score = "mse_drop_last" if c == 2 else "mse"
+        assert row[3] == f"{part[score].mean():.4f}"
