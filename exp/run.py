@@ -42,8 +42,11 @@ def run_all(config: Config, options: Options, stop: Stop) -> None:
     if options.load:
         test_loaded(Exp_Informer(config, options, stop), options.load)
         return
-    scores, failures = [], []
-    for seed in range(config.seed, config.seed + options.itr):
+    scores, failures, seeds = [], [], range(config.seed, config.seed + options.itr)
+    data = config.data if config.data != "custom" else f"{options.data_path} {config.target}"
+    about = f"{config.model} on {data}: features {config.features}, {config.loss_text}"
+    print(f"{about}, seeds {' '.join(map(str, seeds))}", flush=True)
+    for seed in seeds:
         stop.check()
         try:
             metrics = run_one(dataclasses.replace(config, seed=seed), options, stop)

@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +84,8 @@ def run_to_end(
     if code < 0:
         hint = " (out of memory?)" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    last = (
-        log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1]
-        or f"exit code {code}"
-    )
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().split("\n")
+    last = lines[-1] or f"exit code {code}"
     return re.sub(f"^((error|failed|{re.escape(job.name)}): )+", "", last) if code else None
 
 
@@ -160,29 +158,13 @@ def gpu_memory(number: int) -> int:
     return torch.cuda.get_device_properties(number).total_memory
 
 
-def memory_limit() -> int:
+def memory_limit(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the bytes of memory that processes may take: the machine's, or its container's."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *container_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
-
-
-def container_limits(groups: Path, root: Path) -> Iterator[int]:
-    """Read the limits of this process's control groups, of both versions, and of their parents."""
-    for line in groups.read_text(encoding="utf-8").splitlines() if groups.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            base, file = root / "memory", "memory.limit_in_bytes"
-        else:
-            base, file = root, "memory.max"
-        folder = base / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            text = (
-                (place / file).read_text(encoding="utf-8").strip()
-                if (place / file).is_file()
-                else ""
-            )
-            if text.isdecimal():  # not `max`
-                yield int(text)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in (groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"):
+        if file.is_file() and (text := file.read_text(encoding="utf-8").strip()).isdecimal():
+            limits.append(int(text))  # else it is `max`
+    return min(limits)
 
 
 @dataclass(frozen=True)

@@ -163,19 +163,13 @@ def test_as_many_runs_as_the_memory_of_the_gpu_or_the_container_holds(monkeypatc
     assert [side_by_side("cuda:1", run) for run in (9.8e9, 1e9)] == [1, 8]
 
 
-GROUPS = {"0::/box/job\n": "box/memory.max", "4:memory:/a/b\n": "memory/a/memory.limit_in_bytes"}
-
-
-@pytest.mark.parametrize("groups", GROUPS)
-def test_the_memory_of_a_container_is_its_limit_or_that_of_one_around_it(groups, tmp_path):
-    file = tmp_path / "root" / GROUPS[groups]
-    file.parent.mkdir(parents=True)
-    file.write_text("5000\n")
-    (tmp_path / "cgroup").write_text(f"9:cpu:/\n{groups}")
-    (tmp_path / "root" / "memory.max").write_text("max\n")
-    limits = workers.container_limits(tmp_path / "cgroup", tmp_path / "root")
-    assert list(limits) == [5000]
-    assert not list(workers.container_limits(tmp_path / "nowhere", tmp_path))
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_the_memory_of_a_container_is_its_limit(file, tmp_path):
+    machine = workers.memory_limit(tmp_path)
+    (tmp_path / "memory").mkdir()
+    for text, limit in (("max", machine), ("5000", 5000), (str(2**63), machine)):
+        (tmp_path / file).write_text(f"{text}\n")
+        assert workers.memory_limit(tmp_path) == limit
 
 
 def test_a_plan_is_calibrated_by_recorded_runs_of_this_kind_of_processor_alone(monkeypatch):
