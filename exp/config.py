@@ -137,7 +137,8 @@ class Config:
         """Return the run folder's name: readable settings, then the identity's hash."""
         data = self.data
         if data == "custom" and data_path:
-            data = re.sub(r"[^\w.-]+", "-", f"{Path(data_path).stem}-{self.target}")[:60]
+            data = re.sub(r"[^\w.-]+", "-", f"{Path(data_path).stem}-{self.target}")
+            data = data.encode()[:60].decode(errors="ignore")  # file systems count bytes
         lengths = f"{self.seq_len}-{self.label_len}-{self.pred_len}"
         c = f"c{self.lip_coef:+g}_{self.lip_axis}" if self.lip_coef else "c0"
         readable = f"{self.model}_{data}_{self.features}_{lengths}_{c}_s{self.seed}"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from data.csv_reader import Table, date_hint, make_table, read_table
 from data.data_loader import DataSettings, ForecastData, scaled_rows
+from data.dates import parse_dates
 from data.gaps import MISSING, regular_rows, treat_missing
 from data.scaler import Scaler
 from exp.baselines import Forecaster
@@ -249,7 +250,7 @@ class TrainedRun:
         after = dates.max() + self.offset if len(dates) else pd.Timestamp(0)
         if at is None or dates.empty:
             return after
-        date = pd.to_datetime(at, errors="coerce", format="ISO8601")
+        date: Any = parse_dates([at], table.path)[0]
         if date.tz is not None and self.zone:
             date = date.tz_convert(self.zone).tz_localize(None)
         if date.tz is not None or (date != after and date not in dates):

@@ -97,7 +97,7 @@ def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
     main([str(run), c, *results])
     assert sorted(path.name for path in out.glob("*.csv")) == ["new-2.csv", "new.csv"]
     agree(read(out / "new.csv"), forecast(run, ROWS))
-    at, known = "2013-12-30 12:00", ROWS.set_index("date").filter(["temp"]).iloc[-7:-3]
+    at, known = "12/30/2013 12:00", ROWS.set_index("date").filter(["temp"]).iloc[-7:-3]
     main([str(run), a, "--at", at, *results])
     ahead = forecast(run, ROWS, at)
     table = read(out / "new_from-2013-12-30T120000.csv")

@@ -3,6 +3,7 @@
 import io
 import os
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
@@ -109,6 +110,7 @@ def counted(axis: Axes, x: str, y: str) -> None:
 def render(figure: Figure, form: str) -> bytes:
     """Return the content of a file: form png, svg or pdf."""
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a column may have any name
         figure.savefig(buffer, format=form, dpi=200, metadata=METADATA[form])
     return buffer.getvalue()
