@@ -154,7 +154,7 @@ def test_help_names_every_flag_with_its_default(capsys):
     for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
         assert phrase in text
     assert "\ntransformer, published: --seq_len 96\ntransformer, assumed: --label_len 48 " in text
-    assert "\ndlinear, published: --seq_len 336 --train_epochs 10 --learning_rate 0.005\n" in text
+    assert "\ndlinear, assumed: --seq_len 336 --train_epochs 10 --learning_rate 0.005\n" in text
 
 
 NO_GPU = "this machine has 0 CUDA devices; use --device cpu"

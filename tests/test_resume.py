@@ -85,7 +85,8 @@ def test_every_model_continues_to_the_same_bits(model, tmp_path, capsys):
 def test_a_second_process_says_who_has_the_run_or_waits(tmp_path):
     first = start(results=tmp_path)
     assert first.stdout is not None
-    first.stdout.readline()
+    _, held = first.stdout.readline(), first.stdout.readline()
+    assert "loss = " in held  # printed once it has the run
     first.send_signal(signal.SIGSTOP)  # it keeps the run for as long as the others need
     third = start("--wait", results=tmp_path)
     code, _, errors = run(results=tmp_path)
