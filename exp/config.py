@@ -228,9 +228,8 @@ def build_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=epilog,
     )
-    groups = add_flags(
-        parser, ("data", "model", LIP, "training", RUN, OUT, WHERE, OLD), Config, Options
-    )
+    headings = ("data", "model", LIP, "training", RUN, OUT, WHERE, OLD)
+    groups = add_flags(parser, headings, Config, Options)
     lam = {"type": parse_finite, "metavar": "X", "help": "lambda, weight of LipReg (default: 0.0)"}
     groups[LIP].add_argument("--lam", default=0.0, **lam)
     sign = "minus: c = -lam, rougher input (Eq. 7); plus: c = +lam, smoother (Eq. 6)"
