@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import exp.checkpoint
+import exp.exp_informer
 import exp.record
 from exp.exp_informer import Exp_Informer
 from main_informer import main
 
-exp.checkpoint.SAVE_SECONDS = 0  # tiny runs have checkpoints, too
+exp.checkpoint.SAVE_SECONDS, exp.exp_informer.CHECK_EVERY = 0, 4  # tiny runs save every 4 steps
 point, count, *number = os.environ["FAULT"].split(":")
 left = iter(range(int(count) - 1, -1, -1))
 

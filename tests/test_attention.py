@@ -81,23 +81,17 @@ def test_measure_in_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_full_attention_equals_the_reference(masked):
-    q, k, v = (heads(2, 2, 9, 4, seed=i) for i in range(3))
-    every_query = torch.zeros(9, 1, dtype=torch.long)
-    context, maps = reference(q, k, v, every_query, active=9, masked=masked)
-    for output_attention in (False, True):
-        ours, our_maps = FullAttention(masked, 0.5, output_attention).eval()(q, k, v)
-        torch.testing.assert_close(ours, context)
-        assert (our_maps is not None) == output_attention
-    torch.testing.assert_close(our_maps, maps)
-
-
-def test_full_attention_drops_weights():
+def test_full_attention_equals_the_reference_and_drops_weights(masked):
     q, k, v = (heads(4, 2, 30, 4, seed=i) for i in range(3))
-    attention = FullAttention(False, dropout=0.25, output_attention=True).train()
-    assert FullAttention(False, 0.25)(q, k, v)[1] is None is ProbAttention(False, 5)(q, k, v)[1]
-    context, maps = attention(q, k, v)
-    kept = maps != 0
-    assert kept.float().mean().item() == pytest.approx(0.75, abs=0.03)
-    torch.testing.assert_close(context, maps @ v)
-    torch.testing.assert_close(maps[kept], attention.eval()(q, k, v)[1][kept] / 0.75)
+    every_query = torch.zeros(30, 1, dtype=torch.long)
+    context, maps = reference(q, k, v, every_query, active=30, masked=masked)
+    ours, none = FullAttention(masked, 0.25).eval()(q, k, v)
+    torch.testing.assert_close(ours, context)
+    assert none is FullAttention(masked, 0.25).train()(q, k, v)[1] is None
+    attention = FullAttention(masked, 0.25, output_attention=True)
+    for one, other in zip(attention.eval()(q, k, v), (context, maps), strict=True):
+        torch.testing.assert_close(one, other)
+    dropped, left = attention.train()(q, k, v)
+    torch.testing.assert_close(dropped, left @ v)
+    assert (left[maps > 0] != 0).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    torch.testing.assert_close(left[left != 0], maps[left != 0] / 0.75)

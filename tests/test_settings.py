@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from exp.config import Config
 from exp.exp_informer import Exp_Informer
@@ -121,16 +120,13 @@ CASES = {
     "output_attention": Case(MAPS, lambda exp: call(exp)[1].attns is None, True, False),
     "amp": Case("--amp bf16", formats, (torch.float32, SINGLE), (torch.bfloat16, SINGLE)),
 }
-# of tests/test_sign.py, tests/test_experiment.py (its count of steps), tests/test_flags.py
-ELSEWHERE = ("lip_coef", "lip_axis", "lip_norm", "batch_size", "loss")
-FIELDS = [f.name for f in dataclasses.fields(Config) if f.name not in ELSEWHERE]
+# in tests/test_sign.py, tests/test_experiment.py (its count of steps), tests/test_flags.py and
+# tests/test_checkpoint.py
+ELSEWHERE = {"lip_coef", "lip_axis", "lip_norm", "batch_size", "loss", "patience"}
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_another_value_moves_what_it_says(field, tmp_path):
-    if field not in CASES:
-        getattr(Moves(tmp_path), field)()
-        return
+@pytest.mark.parametrize("field", CASES)
+def test_another_value_moves_what_it_says(field):
     if field == "amp" and not has_bf16_kernels():
         pytest.skip("no bf16 kernels on this processor")
     words, read, before, after, always, alone = CASES[field]
@@ -139,81 +135,79 @@ def test_another_value_moves_what_it_says(field, tmp_path):
     if alone:
         pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
-        (asked, first), (same, second) = call(one), call(other)
-        assert all(torch.equal(a, b) for a, b in zip(asked, same, strict=True))
+        (inputs, first), (same, second) = call(one), call(other)
+        assert all(torch.equal(a, b) for a, b in zip(inputs, same, strict=True))
         assert not torch.allclose(first.pred, second.pred)
 
 
-class Moves:
-    """The settings that take more than one look at the forward pass."""
+def features(_):
+    for words, columns, out in (("S", 1, 1), ("M", 3, 3), ("MS", 3, 1)):
+        exp = build(f"--features {words}")
+        inputs, forecast = call(exp)
+        batch = exp.data.train.batch(torch.arange(32))
+        assert (inputs[0].shape[2], forecast.pred.shape[2]) == (columns, out)
+        torch.manual_seed(1)
+        by_hand = (forecast.pred - batch.y[:, 6:, -out:]).square().mean()
+        with torch.no_grad():
+            assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
-    def column(self, name: str, words: str) -> list[float]:
-        """Train, and return a column of the history."""
-        results = self.folder / str(len(list(self.folder.iterdir())))
-        assert tiny(results, *CALM, *words.split()) == 0
-        return read_history(only_run(results))[name].to_list()
+def missing_and_max_gap(folder):
+    lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
+    lines[4] = lines[4].rpartition(",")[0] + ",-9999"
+    (folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
+    for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
+        data = build(f"--root_path {folder} {words}").data
+        rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
+        assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
+    (folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
+    words = f"--root_path {folder} --missing interpolate --max_gap"
+    assert len(build(f"{words} 2").data.dates) == len(lines) - 1
+    with pytest.raises(UserError, match="longer than --max_gap 1"):
+        build(f"{words} 1")
 
-    def features(self):
-        for features, columns, out in (("S", 1, 1), ("M", 3, 3), ("MS", 3, 1)):
-            exp = build(f"--features {features}")
-            inputs, forecast = call(exp)
-            batch = exp.data.train.batch(torch.arange(32))
-            assert (inputs[0].shape[2], forecast.pred.shape[2]) == (columns, out)
-            torch.manual_seed(1)
-            by_hand = (forecast.pred - batch.y[:, 6:, -out:]).square().mean()
-            with torch.no_grad():
-                assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
 
-    def missing(self):
-        lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
-        lines[4] = lines[4].rpartition(",")[0] + ",-9999"
-        (self.folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
-        for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
-            data = build(f"--root_path {self.folder} {words}").data
-            rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
-            assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
+def train_epochs_and_learning_rate_and_lradj(folder):
+    words = ["--train_epochs", "4", "--learning_rate", "0.002", "--batch_size", "512", "--lradj"]
+    for schedule, rates in (("type1", [1e-3, 5e-4]), ("type2", [5e-5, 5e-5])):
+        assert tiny(folder / schedule, *words, schedule) == 0
+        history = read_history(only_run(folder / schedule))
+        assert history["lr"].to_list() == [2e-3, 2e-3, *rates]
 
-    def max_gap(self):
-        lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
-        (self.folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
-        words = f"--root_path {self.folder} --missing interpolate --max_gap"
-        assert len(build(f"{words} 2").data.dates) == len(lines) - 1
-        with pytest.raises(UserError, match="longer than --max_gap 1"):
-            build(f"{words} 1")
 
-    def patience(self):
-        words = "--train_epochs 7 --batch_size 128 --learning_rate 0.1 --patience"
-        errors = self.column("val_mse", f"{words} 7")
-        stop = next(e for e in range(1, 7) if errors[e] > min(errors[:e])) + 1
-        assert stop < 7  # or the case shows nothing
-        assert self.column("val_mse", f"{words} 1") == errors[:stop]
+def seed(folder):
+    """Another seed moves the initial weights and the first batch trained on."""
+    found = []
+    for words in ("--seed 3", "--seed 4"):
+        exp, batches = build(f"{words} --train_epochs 1"), []
+        found.append([exp.model.projection.weight.detach().clone()])
+        exp.model.register_forward_pre_hook(lambda _, given, to=batches: to.append(given[0]))
+        record = folder / words
+        record.mkdir()
+        exp.train(Record(record, {}), record)
+        found[-1].append(batches[0])
+    assert not any(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
-    def lradj(self):
-        words = "--train_epochs 4 --learning_rate 0.002 --lradj"
-        one, two = (self.column("lr", f"{words} type{n}") for n in (1, 2))
-        assert (one, two) == ([2e-3, 2e-3, 1e-3, 5e-4], [2e-3, 2e-3, 5e-5, 5e-5])
 
-    train_epochs = learning_rate = lradj
+def eval_batch_size(_):
+    exp, sizes = build("--eval_batch_size 50"), []
+    exp.model.register_forward_hook(lambda _, given, gave: sizes.append(len(gave.pred)))
+    exp.vali()
+    assert sizes == [50, 37]
 
-    def start(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Return the initial weights of the projection, and the first batch trained on."""
-        exp, batches = build(f"--seed {seed} --train_epochs 1"), []
-        folder = self.folder / str(seed)
-        weights = exp.model.projection.weight.detach().clone()
-        exp.model.register_forward_pre_hook(lambda _, given: batches.append(given[0]))
-        folder.mkdir()
-        exp.train(Record(folder, {}), folder)
-        return weights, batches[0]
 
-    def seed(self):
-        for one, other in zip(self.start(3), self.start(4), strict=True):
-            assert not torch.equal(one, other)
+# settings that take more than one look at the forward pass
+LONGER = (
+    *(features, missing_and_max_gap, train_epochs_and_learning_rate_and_lradj),
+    *(seed, eval_batch_size),
+)
 
-    def eval_batch_size(self):
-        exp, sizes = build("--eval_batch_size 50"), []
-        exp.model.register_forward_hook(lambda _, given, gave: sizes.append(len(gave.pred)))
-        exp.vali()
-        assert sizes == [50, 37]
+
+@pytest.mark.parametrize("moves", LONGER, ids=lambda case: case.__name__)
+def test_other_values_move_what_they_say(moves, tmp_path):
+    moves(tmp_path)
+
+
+def test_every_field_has_a_case():
+    longer = {field for case in LONGER for field in case.__name__.split("_and_")}
+    assert {f.name for f in dataclasses.fields(Config)} == {*CASES, *longer, *ELSEWHERE}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exp.record import read_runs
+from exp.record import Record, read_runs
 from paper import tables
 from paper.figures import draw_all
 from paper.runs import load, select_metrics
@@ -64,10 +64,14 @@ def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[
     return max(float((apart[name] * (size > 1e-5)).max()) for name, size in smallest.items())
 
 
-@pytest.mark.parametrize("axis", ["time", "feature"])
-@pytest.mark.parametrize("norm", ["max", "range", "none"])
-@pytest.mark.parametrize("sign", SIGNS)
-def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_path):
+@pytest.mark.parametrize(
+    ("sign", "axis", "norm"),
+    [
+        *(("minus", "time", "max"), ("plus", "time", "none"), ("minus", "feature", "range")),
+        *(("minus", "feature", "max"), ("plus", "feature", "max")),
+    ],
+)
+def test_the_weights_follow_the_sign(sign, axis, norm, tmp_path):
     lam = 2 if axis == "feature" else 200  # as much in gradients: in time h hardly moves
     words = ["--lam", str(lam), "--lip_sign", sign, "--lip_axis", axis, "--lip_norm", norm]
     assert tiny(tmp_path, *STEP, *words) == 0
@@ -83,18 +87,17 @@ def test_the_weights_follow_the_sign_that_was_asked_for(axis, norm, sign, tmp_pa
 
 @pytest.mark.parametrize(("axis", "lam"), [("time", "200"), ("feature", "8")])
 def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path):
-    found = {}
+    found = []
     for c, sign in ((lam, "minus"), ("0", "minus"), (lam, "plus")):
-        words = ["--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST]
-        assert tiny(tmp_path / sign / c, *words) == 0
-        exp = build(*words)
-        weights = only_run(tmp_path / sign / c) / "weights.pt"
-        exp.model.load_state_dict(torch.load(weights, weights_only=True))
+        exp = build("--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST)
+        folder = tmp_path / sign / c
+        folder.mkdir(parents=True)
+        exp.train(Record(folder, {}), folder)
         batch = exp.data.val.batch(torch.arange(len(exp.data.val)))
         with torch.no_grad():
             h = exp.model.eval().enc_embedding(batch.x, batch.x_mark)[0]
-        found[c, sign] = float(lip_by_hand(h, axis, "max"))
-    rougher, plain, smoother = found.values()
+        found.append(float(lip_by_hand(h, axis, "max")))
+    rougher, plain, smoother = found
     assert rougher > 1.1 * plain > 1.2 * smoother, found
 
 
@@ -102,8 +105,8 @@ def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path):
     results = tmp_path / "results"
     line = f"bash {ROOT}/scripts/sweep.sh {ROOT}/tests/part.csv --target temp {SMALL}"
     line += " --batch_size 128 --seq_len 24 --label_len 12"
-    asked = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
-    answer = bash(tmp_path, line, REAL, RESULTS=str(results), **asked)
+    variables = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
+    answer = bash(tmp_path, line, REAL, RESULTS=str(results), **variables)
     assert answer.returncode == 0, answer
     runs = read_runs(results).set_index("lip_coef")
     assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}
