@@ -25,9 +25,8 @@ from utils.files import UserError, sha256_of
 
 def train_state(folder, steps=1, epochs=9) -> TrainState:
     model = torch.nn.Linear(1, 1)
-    return TrainState(
-        folder, model, torch.optim.Adam(model.parameters()), steps=steps, epochs=epochs
-    )
+    adam = torch.optim.Adam(model.parameters())
+    return TrainState(folder, model, adam, steps=steps, epochs=epochs)
 
 
 def test_learning_rates():
@@ -68,8 +67,7 @@ def test_seconds_are_of_all_sittings_and_old_checkpoints_are_read(tmp_path, monk
         state.add_step(torch.zeros(4))
         state.end_epoch(1e-4, {"val_mse": 0.5})
         state.save()
-    seconds = [row["seconds"] for row in state.progress.history]
-    assert seconds == [1, 2, 2]  # the last save is no one's
+    assert [row["seconds"] for row in state.progress.history] == [1, 2, 2]
     state.progress.step, state.progress.bad_epochs = 1, 2
     state.save()
     body = load_state(tmp_path)
@@ -106,14 +104,12 @@ def test_progress_shows_every_step_and_now_and_then_the_losses(tmp_path, capsys,
     assert [int(step) for step, note in lines if note.startswith("MSE ")] == [25]
 
 
-@pytest.mark.parametrize("body", [{}, {"epoch": 3}, {"best": {"a": torch.ones(1), "epoch": 3}}])
-def test_a_file_that_holds_more_or_less_than_weights_is_refused(body, tmp_path):
-    torch.save(body, path := tmp_path / "weights.pt")
-    with pytest.raises(UserError, match=r"not a plain weights file \(it holds no weights\)"):
-        load_weights(path)
-
-
-def test_the_first_weight_that_does_not_fit_is_named(tmp_path):
+def test_weights_that_are_none_or_do_not_fit_are_refused(tmp_path):
+    path = tmp_path / "w.pt"
+    for body in ({}, {"epoch": 3}, {"best": {"a": torch.ones(1), "epoch": 3}}):
+        torch.save(body, path)
+        with pytest.raises(UserError, match=r"not a plain weights file \(it holds no weights\)"):
+            load_weights(path)
     weights = torch.nn.Linear(3, 1).state_dict()
     with pytest.raises(UserError, match=r"w\.pt: size mismatch for weight: .*; give the flags"):
-        load_into(torch.nn.Linear(2, 1), weights, tmp_path / "w.pt")
+        load_into(torch.nn.Linear(2, 1), weights, path)

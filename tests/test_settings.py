@@ -1,125 +1,86 @@
 """Every setting moves what it says: a new field of Config without a case here fails."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from exp.config import Config
-from exp.exp_informer import Exp_Informer
 from exp.record import Record, read_history
 from models.layers import has_bf16_kernels
-from tests import runs
-from tests.runs import ROOT, only_run, tiny
+from tests.runs import ROOT, build, only_run, tiny
 from utils.files import UserError
 
 CALM = ["--lam", "0", "--batch_size", "512"]
-MAPS, ALL = "--output_attention", "--features M"
-
-
-class Case(NamedTuple):
-    """What is read from the forward pass of an experiment, before and after other words."""
-
-    words: str
-    read: Callable[[Exp_Informer], Any]
-    before: Any
-    after: Any
-    always: str = ""  # words of both
-    alone: bool = False  # weights and inputs stay the same, the forecast does not
-
-
-def build(words: str = "") -> Exp_Informer:
-    return runs.build(*CALM, *words.split())
-
-
-def call(exp: Exp_Informer, part: nn.Module | None = None, training: bool = False) -> Any:
-    """Take the loss of 32 windows; return what a part of the model was given, and what it gave."""
-    calls: list[Any] = []
-    hook = (part or exp.model).register_forward_hook(
-        lambda _, given, gave: calls.append((given, gave))
-    )
-    torch.manual_seed(1)
-    exp.model.train(training)
-    with torch.set_grad_enabled(training):
-        exp.loss(exp.data.train.batch(torch.arange(32)))
-    hook.remove()
-    return calls[0]
-
-
-def memory(exp: Exp_Informer) -> list[int]:
-    """Return how many steps and channels the encoder hands to the decoder."""
-    return list(call(exp, exp.model.encoder)[1][0].shape[1:])
-
-
-def active(exp: Exp_Informer) -> int:
-    """Count the first layer's queries that attend; the others have a plain mean."""
-    rows = call(exp)[1].attns[0][0, 0]  # [L, L]
-    return int(((rows - 1 / len(rows)).abs() > 1e-9).any(1).sum())
-
-
-def given(i: int) -> Callable[[Exp_Informer], list[int]]:
-    """Read the steps and columns of the model's i-th input."""
-    return lambda exp: list(call(exp)[0][i].shape[1:])
-
-
-def formats(exp: Exp_Informer) -> tuple[torch.dtype, set[torch.dtype]]:
-    """Return the number format inside, and those of weights and forecast."""
-    outside = {p.dtype for p in (call(exp)[1].pred, *exp.model.parameters())}
-    return call(exp, exp.model.encoder)[1][0].dtype, outside
-
-
-def tables(exp: Exp_Informer) -> tuple[torch.dtype, int]:
-    trained = [p for n, p in exp.model.named_parameters() if "temporal" in n and p.requires_grad]
-    return exp.data.train.marks.dtype, len(trained)
-
-
-def placeholder(exp: Exp_Informer) -> set[float]:
-    return set(call(exp)[0][2][:, 6:].flatten().tolist())
-
-
-def columns(exp: Exp_Informer) -> list[str]:
-    return exp.data.columns
-
-
-def dropped(exp: Exp_Informer) -> float:
-    """Return the share of zeros in the embedding, in training."""
-    h = call(exp, exp.model.enc_embedding, training=True)[1][0]
-    return float((h == 0).float().mean())
-
-
+FILL = ["--missing", "interpolate"]
 SINGLE = {torch.float32}
-CASES = {
-    "model": Case("--model informerstack", memory, [6, 8], [9, 8]),  # the last 12, 6 and 3 steps
-    "data": Case("--data demo", lambda exp: len(exp.data.dates), 900, 8730),
-    "target": Case("--target humid", columns, ["temp"], ["humid"]),
-    "cols": Case("--cols humid temp", columns, ["dewp", "humid", "temp"], ["humid", "temp"], ALL),
-    "freq": Case("--freq t", given(1), [12, 4], [12, 5]),
-    "seq_len": Case("--seq_len 20", given(0), [12, 1], [20, 1]),
-    "label_len": Case("--label_len 3", given(2), [10, 1], [7, 1]),
-    "pred_len": Case("--pred_len 9", lambda exp: call(exp)[1].pred.shape[1], 4, 9),
-    "d_model": Case("--d_model 12", memory, [6, 8], [6, 12]),
-    "n_heads": Case("--n_heads 4", lambda exp: call(exp)[1].attns[1].shape[1], 2, 4, MAPS, True),
-    "e_layers": Case("--e_layers 3", memory, [6, 8], [3, 8]),
-    "d_layers": Case("--d_layers 3", lambda exp: len(exp.model.decoder.layers), 1, 3),
-    "s_layers": Case("--s_layers 2,1", memory, [9, 8], [12, 8], "--model informerstack"),
-    "d_ff": Case("--d_ff 20", lambda exp: len(exp.model.decoder.layers[0].conv1.weight), 16, 20),
-    "factor": Case("--factor 2", active, 3, 6, f"--factor 1 {MAPS}", True),  # 2 * ceil(ln 12)
-    "moving_avg": Case(
-        "--moving_avg 3", lambda exp: exp.model.moving_avg, 25, 3, "--model autoformer", True
-    ),
-    "padding": Case("--padding 1", placeholder, {0.0}, {1.0}),
-    "dropout": Case("--dropout 0.5", dropped, 0.0, pytest.approx(0.5, abs=0.03), "--dropout 0"),
-    "distil": Case("--distil", memory, [6, 8], [12, 8]),
-    "mix": Case("--mix", lambda exp: None, None, None, "", True),
-    "attn": Case("--attn full", active, 3, 12, f"--factor 1 {MAPS}", True),
-    "embed": Case("--embed learned", tables, (torch.int64, 0), (torch.int64, 8), "--embed fixed"),
-    "activation": Case("--activation relu", lambda exp: None, None, None, "", True),
-    "output_attention": Case(MAPS, lambda exp: call(exp)[1].attns is None, True, False),
-    "amp": Case("--amp bf16", formats, (torch.float32, SINGLE), (torch.bfloat16, SINGLE)),
+MAPS, ALL, STACK = "--output_attention", "--features M", "--model informerstack"
+
+
+def look(words: str) -> dict[str, Any]:
+    """Take the loss of 32 windows; return what was seen of data, model, inputs and forecast."""
+    exp, seen = build(*CALM, *words.split()), {}
+    for name in ("", "encoder", "enc_embedding"):
+        exp.model.get_submodule(name).register_forward_hook(
+            lambda _, given, gave, name=name: seen.update({name: (given, gave)})
+        )
+    torch.manual_seed(1)
+    exp.model.train("--dropout" in words)
+    with torch.no_grad():
+        exp.loss(exp.data.train.batch(torch.arange(32)))
+    (inputs, forecast), encoded = seen[""], seen["encoder"][1][0]
+    maps, weights = forecast.attns or [], exp.model.state_dict()
+    outside = {forecast.pred.dtype, *(x.dtype for x in exp.model.parameters())}
+    trained = [name for name, x in exp.model.named_parameters() if x.requires_grad]
+    return {
+        **{"rows": len(exp.data.dates), "columns": exp.data.columns},
+        **{"x": [*inputs[0].shape[1:]], "mark": [*inputs[1].shape[1:]]},
+        **{"x_dec": [*inputs[2].shape[1:]], "blank": {*inputs[2][:, 6:].flatten().tolist()}},
+        "zeros": float((seen["enc_embedding"][1][0] == 0).float().mean()),
+        "encoded": [*encoded.shape[1:]],  # steps and channels that the decoder is given
+        "heads": [layer.shape[1] for layer in maps],
+        # queries of the first layer that attend; the others have a plain mean
+        "active": sum(bool(row.max() > row.min()) for layer in maps[:1] for row in layer[0, 0]),
+        **{
+            "decoders": len(layers := exp.model.decoder.layers),
+            "d_ff": len(layers[0].conv1.weight),
+        },
+        "dates": sum("temporal" in name for name in trained),
+        "formats": (encoded.dtype, outside),
+        "pred": forecast.pred.shape[1],
+        "alone": ([*weights.values(), *inputs], forecast.pred),
+    }
+
+
+CASES: dict[str, tuple[str, str, Any, Any, str]] = {  # words, what is seen before and after; both's
+    "model": (STACK, "encoded", [6, 8], [9, 8], ""),  # the last 12, 6 and 3 steps
+    "data": ("--data demo", "rows", 900, 8730, ""),
+    "target": ("--target humid", "columns", ["temp"], ["humid"], ""),
+    "cols": ("--cols humid temp", "columns", ["dewp", "humid", "temp"], ["humid", "temp"], ALL),
+    "freq": ("--freq t", "mark", [12, 4], [12, 5], ""),
+    "seq_len": ("--seq_len 20", "x", [12, 1], [20, 1], ""),
+    "label_len": ("--label_len 3", "x_dec", [10, 1], [7, 1], ""),
+    "pred_len": ("--pred_len 9", "pred", 4, 9, ""),
+    "d_model": ("--d_model 12", "encoded", [6, 8], [6, 12], ""),
+    "n_heads": ("--n_heads 4", "heads", [2, 2], [4, 4], MAPS),
+    "e_layers": ("--e_layers 3", "encoded", [6, 8], [3, 8], ""),
+    "d_layers": ("--d_layers 3", "decoders", 1, 3, ""),
+    "s_layers": ("--s_layers 2,1", "encoded", [9, 8], [12, 8], STACK),
+    "d_ff": ("--d_ff 20", "d_ff", 16, 20, ""),
+    "factor": ("--factor 2", "active", 3, 6, f"--factor 1 {MAPS}"),  # 2 * ceil(ln 12)
+    "moving_avg": ("--moving_avg 3", "", None, None, "--model autoformer"),
+    "padding": ("--padding 1", "blank", {0.0}, {1.0}, ""),
+    "dropout": ("--dropout 0.5", "zeros", 0.0, pytest.approx(0.5, abs=0.03), "--dropout 0"),
+    "distil": ("--distil", "encoded", [6, 8], [12, 8], ""),
+    "mix": ("--mix", "", None, None, ""),
+    "attn": ("--attn full", "active", 3, 12, f"--factor 1 {MAPS}"),
+    "embed": ("--embed learned", "dates", 0, 8, "--embed fixed"),
+    "activation": ("--activation relu", "", None, None, ""),
+    "output_attention": (MAPS, "heads", [], [2, 2], ""),
+    "amp": ("--amp bf16", "formats", (torch.float32, SINGLE), (torch.bfloat16, SINGLE), ""),
 }
+ALONE = {"n_heads", "factor", "moving_avg", "mix", "attn", "activation"}
 # in tests/test_sign.py, tests/test_experiment.py (its count of steps), tests/test_flags.py and
 # tests/test_checkpoint.py
 ELSEWHERE = {"lip_coef", "lip_axis", "lip_norm", "batch_size", "loss", "patience"}
@@ -129,42 +90,38 @@ ELSEWHERE = {"lip_coef", "lip_axis", "lip_norm", "batch_size", "loss", "patience
 def test_another_value_moves_what_it_says(field):
     if field == "amp" and not has_bf16_kernels():
         pytest.skip("no bf16 kernels on this processor")
-    words, read, before, after, always, alone = CASES[field]
-    one, other = build(always), build(f"{always} {words}")
-    assert read(one) == before and read(other) == after
-    if alone:
-        pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs)
-        (inputs, first), (same, second) = call(one), call(other)
-        assert all(torch.equal(a, b) for a, b in zip(inputs, same, strict=True))
-        assert not torch.allclose(first.pred, second.pred)
+    words, what, before, after, both = CASES[field]
+    one, other = look(both), look(f"{both} {words}")
+    assert (one.get(what), other.get(what)) == (before, after)
+    if field in ALONE:  # weights and inputs stay the same, the forecast does not
+        (same, first), (again, second) = one["alone"], other["alone"]
+        assert all(torch.equal(a, b) for a, b in zip(same, again, strict=True))
+        assert not torch.allclose(first, second)
 
 
 def features(_):
     for words, columns, out in (("S", 1, 1), ("M", 3, 3), ("MS", 3, 1)):
-        exp = build(f"--features {words}")
-        inputs, forecast = call(exp)
+        exp = build(*CALM, "--features", words)
         batch = exp.data.train.batch(torch.arange(32))
-        assert (inputs[0].shape[2], forecast.pred.shape[2]) == (columns, out)
-        torch.manual_seed(1)
+        _, mse, forecast = exp.loss(batch)
+        assert (batch.x.shape[2], forecast.pred.shape[2]) == (columns, out)
         by_hand = (forecast.pred - batch.y[:, 6:, -out:]).square().mean()
-        with torch.no_grad():
-            assert float(exp.loss(batch)[1]) == pytest.approx(float(by_hand), rel=1e-5)
+        assert mse.item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def missing_and_max_gap(folder):
     lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
     lines[4] = lines[4].rpartition(",")[0] + ",-9999"
     (folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
-    for words, reading in (("", -9999), ("--missing interpolate", 39.47)):
-        data = build(f"--root_path {folder} {words}").data
+    for words, reading in (([], -9999), (FILL, 39.47)):
+        data = build("--root_path", str(folder), *words).data
         rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
         assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
     (folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
-    words = f"--root_path {folder} --missing interpolate --max_gap"
-    assert len(build(f"{words} 2").data.dates) == len(lines) - 1
+    words = ["--root_path", str(folder), *FILL, "--max_gap"]
+    assert len(build(*words, "2").data.dates) == len(lines) - 1
     with pytest.raises(UserError, match="longer than --max_gap 1"):
-        build(f"{words} 1")
+        build(*words, "1")
 
 
 def train_epochs_and_learning_rate_and_lradj(folder):
@@ -178,19 +135,17 @@ def train_epochs_and_learning_rate_and_lradj(folder):
 def seed(folder):
     """Another seed moves the initial weights and the first batch trained on."""
     found = []
-    for words in ("--seed 3", "--seed 4"):
-        exp, batches = build(f"{words} --train_epochs 1"), []
+    for number in ("3", "4"):
+        exp = build(*CALM, "--seed", number, "--train_epochs", "1")
         found.append([exp.model.projection.weight.detach().clone()])
-        exp.model.register_forward_pre_hook(lambda _, given, to=batches: to.append(given[0]))
-        record = folder / words
-        record.mkdir()
-        exp.train(Record(record, {}), record)
-        found[-1].append(batches[0])
-    assert not any(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        exp.model.register_forward_pre_hook(lambda _, given: found[-1].append(given[0]))
+        (folder / number).mkdir()
+        exp.train(Record(folder / number, {}), folder / number)
+    assert not any(torch.equal(a, b) for a, b in zip(found[0][:2], found[1][:2], strict=True))
 
 
 def eval_batch_size(_):
-    exp, sizes = build("--eval_batch_size 50"), []
+    exp, sizes = build(*CALM, "--eval_batch_size", "50"), []
     exp.model.register_forward_hook(lambda _, given, gave: sizes.append(len(gave.pred)))
     exp.vali()
     assert sizes == [50, 37]

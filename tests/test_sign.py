@@ -54,7 +54,7 @@ def steps_by_hand(c: float, axis: str, norm: str) -> tuple[dict[str, Tensor], di
 
 
 def farthest(weights: dict[str, Tensor], by_hand: tuple[dict[str, Tensor], dict[str, Tensor]]):
-    """Return the largest distance of two models' weights, of 0.001 that a step can move them.
+    """Return the largest distance of weights; a step moves them by 0.001.
 
     Adam blows the rounding noise of gradients near zero up: such weights are left out.
     """
