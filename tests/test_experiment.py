@@ -143,25 +143,27 @@ def test_repetitions_checkpoints_elsewhere_and_weights_that_are_dropped(tmp_path
     assert "weights.pt: was not kept, or is gone" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["vali", "train_step"])
+FAILURES = {
+    "vali": "the validation MSE of epoch 1 is inf",
+    "train_step": "the loss stopped being finite at step 1 (MSE inf",
+}
+
+
+@pytest.mark.parametrize("what", FAILURES)
 def test_a_seed_that_fails_lets_the_others_run(what, tmp_path, capsys, monkeypatch):
     real = getattr(Exp_Informer, what)
 
-    def function(exp, *args):
-        found, bad = real(exp, *args), exp.config.seed == 1
-        if what == "vali":
-            return {**found, "val_mse": math.inf} if bad else found
-        return found * math.inf if bad else found
+    def fail(exp, *args):
+        if exp.config.seed != 1:
+            return real(exp, *args)
+        return {"val_mse": math.inf} if what == "vali" else torch.full((4,), math.inf)
 
-    monkeypatch.setattr(Exp_Informer, what, function)
-    reason = "the validation MSE of epoch 1 is inf"
-    if what == "train_step":
-        reason = "the loss stopped being finite at step 1 (MSE inf"
+    monkeypatch.setattr(Exp_Informer, what, fail)
     for _ in range(2):  # the second time it has failed before
         assert tiny(tmp_path, "--itr", "3", "--train_epochs", "1") == 1
         output, errors = capsys.readouterr()
         assert "2 repetitions: MSE" in output and len(errors.splitlines()) == 1
-        assert "_s1-" in errors and reason in errors
+        assert "_s1-" in errors and FAILURES[what] in errors
     status = read_runs(tmp_path).sort_values("seed")["status"]
     assert list(status) == ["finished", "failed", "finished"]
     assert len(list(tmp_path.glob("*/*.pt"))) == 2
@@ -181,16 +183,15 @@ def test_weights_are_tested_by_the_names_and_on_the_scale_of_their_record(tmp_pa
     cut = build(*load, "--root_path", str(tmp_path), "--data_path", "cut.csv").data
     assert cut.columns == body["scaler"]["columns"]
     assert cut.scaler.mean.tolist() == body["scaler"]["mean"]
-
-    def refused(*words: str) -> str:
-        assert tiny(tmp_path, *load, *words) == 2
-        return capsys.readouterr().err
-
-    columns = refused("--cols", "humid", "dewp", "temp")
-    assert "--cols ('humid', 'dewp', 'temp'): the record beside" in columns
+    assert tiny(tmp_path, *load, "--cols", "humid", "dewp", "temp") == 2
+    assert "--cols ('humid', 'dewp', 'temp'): the record beside" in capsys.readouterr().err
     body["identity"]["data"] = "WTH"  # another split of the same file
     write_json(folder / "config.json", body)
-    assert "were trained on this file as --data WTH, another split" in refused()
+    assert tiny(tmp_path, *load) == 2
+    assert "were trained on this file as --data WTH, another split" in capsys.readouterr().err
+    (folder / "config.json").unlink()
+    assert tiny(tmp_path, *load) == 0
+    assert "note: no record beside" in capsys.readouterr().out
 
 
 def test_runs_that_differ_in_c_share_weights_batches_and_draws():
@@ -252,7 +253,6 @@ def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
     if "--output_attention" in words:
         maps = read_arrays(folder, "attention")
         assert [*maps] == [f"layer_{i}" for i in range(6)] and maps["layer_0"].shape == (2, 12, 12)
-        assert maps["layer_5"].sum(-1) == pytest.approx(1.0)
     if "dlinear" in words:  # nothing is embedded
         assert list(read_arrays(folder, "trace")) == ["epoch", "mse"]
         assert not [name for name in read_history(folder) if "lip" in name or "l_f" in name]
@@ -278,20 +278,16 @@ def test_baselines_on_the_benchmark_files(benchmark, words, expected):
     assert found == pytest.approx(expected, abs=0.001)
 
 
-SIZES = {True: (0.0026, 0.042, 0.145), False: (0.0005, 0.045, 0.055)}
-
-
-@pytest.mark.parametrize(("training", "expected"), SIZES.items())
-def test_sizes_at_the_start(training, expected, benchmark):
+def test_sizes_at_the_start(benchmark):
     """LipReg along time and features and L_f of fresh embeddings of ETTh2: mean of four seeds.
 
     The expected values were measured on the released code, whose batches and weights differ.
     """
-    words, found = f"--data ETTh2 --features S --d_model 512 --n_heads 8 {ETT} --seed", []
-    for seed in range(4):
-        exp = build(*words.split(), str(seed))
-        batch = exp.data.train.batch(batch_order(len(exp.data.train), 32, seed, 0)[0])
-        with torch.no_grad():
+    words = f"--data ETTh2 --features S --d_model 512 --n_heads 8 {ETT} --seed".split()
+    for training, sizes in ((True, (0.0026, 0.042, 0.145)), (False, (0.0005, 0.045, 0.055))):
+        found = []
+        for exp in (build(*words, seed) for seed in "0123"):
+            batch = exp.data.train.batch(torch.arange(0, 8000, 250))
             h, _ = exp.model.train(training).enc_embedding(batch.x, batch.x_mark)
-        found.append(lip_metrics(h, "max"))
-    assert torch.stack(found).mean(0).tolist() == pytest.approx(expected, rel=0.35)
+            found.append(lip_metrics(h, "max"))
+        assert torch.stack(found).mean(0).tolist() == pytest.approx(sizes, rel=0.35)

@@ -38,14 +38,12 @@ def test_defaults_and_booleans_are_the_released_ones():
     assert options.inverse and options.des == "Exp"
 
 
-def test_a_command_of_the_paper_runs_on_the_real_file(benchmark, tmp_path, capsys):
-    words = "--model informer --data ETTm1 --features M --seq_len 48 --label_len 48 --pred_len 24 "
-    words += "--e_layers 2 --d_layers 1 --attn prob --des Exp --itr 5 --factor 3 --lam 2 "
-    words += f"--d_model 16 --d_ff 32 --dry_run --results {tmp_path}/r"
-    assert main(words.split()) == 0
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, capsys):
+    words = "--lam 2 --lip_axis time --itr 5 --des Exp --e_layers 2 --d_layers 1 --dry_run"
+    assert tiny(tmp_path / "results", *words.split()) == 0
     output = capsys.readouterr().out
     assert "loss = MSE - 2 Lip (time axis, max-normalised)\n" in output
-    assert "\nseeds: 0, 1, 2, 3, 4\n" in output
+    assert "windows: train 615, val 87" in output and "\nseeds: 0, 1, 2, 3, 4\n" in output
     assert list(tmp_path.iterdir()) == []
 
 

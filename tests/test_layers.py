@@ -1,8 +1,5 @@
 """Fast layers against torch's own; dropout's rate, scale, gradient and use of the generator."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +8,6 @@ from torch import nn
 from models import layers
 from models.encoder import FeedForward
 from models.layers import Dropout, LayerNorm, Linear, TimeConv
-from tests.runs import ROOT
 
 
 def torchs(kernel):
@@ -66,23 +62,6 @@ def test_pieces_draw_their_masks_in_turn(monkeypatch):
         monkeypatch.setattr("models.layers.WHOLE", whole)
         torch.manual_seed(0)
         torch.testing.assert_close(layer.feed_forward(x), expected)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_freed_memory_is_kept():
-    code = """if True:
-        import resource, torch
-        from models.layers import keep_freed_memory
-        for prepare in (lambda: 0, keep_freed_memory, lambda: 0):
-            prepare()
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            for _ in range(20):
-                torch.ones(2**22)  # 16 MB, 4,096 pages
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    """
-    answer = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
-    before, _, after = map(int, answer.split())  # in between the heap grows, once
-    assert after < 0.1 * before
 
 
 def test_the_mask_is_the_results_versions():

@@ -3,13 +3,12 @@
 import random
 import signal
 import threading
+from unittest import mock
 
 import pytest
 
-from exp.config import parse
-from exp.run import run_one
 from models import MODELS
-from tests.runs import STEPS, TINY, numbers, only_run, run, start, tiny
+from tests.runs import STEPS, numbers, only_run, run, start, tiny
 from utils.interrupt import Interrupted, Stop
 
 SEEDED = random.Random(20230501)
@@ -48,28 +47,15 @@ def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_p
         assert "continuing" in output
 
 
-class StopAt(Stop):
-    """A signal that comes at the n-th look."""
-
-    def __init__(self, n: int) -> None:
-        self.left = n
-
-    def check(self) -> None:
-        self.left -= 1
-        if not self.left:
-            self.note(signal.SIGTERM, None)
-        super().check()
-
-
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "informer"])
 def test_every_model_continues_to_the_same_bits(model, tmp_path, capsys):
     lam = "2" if MODELS[model].embeds else "0"
     words = ["--model", model, "--train_epochs", "2", "--batch_size", "128", "--lam", lam]
     assert tiny(tmp_path / "whole", *words) == 0
-    settings = parse([*TINY, *words, "--results", str(tmp_path / "cut")])
-    with pytest.raises(Interrupted):
-        run_one(*settings, StopAt(10))  # in epoch 2: after 4 steps and 3 batches of validation
-    run_one(*settings, Stop())
+    looks = [None] * 10 + [Interrupted(signal.SIGTERM)]  # once, and in 4 steps and 3 evaluations
+    with mock.patch.object(Stop, "check", side_effect=looks):
+        assert tiny(tmp_path / "cut", *words) == 128 + signal.SIGTERM
+    assert tiny(tmp_path / "cut", *words) == 0
     assert "continuing at epoch 2, step 2" in capsys.readouterr().out
     assert numbers(only_run(tmp_path / "cut")) == numbers(only_run(tmp_path / "whole"))
 
