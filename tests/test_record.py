@@ -19,20 +19,17 @@ def test_scores_that_are_missing_are_so_in_the_frame(tmp_path):
     assert "the loss stopped being finite" in failed["error"] and pd.isna(failed["mse"])
 
 
-def test_a_missing_or_empty_folder(tmp_path):
+def test_folders_that_are_missing_empty_damaged_or_of_other_settings(tmp_path):
     with pytest.raises(UserError, match="No such file or directory; name the folder of runs with"):
         read_runs(tmp_path / "none")
     assert read_runs(tmp_path).empty
-
-
-def test_a_record_of_other_settings_and_a_damaged_one(tmp_path):
     folder = write_run(tmp_path)
     with pytest.raises(UserError, match="holds a run of other settings"):
         Record(folder, {"seed": 5}).metrics()
-    path = folder / "config.json"
-    path.unlink()
+    (folder / "config.json").unlink()
     (row,) = read_runs(tmp_path).to_dict("records")
-    assert row["status"] == "damaged" and row["error"].startswith(f"{path}: not there")
+    assert row["status"] == "damaged"
+    assert row["error"].startswith(f"{folder / 'config.json'}: not there")
 
 
 def test_a_run_continued_elsewhere_shows_every_sitting(tmp_path):
