@@ -88,8 +88,8 @@ def test_the_recipes_work_in_a_copy(tmp_path, capsys):
     add_regularizer(tmp_path)
     assert tiny(tmp_path / "results", "--train_epochs", "1", "--lam", "0") == 0
     known = only_run(tmp_path / "results").name  # before the regularizer was added
-    command, capture = [sys.executable, "-c", DRIVER], {"capture_output": True, "text": True}
-    done = subprocess.run(command, cwd=tmp_path, check=False, **capture)
+    command = [sys.executable, "-c", DRIVER]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{known}: done before, skipped" in done.stdout
     assert "3 runs: 3 shown." in done.stdout

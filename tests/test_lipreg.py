@@ -66,16 +66,15 @@ def test_gradient(how, transpose):
 def test_what_is_refused():
     step, feature = torch.ones(2, 1, 3), torch.ones(2, 3, 1)
     assert LipReg(step, transpose=True).item() == LipReg(feature, transpose=False).item() == 0
-    for function, x, more, message in (
-        (LipReg, torch.zeros(4, 5), {}, "3-D"),
-        (lipschitz_constant, torch.zeros(4, 5), {}, "3-D"),
-        (LipReg, X, {"normalize": "min"}, "unknown normalisation 'min'"),
-        (LipReg, step, {"transpose": False}, "at least 2 steps on axis 1"),
-        (LipReg, feature, {"transpose": True}, "at least 2 steps on axis 2"),
-        (lipschitz_constant, step, {}, "at least 2 steps on axis 1"),
+    for refused, message in (
+        (lambda: LipReg(torch.zeros(4, 5)), "3-D"),
+        (lambda: LipReg(X, normalize="min"), "unknown normalisation 'min'"),
+        (lambda: LipReg(step, transpose=False), "at least 2 steps on axis 1"),
+        (lambda: LipReg(feature, transpose=True), "at least 2 steps on axis 2"),
+        (lambda: lipschitz_constant(step), "at least 2 steps on axis 1"),
     ):
         with pytest.raises(ValueError, match=message):
-            function(x, **more)
+            refused()
 
 
 def test_half_precision_does_not_overflow():
