@@ -248,7 +248,12 @@ def test_the_matrix_of_settings_trains_and_predicts(words, tmp_path):
     assert list(pd.read_csv(folder / "prediction.csv")) == ["date", *MATRIX[words]]
     forecasts = read_arrays(folder, "forecasts")
     assert forecasts["columns"].tolist() == MATRIX[words]
-    assert forecasts["true"].shape[2] == len(MATRIX[words])
+    rows = pd.read_csv(ROOT / "tests/part.csv", parse_dates=["date"]).set_index("date")
+    truth = rows.loc[forecasts["dates"][0], MATRIX[words]]
+    assert forecasts["true"][0] == pytest.approx(truth.to_numpy(), rel=1e-5)
+    errors, metrics = forecasts["pred"] - forecasts["true"], read_json(folder / "metrics.json")
+    expected = pytest.approx(np.square(errors).mean(), rel=1e-4)
+    assert metrics["original_units"]["mse"] == expected
     assert (folder / "attention.npz").exists() == ("--output_attention" in words)
     if "--output_attention" in words:
         maps = read_arrays(folder, "attention")
