@@ -93,7 +93,7 @@ def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
         assert forecasts[name][worst, :, 0] == pytest.approx(samples[sample][2], rel=1e-5)
     assert (forecasts["dates"][worst] == samples["date"][2][12:]).all()
     first = data.test.start + windows // 4
-    assert data.dates[first] == pd.Timestamp(samples["date"][3][0])
+    assert samples["date"][3][0] == data.dates.to_numpy()[first]
     past = data.scaler.inverse(data.test.values.numpy())[:, 0]
     assert data.scaler.mean[-1] == pytest.approx(past[: int(0.7 * len(past))].mean(), rel=1e-4)
     assert samples["history"][3] == pytest.approx(past[first : first + 12], rel=1e-5)
