@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,27 +22,6 @@ from utils.timefeatures import natural_unit, time_features
 FARTHEST = 1e15  # standard deviations; squares beyond it soon leave float32
 
 
-@dataclass(frozen=True)
-class DataSettings:
-    """What is taken from a file, and how windows are cut from it; lengths are in steps."""
-
-    features: str  # M (all columns), S (the target alone) or MS (all in, the target out)
-    target: str  # column to forecast; it becomes the last
-    cols: Sequence[str] | None  # other columns to use; None for all
-    missing: str  # keep cells of -9999, or interpolate them and other gaps
-    max_gap: int  # steps of the longest gap that is filled
-    freq: str  # unit of the time features
-    embed: str  # timeF, fixed or learned
-    seq_len: int
-    label_len: int  # known steps at the decoder's start, at most seq_len
-    pred_len: int
-
-    @classmethod
-    def of(cls, settings: Any) -> "DataSettings":
-        """Take them from a run's settings."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
-
-
 class Batch(NamedTuple):
     """B windows; marks are float32 for timeF and int64 for fixed and learned."""
 
@@ -58,7 +37,7 @@ class Windows:
 
     values: Tensor  # [N, C] all rows of the file, scaled, shared by the parts
     marks: Tensor  # [N + pred_len, T] their time features, and those beyond the end
-    window_spec: DataSettings
+    window_spec: Any  # the settings of a run (exp.config.Config)
     start: int
     count: int
 
@@ -119,36 +98,33 @@ class ForecastData:
 
 
 def load_data(
-    name: str,
-    root_path: Path | str,
-    data_path: str,
-    window_spec: DataSettings,
-    scaler: Scaler | None = None,
+    settings: Any, root_path: Path | str, data_path: str, scaler: Scaler | None = None
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. It is scaled
-    by its training rows unless a scaler is given. Raises UserError where the file, or what it
-    holds, cannot be used.
+    The settings are a run's Config: they name a registered data set, or custom, the regular CSV
+    data_path in root_path. It is scaled by its training rows unless a scaler is given. Raises
+    UserError where the file, or what it holds, cannot be used.
     """
-    table, spec = _table(name, root_path, data_path), window_spec
-    names = table.pick(spec.target, spec.cols)
-    names = names[-1:] if spec.features == "S" else names
+    name, seq_len = settings.data, settings.seq_len
+    table = _table(name, root_path, data_path)
+    names = table.pick(settings.target, settings.cols)
+    names = names[-1:] if settings.features == "S" else names
     _, train_end, val_end, _ = _borders(name, len(table.grid))
     parts = [(0, train_end), (train_end, val_end), (val_end, len(table.grid))]
-    max_gap = spec.max_gap if spec.missing == "interpolate" else None
+    max_gap = settings.max_gap if settings.missing == "interpolate" else None
     rows = regular_rows(table, names, table.grid, parts, max_gap)
-    counts = window_counts(name, root_path, data_path, spec.seq_len, spec.pred_len)
-    starts = (0, train_end - spec.seq_len, val_end - spec.seq_len)
+    counts = window_counts(name, root_path, data_path, seq_len, settings.pred_len)
+    starts = (0, train_end - seq_len, val_end - seq_len)
     scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
-    return scaled_rows(table, rows, scaler, spec, list(zip(starts, counts, strict=True)))
+    return scaled_rows(table, rows, scaler, settings, list(zip(starts, counts, strict=True)))
 
 
 def scaled_rows(
     table: Table,
     rows: pd.DataFrame,
     scaler: Scaler,
-    window_spec: DataSettings,
+    settings: Any,
     parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
     """Scale a table's rows [N, C] over dates, the target last, and give them their time features.
@@ -163,11 +139,11 @@ def scaled_rows(
         what = f"{rows.iat[row, column]:g} in column {columns[column]!r}, {dates[row]}"
         raise UserError(f"{table.path}: {what} is too far from the training rows; correct it")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    beyond = pd.date_range(dates[-1], periods=window_spec.pred_len + 1, freq=table.offset)[1:]
+    beyond = pd.date_range(dates[-1], periods=settings.pred_len + 1, freq=table.offset)[1:]
     stamps = pd.DatetimeIndex(dates.append(beyond))
-    marks = torch.from_numpy(time_features(stamps, window_spec.freq, window_spec.embed))
-    marks = marks.to(torch.float32 if window_spec.embed == "timeF" else torch.int64)
-    train, val, test = (Windows(values, marks, window_spec, *part) for part in parts)
+    marks = torch.from_numpy(time_features(stamps, settings.freq, settings.embed))
+    marks = marks.to(torch.float32 if settings.embed == "timeF" else torch.int64)
+    train, val, test = (Windows(values, marks, settings, *part) for part in parts)
     return ForecastData(
         path=table.path,
         sha256=table.sha256,
@@ -178,7 +154,7 @@ def scaled_rows(
         offset=table.offset,
         scaler=scaler,
         x_width=len(columns),
-        out_width=len(columns) if window_spec.features == "M" else 1,
+        out_width=len(columns) if settings.features == "M" else 1,
         train=train,
         val=val,
         test=test,

@@ -12,7 +12,7 @@ from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
 from data.csv_reader import Table, make_table, parse_dates, read_table
-from data.data_loader import DataSettings, ForecastData, load_data, scaled_rows
+from data.data_loader import ForecastData, load_data, scaled_rows
 from data.gaps import MISSING, regular_rows
 from data.scaler import Scaler
 from exp.baselines import Forecaster
@@ -188,7 +188,7 @@ class TrainedRun:
         """Take from the run's data file what records did not keep at first."""
         file = Path(body["environment"]["data_file"])
         print(f"note: {self.folder}: the record lacks scale and step; they are taken from {file}")
-        data = load_data(self.config.data, file.parent, file.name, DataSettings.of(self.config))
+        data = load_data(self.config, file.parent, file.name)
         if data.sha256 != body["identity"]["data_sha256"]:
             raise UserError(f"{file}: has changed since the run was trained; put the old one there")
         return data.scaling()
@@ -215,7 +215,7 @@ class TrainedRun:
         )
         past = regular_rows(read, self.columns, grid, [(0, len(grid))], max_gap)
         past = past.tail(config.seq_len)
-        data = scaled_rows(read, past, self.scaler, DataSettings.of(config))
+        data = scaled_rows(read, past, self.scaler, config)
         later: Any = table.values[data.columns[-data.out_width :]].set_axis(table.dates)
         later = later[~later.index.duplicated()].reindex(data.beyond).replace(np.inf, np.nan)
         if max_gap is not None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from data.csv_reader import parse_table
-from data.data_loader import DataSettings, load_data
+from data.data_loader import load_data
 from exp.config import Config, Options, parse
 from exp.exp_informer import Exp_Informer
 from exp.forecast import Prediction, forecast, main
@@ -73,7 +73,7 @@ def test_names_of_columns_targets_files_and_folders(name, tmp_path):
     folder.mkdir()
     ROWS.set_axis(["date", "x", twin, name], axis=1).to_csv(folder / file, index=False)
     config = Config(model="informer", data="custom", target=name, cols=(twin, name), **SMALL)
-    data = load_data("custom", folder, file, DataSettings.of(config))
+    data = load_data(config, folder, file)
     assert data.columns == [twin, name]
     assert data.scaler.mean == pytest.approx(ROWS[["humid", "temp"]][:42].mean().to_numpy())
     runs = [dataclasses.replace(config, target=one).run_name("0", file) for one in (name, twin)]
@@ -265,7 +265,7 @@ KEPT = [  # of data and model: a record beside weights has them, and they may be
 def test_flags_of_a_record_given_again(flags, tmp_path):
     argv = [*TINY, "--features", "M", *flags.split()]
     config, options = parse(argv)
-    data = load_data("custom", options.root_path, options.data_path, DataSettings.of(config))
+    data = load_data(config, options.root_path, options.data_path)
     record = Record(tmp_path, config.identity(data.sha256))
     record.start(ENVIRONMENT, data.scaling())
     weights = tmp_path / "weights.pt"
