@@ -186,7 +186,8 @@ class TrainedRun:
 
     def _measure(self, body: dict[str, Any]) -> dict[str, Any]:
         """Take from the run's data file what records did not keep at first."""
-        file = Path(body["environment"]["data_file"])
+        recorded = body["environment"]
+        file = Path(recorded.get("folder", ""), recorded.get("data_file", ""))
         print(f"note: {self.folder}: the record lacks scale and step; they are taken from {file}")
         data = load_data(self.config, file.parent, file.name)
         if data.sha256 != body["identity"]["data_sha256"]:

@@ -75,16 +75,6 @@ MISTAKES: list[tuple[bytes, str, str]] = [  # a file, the error's beginning, wha
         "row 4: date off the step, 2020-03-02 00:00:00",
     ),
     (
-        changed(6, f"{HOURS[2]}.5,4,2"),
-        "date out of order: 1, gaps: 1",
-        f"row 6: date out of order, {HOURS[2]}.500000",
-    ),
-    (
-        changed(6, f"{HOURS[4][:-4]}1:00,4,2"),
-        "date off the step: 1, gaps: 1 (the step is h); resample",
-        f"row 6: date off the step, {HOURS[4][:-4]}1:00",
-    ),
-    (
         SHIFTS,
         "gaps: 40 (the step is h); add what is missing",
         "2020-01-01 16:00:00 to 2020-01-02 07:00:00: 16 steps without a value in OT",
@@ -121,16 +111,18 @@ def test_all_defects_of_a_file_are_said_at_once():
     ]
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ({"cols": ["laod"]}, "--cols laod: mine.csv has no such value column (did you mean load?)"),
-        ({"cols": ["load", "load"]}, "--cols load load: a column is named twice; name each once"),
-        ({"target": "date"}, "--target date: mine.csv has no such value column"),
-    ],
-)
-def test_flags_that_no_file_fits_are_named(flags, expected):
-    assert message(CSV, **flags) == expected
+FLAGS = {
+    "--cols laod": "mine.csv has no such value column (did you mean load?)",
+    "--cols load load": "a column is named twice; name each once",
+    "--target date": "mine.csv has no such value column",
+}
+
+
+@pytest.mark.parametrize("given", FLAGS)
+def test_flags_that_no_file_fits_are_named(given):
+    flag, *values = given.split()
+    changes = {"cols": values} if flag == "--cols" else {"target": values[0]}
+    assert message(CSV, **changes) == f"{given}: {FLAGS[given]}"
 
 
 def test_a_file_is_read_once_until_it_changes():
@@ -153,13 +145,9 @@ def test_a_file_is_read_once_until_it_changes():
         b"\xef\xbb\xbf" + CSV,
         CSV.replace(b"\n", b"\r\n"),
         CSV.replace(b"\n", b"\r"),
-        CSV.replace(b" ", b"T"),
-        CSV.replace(b":00:00,", b":00,"),
         CSV.replace(b":00:00,", b":00:00+01:00,"),
-        CSV.replace(b"2020-01-0", b"1/").replace(b" ", b"/2020 "),
-        CSV.replace(b"2020-01-0", b"01/").replace(b" ", b"/2020 ").replace(b":00:00,", b":00,"),
     ],
-    ids=range(9),
+    ids=range(5),
 )
 def test_ways_to_write_the_same_table(content):
     frame = read(content)

@@ -20,7 +20,7 @@ from exp.record import read_arrays, read_runs
 from tests.runs import ROOT, STEPS, numbers, only_run, tiny
 from utils.files import UserError, read_json, write_json
 
-KINDS = ["config", "state-", "history", "trace", "samples", "forecasts.png", "weights", "metrics"]
+KINDS = ["config", "state-", "history", "samples", "weights", "metrics"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

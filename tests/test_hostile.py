@@ -275,12 +275,11 @@ def test_flags_of_a_record_given_again(flags, tmp_path):
     assert again.cols == tuple(data.columns)
 
 
-OTHER = {
-    **{"processor": "another", "threads": 2, "device": "another", "torch": "1.0"},
-    **{"git_commit": "f" * 40, "git_dirty": True},
+CHANGES = {  # what a letter below stands for
+    **{"p": {"processor": "another"}, "t": {"threads": 2}, "d": {"device": "another"}},
+    **{"o": {"torch": "1.0"}, "c": {"git_commit": "f" * 40}, "g": {"git_dirty": True}, "-": {}},
 }
-SITTINGS = ["", "-", "--", "p", "pp", "p-", "p-p", "t", "td", "dt", "o", "co", "c-", "cpo"]
-FIELDS = {"p": "processor", "t": "threads", "d": "device", "o": "torch", "c": "git_commit"}
+SITTINGS = ["", "-", "--", "p", "pp", "p-", "p-p", "t", "td", "dt", "g", "o", "co", "c-", "cpo"]
 
 
 @pytest.mark.parametrize("changes", SITTINGS)
@@ -288,10 +287,7 @@ def test_sittings_are_all_kept(changes, tmp_path):
     config = Config(model="informer", data="demo", **SMALL)
     record = Record(tmp_path / config.run_name("0"), config.identity("0"))
     record.folder.mkdir()
-    sittings = [ENVIRONMENT]
-    for change in changes:  # each as the first, or with one thing changed
-        name = FIELDS.get(change)
-        sittings.append(ENVIRONMENT | ({name: OTHER[name]} if name else {}))
+    sittings = [ENVIRONMENT, *(ENVIRONMENT | CHANGES[change] for change in changes)]
     for environment in sittings:
         record.start(environment)
     body = read_json(record.folder / "config.json")
