@@ -48,7 +48,7 @@ class Table:
     @functools.cached_property
     def grid(self) -> pd.DatetimeIndex:
         """All dates from the first to the last at the file's step; those of the file if checked."""
-        kept = self.dates.dropna()
+        kept: Any = self.dates.dropna()
         if self.checked or kept.empty:
             return kept
         first, last = kept.min(), kept.max()
@@ -93,7 +93,7 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
             f"{path}: sha256 is {sha256}, but {dataset.name} has {dataset.sha256}; delete the file "
             f"and run `python -m data.download {dataset.name}`, or use it as --data custom"
         )
-    values = pd.read_csv(io.BytesIO(content))
+    values: Any = pd.read_csv(io.BytesIO(content))
     dates, step = parse_dates(values.pop("date"), path), to_offset(dataset.step)
     return Table(path, sha256, dates, values.astype(float), values[:0], step, checked=True)
 
@@ -130,7 +130,7 @@ def make_table(
     stamps, columns = parse_dates(cells["date"], path), cells.drop(columns="date")
     numbers = {name: _read_numbers(column) for name, column in columns.items()}
     values = pd.DataFrame(numbers, cells.index, dtype=float)
-    written = cells[~np.isfinite(values.to_numpy()).all(axis=1) | stamps.isna()]
+    written: Any = cells[~np.isfinite(values.to_numpy()).all(axis=1) | stamps.isna()]
     return Table(path, sha256, stamps, values, written, offset or find_step(stamps))
 
 
@@ -173,5 +173,5 @@ def find_step(stamps: pd.DatetimeIndex) -> BaseOffset:
     usual: Any = pd.Series(gaps).mode()[0]
     if len(dates) > 2 and usual >= pd.Timedelta(days=1) and (gaps != usual).any():
         with pd.option_context("future.infer_freq_returns_offset", True):
-            return infer_freq(dates) or to_offset(usual)
+            usual = infer_freq(dates) or usual
     return to_offset(usual)

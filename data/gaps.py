@@ -1,6 +1,7 @@
 """What is wrong with the rows of a table, said all at once; and gaps, filled in time if wished."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def regular_rows(
     from a row to before another, from its own values (its ends: with the nearest). A note counts
     the cells. Raises UserError with the number of defects of each kind, and the first ones.
     """
-    rows = table.values[names].set_axis(table.dates)
+    rows: Any = table.values[names].set_axis(table.dates)
     counts, listed = {}, []
     if not table.checked:
         counts, listed = _defects(table, names, grid)
@@ -93,7 +94,7 @@ def _defects(
 def _gaps(rows: pd.DataFrame, longest: int) -> list[str]:
     """List stretches without a value that are longer, or fill the whole of their column."""
     columns: dict[tuple[int, int], list[str]] = {}
-    missing = rows.isna()
+    missing: Any = rows.isna()
     for name in rows.columns[missing.any()]:
         edges = np.diff(missing[name].to_numpy(), prepend=False, append=False)
         for begin, end in np.flatnonzero(edges).reshape(-1, 2):

@@ -4,6 +4,7 @@ import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,11 +38,11 @@ class DataSet:
         return Path(os.environ.get("INFORMER_DATA") or DOWNLOADS) / self.folder / self.file
 
 
-def _read_row(row: dict[str, str]) -> DataSet:
-    numbers = {name: int(row.pop(name)) for name in ("rows", "columns", "size")}
-    split, step = tuple(map(int, row.pop("split").split())), pd.to_timedelta(row.pop("step"))
+def _read_row(row: dict[str, Any]) -> DataSet:
+    row |= {name: int(row[name]) for name in ("rows", "columns", "size")}
     row["folder"] = str(HERE / "demo") if row["name"] == "demo" else row["folder"]
-    return DataSet(**row, **numbers, split=split, step=step)
+    row["split"], row["step"] = tuple(map(int, row["split"].split())), pd.to_timedelta(row["step"])
+    return DataSet(**row)
 
 
 with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:

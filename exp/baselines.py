@@ -32,8 +32,8 @@ def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None
     """
     return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
-        "day": _ago(data, config, pd.Timedelta(days=1)),
-        "week": _ago(data, config, pd.Timedelta(days=7)),
+        "day": _ago(data, config, pd.to_timedelta("1D")),
+        "week": _ago(data, config, pd.to_timedelta("7D")),
         "ridge": _ridge(data, config),
     }
 

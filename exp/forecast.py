@@ -60,8 +60,8 @@ def forecast(
     frame = frame.set_axis(frame.columns.map(str), axis=1)
     if "date" not in frame and not isinstance(frame.index, pd.RangeIndex):
         frame = frame.assign(date=frame.index)
-    frame = frame.loc[:, frame.columns.isin(["date", *run.columns])]
-    ahead = run.predict(make_table(frame, Path("frame"), offset=run.offset), at)
+    read: Any = frame.loc[:, frame.columns.isin(["date", *run.columns])]
+    ahead = run.predict(make_table(read, Path("frame"), offset=run.offset), at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
@@ -269,7 +269,7 @@ def main(argv: list[str]) -> int:
         first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if args.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        error = (ahead.values - ahead.truth).dropna()
+        error: Any = (ahead.truth - ahead.values).dropna()
         if len(error):
             scaled = error / ahead.scaler.std[-error.shape[1] :]
             print(

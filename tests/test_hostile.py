@@ -45,7 +45,7 @@ def utc_run(run, tmp_path) -> Path:
 
 
 def same(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
-    index = {"check_freq": False, "check_index_type": False}
+    index: Any = {"check_freq": False, "check_index_type": False}
     pd.testing.assert_frame_equal(ahead, expected, rtol=1e-9, **index)
 
 
@@ -189,7 +189,7 @@ def test_rows_given_in_other_ways_and_rows_that_are_not_read(kind, run):
     same(forecast(run, GIVEN[kind]), forecast(run, ROWS))
 
 
-READ: dict[str, tuple[pd.DataFrame, str]] = {  # rows that are read, and a part of the error
+READ: dict[str, tuple[Any, str]] = {  # rows that are read, and a part of the error
     "an empty cell": (put(-12, "temp", None), "gaps: 1"),
     "a text": (put(-2, "humid", "?"), "'?' in column 'humid'"),
     "infinity": (ROWS.assign(temp=np.inf), "not a finite number: 12"),

@@ -1,6 +1,7 @@
 """Calendar features of dates, as the time embedding reads them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,8 +43,8 @@ def natural_unit(offset: BaseOffset) -> str:
     """Return the coarsest frequency that sees every step: t for 15 min, w for 7 days."""
     if not isinstance(offset, Tick):
         return "b" if isinstance(offset, BusinessDay) else "m"
-    length = pd.Timedelta(offset)
-    if length.days and length % pd.Timedelta(days=7) == pd.Timedelta(0):
+    length: Any = pd.Timedelta(offset)
+    if length % pd.to_timedelta("7D") == pd.to_timedelta(0):
         return "w"
     return {"D": "d", "h": "h", "min": "t"}.get(length.resolution_string, "s")
 
