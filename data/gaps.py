@@ -74,8 +74,8 @@ def _defects(
     dates = pd.Series(table.dates, rows)
     none = dates.isna()
     again = dates.duplicated() & ~none
-    early = (dates < dates.cummax().ffill().shift()) & ~again
-    off = ~(dates.isin(grid) | none | again | early)
+    early = dates < dates.cummax().ffill().shift()
+    off = ~(dates.isin(grid) | none)
     masks = dict(zip(ADVICE, (none, again, early, off), strict=False))
     counts = {kind: int(mask.sum()) for kind, mask in masks.items()}
     for kind, mask in masks.items():

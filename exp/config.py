@@ -263,8 +263,8 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
         print(f"note: {known.name} has target {known.target}; --target {args.target} is not used")
     args.target = known.target if known else args.target
     args.freq, args.cols = parse_freq(args.freq), args.cols and tuple(args.cols)
-    if args.cols and {*args.cols, args.target} == {*(recorded.get("cols") or ())}:
-        args.cols = recorded["cols"]  # in the order that the model reads
+    ordered = (*(name for name in args.cols or () if name != args.target), args.target)
+    args.cols = ordered if ordered == recorded.get("cols") else args.cols  # as a record has them
     args.lip_coef = signed_coefficient(args.lam, args.lip_sign)
     config, options = _fill(Config, args), _fill(Options, args)
     free = ("amp", "target", "cols") if config.features == "S" else ("amp",)
