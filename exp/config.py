@@ -262,10 +262,9 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     if known and args.target not in ("OT", known.target):
         print(f"note: {known.name} has target {known.target}; --target {args.target} is not used")
     args.target = known.target if known else args.target
-    args.freq, args.cols = parse_freq(args.freq), args.cols and tuple(args.cols)
     ordered = (*(name for name in args.cols or () if name != args.target), args.target)
-    args.cols = ordered if ordered == recorded.get("cols") else args.cols  # as a record has them
-    args.lip_coef = signed_coefficient(args.lam, args.lip_sign)
+    args.cols = ordered if ordered == recorded.get("cols") else args.cols and tuple(args.cols)
+    args.freq, args.lip_coef = parse_freq(args.freq), signed_coefficient(args.lam, args.lip_sign)
     config, options = _fill(Config, args), _fill(Options, args)
     free = ("amp", "target", "cols") if config.features == "S" else ("amp",)
     for name, value in recorded.items():
