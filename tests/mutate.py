@@ -30,9 +30,9 @@ from mutmut.mutation import mutators
 PRELOAD = "torch numpy pandas scipy.stats matplotlib.pyplot tqdm filelock tabulate jinja2 pooch"
 AREAS = {  # which tests/test_*.py run on the mutants of which files
     "golden lipreg attention autoformer models layers": "models/*.py",
-    "checkpoint lipreg sign hostile experiment forecast resume": "exp/exp_i*.py exp/checkpoint.py",
+    "checkpoint lipreg sign faults experiment forecast resume": "exp/exp_i*.py exp/checkpoint.py",
     "flags sign": "exp/config.py",
-    "data scaler missing csv_reader forecast": "data/data_loader.py data/scaler.py",
+    "data missing csv_reader hostile forecast": "data/data_loader.py data/scaler.py",
     "metrics": "utils/metrics.py",
     "stats tables": "utils/stats.py",
     "answer signs classify": "paper/answer.py",

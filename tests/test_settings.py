@@ -181,7 +181,7 @@ class Moves:
         (self.folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
         words = f"--root_path {self.folder} --missing interpolate --max_gap"
         assert len(build(f"{words} 2").data.dates) == len(lines) - 1
-        with pytest.raises(UserError, match="longer than --max_gap 1"):
+        with pytest.raises(UserError, match="gaps of over 1 steps"):
             build(f"{words} 1")
 
     def patience(self):
