@@ -61,15 +61,16 @@ class Preregistration:
 
 def read_hypotheses(path: Path = records.HYPOTHESES) -> Preregistration:
     """Read the hypothesis file, and from its commits since when it means what it means."""
-    family, *limits = _parse(path.read_bytes())
-    meaning = sha256_of(canonical([[asdict(one) for one in family], *limits]).encode())
+    family, margin, limit = _parse(path.read_bytes())
+    meaning = canonical([[asdict(one) for one in family], margin, limit])
     meant, since = _meanings(path.read_bytes()), {}
     settled = {*meant}
     for time, content in versions(path):  # newest first
         then = _meanings(content)
         settled &= {name for name in meant if then.get(name) == meant[name]}
         since |= dict.fromkeys(settled, time)
-    return Preregistration(family, *limits, meaning, committed(path)[0], since)
+    sha256, when = sha256_of(meaning.encode()), committed(path)[0]
+    return Preregistration(family, margin, limit, sha256, when, since)
 
 
 def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:

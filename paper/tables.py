@@ -128,15 +128,19 @@ def published_text(row: dict[Any, Any]) -> str:
 
 def against_baselines(rows: pd.DataFrame) -> list[str]:
     """Say which of our errors are lower than which baseline's, and which are not."""
-    several, found = rows["label"].nunique() > 1, {}
+    places = [
+        setting.removesuffix(" †").removesuffix(f", {loss_text(c)}")
+        for setting, c in rows[["setting", "c"]].itertuples(index=False)
+    ]
+    found: dict[tuple[str, str], list[str]] = {}
     for metric, (baseline, name) in itertools.product(METRICS, BASELINES.items()):
         lower: dict[str, bool] = {}
-        for row in rows.to_dict("records"):
-            place = f"{row['setting'].split(',')[0]} " * several
+        for place, row in zip(places, rows.to_dict("records"), strict=True):
+            where = f"{place} " * (len({*places}) > 1)
             for loss, side in ((0.0, "zero"), (row["c"], "lip")):
                 ours, theirs = row[f"{metric}_{side}"], row[f"{baseline}_{metric}"]
                 if not np.isnan([ours, theirs]).any():
-                    lower[place + loss_text(loss)] = ours < theirs
+                    lower[where + loss_text(loss)] = ours < theirs
         yes, no = (", ".join(k for k, v in lower.items() if v == one) for one in (True, False))
         which = f"trained on {yes}; not on {no}" if yes and no else "all" if yes else "none"
         found.setdefault((metric.upper(), which), []).extend([name] * bool(lower))
@@ -185,7 +189,7 @@ def result_tables(scored: pd.DataFrame, mae: bool = False) -> list[Table]:
 
 def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Say how many runs the rows of `cells` show and how many not; none may be lost."""
-    shown, ok = {*itertools.chain(*rows["runs"])}, scored["outcome"] == "ok"
+    shown, ok = [*{*itertools.chain(*rows["runs"])}], scored["outcome"] == "ok"
     unpaired = ok & ~scored["run"].isin(shown) & scored["label"].isin(rows["label"])
     parts = {"shown": len(shown), "without a pair": unpaired.sum(), "left out": (~ok).sum()}
     if sum(parts.values()) != len(scored):
@@ -238,12 +242,12 @@ def select(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Keep the runs of a data set and of S, M or MS; a UserError: there is no such data."""
     if data:
-        names = frame[["dataset", "data", "data_file"]].fillna("").apply(lambda x: x.str.lower())
-        chosen, have = (names == data.lower()).any(axis=1), sorted({*frame["dataset"]})
+        names = frame[["dataset", "data", "data_file"]].fillna("").to_numpy(dtype=str)
+        chosen, have = np.char.lower(names) == data.lower(), sorted({*frame["dataset"]})
         if not chosen.any():
             there = ", ".join(have) or "none"
             raise UserError(f"--data {data}: no run{nearest(data, have)}; data with runs: {there}")
-        frame = frame.loc[chosen]
+        frame = frame.loc[chosen.any(axis=1)]
     if features:
         frame = frame.loc[frame["features"] == features]
     return frame, ["There are no such runs."] * frame.empty

@@ -13,29 +13,10 @@ from paper.answer import LOOKS, across_cells, bca_interval, compare, effect, jud
 from paper.runs import by_cell, load, select_metrics
 from paper.signs import over_weeks
 from tests.records import write_run
-from tests.runs import ROOT
 from utils.stats import holm, sign_test_p
 
-STUDY = ROOT / "results" / "study"
-H1, H2 = ("S", math.log(0.08626 / 0.09309)), ("M", math.log(0.33658 / 0.72025))  # as printed
+R = math.log(0.33658 / 0.72025)  # as published in ETTh2 M 24
 DRAWS = 40_000  # simulated cells: three standard errors are 0.1 points at 0.5 %, 0.3 at 3 %
-
-
-def committed(features: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give ETTh2 24 at the paper's settings: runs with Lip on the feature axis, and without."""
-    runs = pd.read_csv(STUDY / "runs.csv").set_index("seed").sort_index()
-    runs = runs.query("data == 'ETTh2' and features == @features and dropout == 0.05")
-    first = runs.query("lip_coef == -2 and lip_axis == 'feature'")
-    return first, runs.query("lip_coef == 0").loc[first.index]
-
-
-def log_ratios(features: str) -> np.ndarray:
-    first, second = (side["mse"].to_numpy(dtype=float) for side in committed(features))
-    return np.log(first / second)
-
-
-def interval_of(d: np.ndarray, level: float) -> np.ndarray:
-    return 100 * np.expm1([d.mean(), *stats.ttest_1samp(d, 0).confidence_interval(level)])
 
 
 def decisions(d: np.ndarray, r: float, looks: tuple[int, ...] = LOOKS) -> np.ndarray:
@@ -56,10 +37,8 @@ def errors(kind: str, n: int = 8) -> np.ndarray:
     draw = np.random.default_rng(5)
     if kind == "t3":
         return draw.standard_t(3, (DRAWS, n)) / 3**0.5
-    outlying = 5.0 * (draw.random((DRAWS, n)) < (0.05 if kind.startswith("outlier") else 0))
-    all_in_mean = 0.25 if kind == "outlier in the mean" else 0
-    e = draw.standard_normal((DRAWS, n)) + outlying - all_in_mean
-    return e / (1 + 0.05 * 0.95 * 25) ** 0.5 if outlying.any() else e
+    outlying = 5.0 * (draw.random((DRAWS, n)) < (0.05 if kind == "outlier" else 0))
+    return (draw.standard_normal((DRAWS, n)) + outlying) / (1 + outlying.var()) ** 0.5
 
 
 def shares(d: np.ndarray, r: float, looks: tuple[int, ...] = LOOKS) -> tuple[float, float]:
@@ -71,23 +50,18 @@ def shares(d: np.ndarray, r: float, looks: tuple[int, ...] = LOOKS) -> tuple[flo
 @pytest.mark.parametrize("kind", ["normal", "t3", "outlier"])
 def test_the_rule_is_rarely_wrong(kind):
     e = errors(kind)
-    for r, sd, side in itertools.product((math.log(0.9), H2[1]), (0.01, 0.03, 0.1), (1, -1)):
+    for r, sd, side in itertools.product((math.log(0.9), R), (0.01, 0.03, 0.1), (1, -1)):
         assert shares(side * sd * e, r)[0] < 0.5  # seen, where nothing is there
         assert shares(side * sd * e + r, r)[1] < 0.5  # not seen, where all of it is there
     assert max(*shares(e - 0.5, -1), *shares(e + 0.5, 1)) < 3  # half of it: the same at every sd
-
-
-def test_where_the_rule_is_wrong_more_often():
-    # outliers that count towards the mean in question, and that few pairs show
-    assert shares(errors("outlier in the mean") + 0.5, 1) == pytest.approx((0.6, 4.4), abs=0.4)
-    # four looks; a print that is small against the scatter
-    assert max(shares(errors("normal", 16) - 0.5, -1, (*LOOKS, 16))) == pytest.approx(2.8, abs=0.3)
-    for r, wrong in ((math.log(0.98), 1.4), (H1[1], 0.4)):
-        assert shares(0.1 * errors("normal"), r)[0] == pytest.approx(wrong, abs=0.2)
+    if (
+        kind == "outlier"
+    ):  # it is wrong more often where outliers count towards the mean in question
+        assert shares(e - e.mean() + 0.5, 1) == pytest.approx((0.6, 4.4), abs=0.4)
 
 
 def test_the_rule_finds_what_is_there_or_is_not():
-    for r, sd, power, pairs in ((math.log(0.9), 0.03, 94, 5.9), (H2[1], 0.1, 100, 4.0)):
+    for r, sd, power, pairs in ((math.log(0.9), 0.03, 94, 5.9), (R, 0.1, 100, 4.0)):
         d = sd * errors("normal")
         assert shares(d + r, r)[0] == pytest.approx(power, abs=0.5)
         assert shares(d, r)[1] == pytest.approx(power, abs=0.5)
@@ -132,25 +106,6 @@ def test_with_one_failed_run_in_8_pairs_no_size_and_hardly_a_direction_is_left()
     assert min(first[1:]) > 0.05 and min(last[1:]) == pytest.approx(0.0703, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("features", "r", "weeks"), [(*H1, (-0.8, 1.2)), (*H2, (-0.9, 6.4))], ids=["H1", "H2"]
-)
-def test_the_committed_runs_against_scipy(features, r, weeks):
-    d = log_ratios(features)
-    assert judge(d, r, (*LOOKS, 16)) == ("not seen", 3, None)
-    assert effect(d) == pytest.approx(interval_of(d, 0.95))
-    found = bca_interval(d)
-    if features == "M":  # skewed
-        bca = stats.bootstrap((d,), np.mean, method="BCa", n_resamples=100_000, rng=7)
-        assert found[1:] == pytest.approx(100 * np.expm1(bca.confidence_interval), abs=0.2)
-    assert np.isnan(found).all() == (features == "S") == (abs(stats.skew(d)) <= 1)
-    packed = pd.read_csv(STUDY / "window_errors.csv", index_col="run")["values"].to_dict()
-    errors = [[packed[run].split() for run in side["run"]] for side in committed(features)]
-    first, second = np.array(errors, dtype=float)
-    ratio = 100 * (first.mean() / second.mean() - 1)
-    assert answer.two_level_interval(first, second, 168) == pytest.approx((ratio, *weeks), abs=0.15)
-
-
 def test_effect_of_few_or_equal_pairs():
     few = [effect(np.array(d)) for d in ([], [0.1], [0.1, 0.3])]
     assert np.isnan([one[1:] for one in few]).all()
@@ -160,7 +115,7 @@ def test_effect_of_few_or_equal_pairs():
 
 
 def test_seeds_for_the_equivalence_test():
-    sd, draw = log_ratios("M").std(ddof=1), np.random.default_rng(3)
+    sd, draw = 0.07264, np.random.default_rng(3)  # of ETTh2 M 24
     enough, formula = answer.equivalence_seeds(sd, 0.02), math.ceil((1.96 * sd / 0.02) ** 2)
     assert (enough, formula) == (115, 51) and answer.equivalence_power(114, sd, 0.02) < 0.8
     for n, power in ((enough, 0.80), (formula, 0.23)):

@@ -148,6 +148,9 @@ def test_what_all_rows_share_is_said_once_and_each_baseline_is_compared(tmp_path
         assert f"Test {metric} lower than that of {name}: {which}." in table.notes
     table = cell_table(rows, "")
     assert table.rows[-1][0] == "S 24 (96/48), dropout 0.1"
+    some = "S 24 (96/48) MSE, S 24 (96/48) MSE + 2 Lip, S 24 (96/48), dropout 0.1 MSE"
+    some += "; not on S 24 (96/48) MSE − 2 Lip"
+    assert f"Test MSE lower than that of ridge: trained on {some}." in table.notes
 
 
 @pytest.mark.parametrize(
