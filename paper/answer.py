@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from paper.runs import HYPOTHESES, PLACE, loss_text
+from paper.runs import HYPOTHESES, LIP, PLACE, loss_text
 from utils.formats import interval, joined, span
 from utils.stats import LEVEL, mean_interval, sign_flip_p, sign_test_p, smallest_p
 
@@ -132,41 +132,33 @@ def judge(d: ArrayLike, published: float, looks: Sequence[int] = LOOKS) -> Verdi
     return Verdict("open", look, next((n for n in looks if n > len(d)), None))
 
 
-def rule(cell: pd.DataFrame, c: float, published_log_ratio: float) -> Verdict:
-    """Say whether a published change was seen, by the cell's pairs in the order of the seeds.
+def rule(cell: pd.DataFrame, published_change: float, first: int = 0) -> tuple[str, list[int]]:
+    """Say whether a published change (percent) was seen, and which seeds the next look lacks.
 
-    A seed that is begun with Lip and not a pair yet holds up those after it.
+    Pairs count in the order of the seeds: one that is begun with Lip and no pair yet holds up those
+    after it. A cell without runs begins with the seed first.
     """
-    d, _ = _in_order(cell, c)
-    looks = (*LOOKS, 16) if _extended(cell.iloc[0], c, d) else LOOKS
-    return judge(d, published_log_ratio, looks)
+    d, begun = (
+        pair(cell, LIP, 0.0)["log_ratio"],
+        sorted(map(int, cell.loc[cell["c"] == LIP, "seed"])),
+    )
+    waiting = [seed for seed in begun if seed not in d.index]
+    d = d.loc[[*itertools.takewhile(lambda seed: seed not in waiting, begun)]].to_numpy()
+    extended = len(d) >= max(LOOKS) and _extended(cell.iloc[0], d[: max(LOOKS)])
+    found = judge(d, math.log1p(published_change / 100), (*LOOKS, 16) if extended else LOOKS)
+    missing = max((found.next_look or 0) - len(begun) + len(waiting), bool(waiting))
+    after = itertools.count(begun[-1] + 1 if begun else first)
+    seeds = itertools.islice(itertools.chain(waiting, after), missing if found.next_look else 0)
+    return found.answer, [*seeds]
 
 
-def next_seeds(cell: pd.DataFrame, c: float, look: int | None, first: int = 0) -> list[int]:
-    """Return the seeds that a cell lacks for its next look; first: where there is none."""
-    begun = cell.loc[cell["c"] == c, "seed"]
-    _, waiting = _in_order(cell, c)
-    missing = max((look or 0) - len(begun) + len(waiting), bool(look and waiting))
-    after = itertools.count(int(begun.max()) + 1 if len(begun) else first)
-    return [*itertools.islice(itertools.chain(waiting, after), missing)]
-
-
-def _in_order(cell: pd.DataFrame, c: float) -> tuple[pd.Series, list[int]]:
-    """Return d of the seeds begun with c up to the first that is no pair yet, and those waiting."""
-    d, begun = pair(cell, c, 0.0)["log_ratio"], sorted(map(int, cell.loc[cell["c"] == c, "seed"]))
-    whole = [*itertools.takewhile(lambda seed: seed in d.index, begun)]
-    return d.loc[whole], [seed for seed in begun if seed not in d.index]
-
-
-def _extended(cell: pd.Series, c: float, d: pd.Series) -> bool:
+def _extended(cell: pd.Series, d: np.ndarray) -> bool:
     """Tell whether a hypothesis on this cell was extended for the scatter of its first pairs."""
     body = tomllib.loads(HYPOTHESES.read_text(encoding="utf-8"))
     key = {name: cell[name] for name in PLACE} | {"amp": cell["amp"], "lip_axis": cell["axis"]}
-    sides = {"first": c, "second": 0.0}
-    named = any((key | sides).items() <= one.items() for one in body["hypothesis"])
-    first = d.to_numpy()[: max(LOOKS)]
-    whole = named and len(first) == max(LOOKS) and np.isfinite(first).all()
-    return bool(whole and first.std(ddof=1) > body["extend_above"])
+    key |= {"first": LIP, "second": 0.0}
+    named = any(key.items() <= one.items() for one in body["hypothesis"])
+    return bool(named and np.isfinite(d).all() and d.std(ddof=1) > body["extend_above"])
 
 
 def effect(d: np.ndarray) -> Estimate:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from paper import runs as records
 from paper import tables
-from paper.answer import next_seeds, pair, rule
+from paper.answer import pair, rule
 from paper.figures import change_figure
 from paper.runs import CELL, LABELS, LIP, Runs, by_cell, select_metrics
 from paper.signs import Preregistration, cell_runs, hypothesis_table, read_hypotheses, verdicts
@@ -102,10 +102,7 @@ def look(args: argparse.Namespace) -> list[int]:
     for name in ("model", "data", "features", "pred_len", "axis", "amp"):
         cell = cell.loc[cell[name] == getattr(args, name)]
     cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
-    if not (cell["c"] == LIP).any():
-        return [args.first, args.first + 1, args.first + 2]
-    found = rule(cell, LIP, math.log1p(change / 100))
-    return next_seeds(cell, LIP, found.next_look, args.first)
+    return rule(cell, change, args.first)[1]
 
 
 def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
@@ -173,9 +170,8 @@ def claims(runs: Runs, scored: pd.DataFrame) -> Table:
         epochs += [*(one == other)[:, 1]]
         if column in ("ETTh2 S 24", "ETTh2 M 24"):
             lip, zero = ([*map(runs.history, pairs[f"run_{s}"])] for s in ("first", "second"))
-            for what, (name, at) in MEASURES.items():
-                ratios = [at(x, name) / at(y, name) for x, y in zip(lip, zero, strict=True)]
-                rows[what][column] = _ratio(ratios)
+            for what, at in MEASURES.items():
+                rows[what][column] = _ratio([at(x) / at(y) for x, y in zip(lip, zero, strict=True)])
             rows[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
     rows["seconds a step: gradient of LipReg"] = {"all": _ratio(steps)}
     rows["pairs that chose the same epoch"] = {"all": f"{sum(epochs)} of {len(epochs)}"}
@@ -197,20 +193,13 @@ def _ratio(ratios: list[float]) -> str:
     return f"{interval(*bounds)} (n = {len(ratios)})"
 
 
-def _last(epochs: pd.DataFrame, name: str) -> float:
-    return float(epochs[name].to_numpy()[-1])
-
-
-def _tested(epochs: pd.DataFrame, name: str) -> float:
-    return float(epochs[name].to_numpy()[epochs["val_mse"].argmin()])
-
-
-MEASURES = {  # what is read of the recorded epochs: column, and where
-    "L_f, training mode, last epoch": ("train_l_f", _last),
-    "L_f, evaluation mode, last epoch": ("eval_l_f", _last),
-    "LipReg along features, last epoch": ("eval_lip_feature", _last),
-    "LipReg along features, tested epoch": ("eval_lip_feature", _tested),
-}
+MEASURES = {  # what is read of the recorded epochs
+    "L_f, training mode, last epoch": lambda epochs: epochs["train_l_f"].iloc[-1],
+    "L_f, evaluation mode, last epoch": lambda epochs: epochs["eval_l_f"].iloc[-1],
+    "LipReg along features, last epoch": lambda epochs: epochs["eval_lip_feature"].iloc[-1],
+    "LipReg along features, tested epoch":
+        lambda epochs: epochs["eval_lip_feature"].iloc[epochs["val_mse"].argmin()],
+}  # fmt: skip
 
 
 def flags() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from paper import runs as records
-from paper.answer import across_cells, compare, estimate, next_seeds, pair, rule
+from paper.answer import across_cells, compare, estimate, pair, rule
 from paper.runs import BASELINES, CELL, LIP, METRICS, PLACE, loss_text, published, regularizer
 from utils.files import UserError, nearest
 from utils.formats import FORMATS, Column, Table, interval, percent, write_out
@@ -71,8 +71,7 @@ def _row(cell: pd.DataFrame, c: float) -> dict[str, Any]:
     if row["published"] and not abs(c - LIP) > 0 and place in published().index:  # also c = NaN
         row |= published().loc[place].add_suffix("_published").to_dict()
         if c == LIP:
-            found = rule(cell, c, math.log1p(row["published_change"] / 100))
-            row |= {"answer": found.answer, "next_seeds": next_seeds(cell, c, found.next_look)}
+            row["answer"], row["next_seeds"] = rule(cell, row["published_change"])
             row["seconds"] = cell["wall_seconds"].astype(float).mean()
     names = [row["label"].removeprefix(row["dataset"]).strip()]
     if not math.isnan(c):
