@@ -38,7 +38,7 @@ def compose(title: str, rows: Rows, height: float = 2.4) -> Figure:
         for i, row in enumerate(rows):
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                heading = textwrap.fill(draw(axis), round(16 * width / columns))
+                heading = textwrap.fill(draw(axis), round(14 * width / columns))
                 axis.set_title(heading, parse_math=False)
                 handles, labels = axis.get_legend_handles_labels()
                 found |= dict(zip(labels, handles, strict=True))
