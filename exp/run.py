@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tabulate import tabulate
 from torch import Tensor
 
 from exp.baselines import NAMES, baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
 from exp.config import Config, Options, read_beside
-from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
 from exp.forecast import Prediction, write_samples
+from exp.grid import fastest
 from exp.record import Record, RunFailed, find_record, read_history, set_aside
 from utils import environment
 from utils.files import (
@@ -161,20 +162,24 @@ def _all_forecasts(exp: Exp_Informer, pred: Tensor) -> dict[str, Callable[[], np
     }
 
 
+def missing_outputs(folder: Path, options: Options) -> list[str]:
+    """List the flags given now that a finished run was made without; only --force adds these."""
+    lacks = {
+        "save_forecasts": lambda: not any(folder.glob("forecasts.[cn]*")),
+        "test_each_epoch": lambda: "test_mse" not in read_history(folder),
+        "tensorboard": lambda: not (folder / "tensorboard").exists(),
+    }
+    return [flag for flag, lacking in lacks.items() if getattr(options, flag) and lacking()]
+
+
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
     if not weights.exists():  # --checkpoints named another folder then
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
-    lacks = {
-        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
-        "test_each_epoch": "test_mse" not in read_history(folder),
-        "tensorboard": not (folder / "tensorboard").exists(),
-    }
-    for flag, lacking in lacks.items():
-        if lacking and getattr(exp.options, flag):
-            print(f"note: --{flag} was not given then; it takes --force now")
+    for flag in missing_outputs(folder, exp.options):
+        print(f"note: --{flag} was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
@@ -234,6 +239,15 @@ def print_scores(metrics: dict[str, Any], exp: Exp_Informer) -> None:
         print(f"MAPE in original units: {100 * metrics['original_units']['mape']:.3g} %")
 
 
+def _try_step(exp: Exp_Informer) -> None:
+    """Do a training step without a change of weights; a UserError if the loss is not finite."""
+    index = torch.arange(exp.config.batch_size, device=exp.device)
+    loss, *_ = exp.loss(exp.data.train.batch(index))
+    loss.backward()
+    if not bool(loss.isfinite()):  # waits for the device
+        raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
+
+
 def dry_run(config: Config, options: Options) -> None:
     """Check flags, data and model, run one batch forward and back, print the plan."""
     exp = Exp_Informer(config, options)
@@ -242,7 +256,7 @@ def dry_run(config: Config, options: Options) -> None:
         print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
         return
     data, steps = exp.data, len(exp.data.train) // config.batch_size
-    seconds = step_seconds(exp)
+    seconds = fastest(lambda: _try_step(exp), exp.device)
     record = find_record(options.results, config, data.sha256, options.data_path)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     print(
