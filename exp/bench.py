@@ -1,9 +1,11 @@
-"""Training steps timed beside neuralforecast's, one step of each in turn: python -m exp.bench."""
+"""Training steps timed beside neuralforecast's, one step of each in turn, as CSV.
 
-import argparse
-import functools
+    python -m exp.bench --seq_len 48 --label_len 48 --factor 3
+
+Flags of main_informer.py are those of all contenders; the data is the demo's.
+"""
+
 import inspect
-import itertools
 import os
 import sys
 import time
@@ -14,14 +16,13 @@ from unittest import mock
 import pandas as pd
 import torch
 
-from exp.config import Parser, parse
+from exp.config import Config, Parser, parse
+from exp.exp_basic import pick_device
 from exp.exp_informer import Exp_Informer
-from models import MODELS
 from models.layers import keep_freed_memory
 from utils.environment import environment
 from utils.output import run_command
 
-BATCH = 32
 PEER = "neuralforecast"
 PEERS = {"informer": "Informer", "transformer": "VanillaTransformer", "autoformer": "Autoformer"}
 CONTENDERS = {  # and their flags, where they are ours
@@ -31,44 +32,47 @@ CONTENDERS = {  # and their flags, where they are ours
     "bf16": "--lam 2 --amp bf16",
     PEER: "",
 }
+COMMON = "--model informer --data demo --features S --lip_axis feature"
 
 
-def own_step(flags: str) -> Callable[[], object]:
-    """Return the training step that a run with these flags does on the demo's data."""
-    run = Exp_Informer(*parse(f"--data demo --features S --lip_axis feature {flags}".split()))
+def own_step(flags: list[str]) -> Callable[[], object]:
+    """Return the training step that a run with these flags does."""
+    run = Exp_Informer(*parse(flags))
     optimizer = torch.optim.Adam(run.model.parameters(), lr=1e-4, fused=True)
     run.model.train()
-    count = len(run.data.train)
-    return lambda: run.train_step(torch.randint(count, (BATCH,), device=run.device), optimizer)
+    shape = (run.config.batch_size,)
+    windows = len(run.data.train)
+    return lambda: run.train_step(torch.randint(windows, shape, device=run.device), optimizer)
 
 
-def without_lipreg(step: Callable[[], object], device: torch.device) -> None:
-    """Do a step in which no LipReg is computed."""
+def without_lipreg(step: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """Return a step in which no LipReg is computed."""
     zeros = torch.zeros(3, device=device)
-    with (
-        mock.patch("models.embed.LipReg", lambda *_, **__: zeros[0]),
-        mock.patch("exp.exp_informer.lip_metrics", lambda *_: zeros),
-    ):
-        step()
+    no_loss = mock.patch("models.embed.LipReg", lambda *_, **__: zeros[0])
+    no_record = mock.patch("exp.exp_informer.lip_metrics", lambda *_: zeros)
+    return no_loss(no_record(step))
 
 
-def peer_step(model: str, sizes: dict[str, int], device: torch.device) -> Callable[[], object]:
+def peer_step(config: Config, device: torch.device) -> Callable[[], object]:
     """Return a training step of neuralforecast's model of the same sizes, on random numbers."""
-    build = getattr(import_module("neuralforecast.models"), PEERS[model])
-    loss = import_module("neuralforecast.losses.pytorch").MSE()
-    seq_len, pred_len = sizes["seq_len"], sizes["pred_len"]
-    given = {"h": pred_len, "input_size": seq_len, "futr_exog_list": list("abcd"), "loss": loss}
-    given |= {"hidden_size": sizes["d_model"], "conv_hidden_size": sizes["d_ff"], "n_head": 8}
-    given |= {"encoder_layers": 2, "decoder_layers": 1, "factor": sizes["factor"], "dropout": 0.05}
+    build = getattr(import_module("neuralforecast.models"), PEERS[config.model])
+    given = {
+        **{"h": config.pred_len, "input_size": config.seq_len, "futr_exog_list": list("abcd")},
+        **{"hidden_size": config.d_model, "conv_hidden_size": config.d_ff},
+        **{"n_head": config.n_heads, "factor": config.factor, "dropout": config.dropout},
+        **{"encoder_layers": config.e_layers, "decoder_layers": config.d_layers},
+        "loss": import_module("neuralforecast.losses.pytorch").MSE(),
+    }
     known = inspect.signature(build).parameters
     network = build(**{name: value for name, value in given.items() if name in known})
-    network.label_len = sizes["label_len"]  # its constructor only takes a share of the input
+    network.label_len = config.label_len  # its constructor only takes a share of the input
     network.train().to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    batch, length = config.batch_size, config.seq_len + config.pred_len
     with device:
-        marks, series = torch.rand(BATCH, seq_len + pred_len, 4), torch.randn(BATCH, seq_len, 1)
-        truth = torch.randn(BATCH, pred_len, 1)
-    windows = {"insample_y": series, "futr_exog": marks - 0.5, "hist_exog": None, "stat_exog": None}
+        truth, marks = torch.randn(batch, config.pred_len, 1), torch.rand(batch, length, 4)
+        windows = {"insample_y": torch.randn(batch, config.seq_len, 1), "futr_exog": marks - 0.5}
+    windows |= {"hist_exog": None, "stat_exog": None}
 
     def step() -> None:
         optimizer.zero_grad()
@@ -76,30 +80,6 @@ def peer_step(model: str, sizes: dict[str, int], device: torch.device) -> Callab
         optimizer.step()
 
     return step
-
-
-def compare(model: str, setting: str, args: argparse.Namespace) -> pd.DataFrame:
-    """Time a model's contenders at one setting: a row for each."""
-    names = ("seq_len", "label_len", "pred_len", "factor")
-    sizes = dict(zip(names, map(int, setting.split("/")), strict=True))
-    sizes |= {"d_model": args.d_model, "d_ff": 4 * args.d_model}
-    common = f"--model {model} --device {args.device} --threads {args.threads}"
-    common += "".join(f" --{name} {value}" for name, value in sizes.items())
-    device, steps = torch.device(args.device), {}
-    for name in args.contenders:
-        if name != PEER:
-            steps[name] = own_step(f"{common} {CONTENDERS[name]}")
-        elif model in PEERS and util.find_spec(PEER):
-            steps[name] = peer_step(model, sizes, device)
-    if "nolip" in steps:
-        steps["nolip"] = functools.partial(without_lipreg, steps["nolip"], device)
-    rounds = [
-        {name: seconds(step, device) for name, step in steps.items()}
-        for _ in range(args.rounds + 1)
-    ]
-    table = summary(pd.DataFrame(rounds[1:]))  # the first one warms up
-    table.insert(0, "setting", f"{model} {setting}")
-    return table
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
@@ -121,21 +101,30 @@ def summary(times: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str]) -> int:
     """Measure, and print where and what as CSV."""
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = Parser(prog="python -m exp.bench", description=__doc__, formatter_class=formatter)
-    add, many = parser.add_argument, {"nargs": "+", "metavar": "X"}
-    add("--settings", default=["48/48/24/3", "720/168/24/5"], help="lengths, factor", **many)
-    add("--models", default=["informer"], choices=MODELS, help="models", **many)
-    add("--contenders", default=[*CONTENDERS], choices=CONTENDERS, help="what is timed", **many)
-    for name, value in {"rounds": 10, "threads": os.cpu_count(), "d_model": 512}.items():
-        add(f"--{name}", type=int, default=value, metavar="N", help="how many")
-    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute")
-    args = parser.parse_args(argv)
+    parser = Parser(prog="python -m exp.bench", description=__doc__, allow_abbrev=False)
+    names = [name for name in CONTENDERS if name != PEER or util.find_spec(PEER)]
+    text = "what is timed (default: all that are installed)"
+    parser.add_argument("--contenders", nargs="+", default=names, choices=names, help=text)
+    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="steps of each (10)")
+    args, given = parser.parse_known_args(argv)
+    flags = [*COMMON.split(), *given]
+    config, options = parse(flags)
+    device = pick_device(options)
     keep_freed_memory()  # as in a run
-    pairs = itertools.product(args.models, args.settings)
-    table = pd.concat([compare(model, setting, args) for model, setting in pairs])
-    notes = environment(torch.device(args.device)) | {"load": os.getloadavg()[0]}
-    print("".join(f"# {name}: {value}\n" for name, value in notes.items()), end="")
+    steps = {}
+    for name in args.contenders:
+        if name != PEER:
+            steps[name] = own_step([*flags, *CONTENDERS[name].split()])
+        elif config.model in PEERS:
+            steps[name] = peer_step(config, device)
+    if "nolip" in steps:
+        steps["nolip"] = without_lipreg(steps["nolip"], device)
+    rounds = []
+    for _ in range(args.rounds + 1):
+        rounds.append({name: seconds(step, device) for name, step in steps.items()})
+    table = summary(pd.DataFrame(rounds[1:]))  # the first one warms up
+    for name, value in {**environment(device), "load": os.getloadavg()[0]}.items():
+        print(f"# {name}: {value}")
     print(table.to_csv(index_label="contender", float_format="%.4g"), end="")
     return 0
 

@@ -109,20 +109,18 @@ def expand(
     return list(runs.values())
 
 
-def shard_of(runs: Iterable[Run], shard: str) -> list[Run]:
+def shard_of(runs: Sequence[Run], shard: str) -> list[Run]:
     """Choose the runs of one shard, say 3/16, of the whole grid.
 
-    Dealt by setting and seed, so that the runs of a pair stay on one machine, in the order of the
-    names: every shard finds the same deal, whatever is done meanwhile.
+    Dealt by setting and seed, so that the runs of a pair stay on one machine, and in the order of
+    their hashes: every shard finds the same deal, whatever is done meanwhile.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f"--shard {shard}: must be K/N with K from 1 to N, for instance 3/16")
-    pairs: dict[tuple[str, int], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: run.name):
-        pairs.setdefault((setting_hash(run.record.identity), run.config.seed), []).append(run)
-    dealt = list(pairs.values())[int(match[1]) - 1 :: int(match[2])]
-    return [run for pair in dealt for run in pair]
+    pairs = [(setting_hash(run.record.identity), run.config.seed) for run in runs]
+    mine = sorted(set(pairs))[int(match[1]) - 1 :: int(match[2])]
+    return [run for run, pair in zip(runs, pairs, strict=True) if pair in mine]
 
 
 def state_of(run: Run, recorded: Container[str] = ()) -> tuple[str, dict[str, Any]]:

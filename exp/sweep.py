@@ -65,8 +65,6 @@ def build_parser() -> Parser:
     text = "local runs at a time (one per core and 2 GB of memory, or --runs_per_gpu)"
     add("--jobs", help=text, **whole)
     add("--runs_per_gpu", default=1, help="runs side by side on one GPU (default: 1)", **whole)
-    add("--address", default="auto", help="Ray cluster; auto: one that runs, local: one of its own")
-    add("--gpus_per_run", help="Ray: GPUs per run, say 0.5 (1)", **number)
     return parser
 
 
@@ -231,15 +229,14 @@ def main(argv: list[str]) -> int:
         args, common = build_parser().parse_known_args(argv)
         settings = [(*setting, *common) for setting in args.settings]
         grid = expand(settings, args.lams, args.signs, args.seeds)
-        mine = {run.name for run in shard_of(grid, args.shard)}
-        options = grid[0].options
-        if args.engine == "local":
-            engine = Local(options, args.jobs, args.runs_per_gpu)
-        elif args.jobs is not None:
-            raise UserError("--jobs: Ray decides how many fit; use --threads N, --gpus_per_run X")
-        else:
-            engine = OnRay(args.address, args.gpus_per_run, options.threads or 1)
-        plan = Plan([run for run in grid if run.name in mine], engine.threads, args.recorded)
+        options, ray = grid[0].options, args.engine == "ray"
+        if min(1 if args.jobs is None else args.jobs, args.runs_per_gpu) < 1:
+            raise UserError("--jobs, --runs_per_gpu: must be at least 1")
+        if ray and args.jobs:
+            raise UserError("--jobs: Ray decides how many fit; use --threads and --runs_per_gpu")
+        per_gpu = args.runs_per_gpu
+        engine = OnRay(options, per_gpu) if ray else Local(options, args.jobs, per_gpu)
+        plan = Plan(shard_of(grid, args.shard), engine.threads, args.recorded)
         plan.show(engine.side_by_side)
         return 0 if args.plan else sweep(plan, engine)
     except Interrupted as error:

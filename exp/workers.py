@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections import deque
@@ -75,9 +74,6 @@ class Local:
     """
 
     def __init__(self, options: Options, jobs: int | None, runs_per_gpu: int) -> None:
-        for flag, value in {"jobs": jobs, "runs_per_gpu": runs_per_gpu}.items():
-            if value is not None and value < 1:
-                raise UserError(f"--{flag} {value}: must be at least 1")
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         cores = len(affinity(0)) if affinity else os.cpu_count() or 1
         self.gpus = gpus_for(options)
@@ -130,16 +126,16 @@ def memory_limit(groups: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 class OnRay:
-    """A Ray cluster whose machines all see the project, the data and the results.
+    """A Ray cluster (RAY_ADDRESS) whose machines all see the project, the data and the results.
 
-    A UserError says that Ray is not installed, that no cluster answers at the address (auto: one
-    that runs; local: one of its own), or that it has too little for a run.
+    A UserError says that Ray is not installed, that no cluster answers, or that it is too small.
     """
 
     side_by_side = 1  # for a plan: Ray alone knows how many fit
 
-    def __init__(self, address: str, gpus_per_run: float | None, threads: int) -> None:
-        self.address, self.gpus, self.threads = address, gpus_per_run, threads
+    def __init__(self, options: Options, runs_per_gpu: int) -> None:
+        self.gpus = 0.0 if options.device == "cpu" else 1 / runs_per_gpu  # of a run
+        self.threads = options.threads or 1  # of a run; Ray counts them as processors
 
     def carry_out(self, runs: Sequence[Run]) -> Generator[Ended]:
         """Submit all runs at once; Ray starts them as processors and GPUs get free.
@@ -147,12 +143,13 @@ class OnRay:
         The run of a worker that is lost is started again elsewhere, and waits there if its old
         process is still alive.
         """
-        ray = _connected_ray(self.address)
+        ray = _connected_ray()
         have = ray.cluster_resources()
-        gpus = min(1, have.get("GPU", 0)) if self.gpus is None else self.gpus
-        for what, flag, need in (("CPU", "threads", self.threads), ("GPU", "gpus_per_run", gpus)):
-            if not 0 <= need <= have.get(what, 0):  # Ray would wait without end
-                raise UserError(f"--{flag} {need:g}: the cluster has {have.get(what, 0):g} {what}s")
+        if self.threads > have.get("CPU", 0):  # Ray would wait without end
+            raise UserError(
+                f"--threads {self.threads}: the cluster has {have.get('CPU', 0):g} CPUs"
+            )
+        gpus = self.gpus if have.get("GPU") else 0
         task = ray.remote(num_cpus=self.threads, num_gpus=gpus, max_retries=3)(run_to_end)
         left = {task.remote(run, self.threads, Path.cwd(), {}): run.name for run in runs}
         try:
@@ -166,26 +163,20 @@ class OnRay:
             ray.shutdown()
 
 
-def _connected_ray(address: str) -> Any:
+def _connected_ray() -> Any:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         import ray  # noqa: PLC0415 - optional
 
-        host, _, port = address.rpartition(":")
-        if port.isdecimal():  # Ray itself would try a wrong address for minutes
-            socket.create_connection((host.split("//")[-1], int(port)), timeout=10).close()
         paths = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        level = logging.WARNING
-        ray.init(address, log_to_driver=False, logging_level=level, runtime_env=paths)
+        ray.init("auto", log_to_driver=False, logging_level=logging.WARNING, runtime_env=paths)
     except ImportError:
         hint = "pip install -r requirements-ray.txt"
         raise UserError(f"--engine ray: Ray is not installed; {hint}") from None
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        hint = "start one with `ray start --head`, or one for this sweep with --address local"
-        raise UserError(
-            f"--address {address}: no Ray cluster answers ({reason}); {hint}"
-        ) from error
+        hint = "start one with `ray start --head`, name it with RAY_ADDRESS"
+        raise UserError(f"--engine ray: no cluster answers ({reason}); {hint}") from error
     signal.signal(signal.SIGTERM, handler)  # Ray puts its own, which exits at once
     return ray
 
