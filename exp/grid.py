@@ -68,20 +68,19 @@ class Run:
         sign = ("--lam", repr(abs(c)), "--lip_sign", "plus" if c > 0 else "minus")
         return (*self.setting, *sign, "--seed", seed, "--itr", "1", "--wait")
 
-    def step_operations(self, **changes: int) -> float:
-        """Count a training step's operations, or with changed settings of the model."""
-        config = dataclasses.replace(self.config, lip_coef=0.0, seed=0, **changes)
-        columns, _ = column_counts(*self.place, config.features, config.cols)
-        return count_operations(config, columns)
+    @property
+    def columns(self) -> int:
+        """How many columns the model reads."""
+        return column_counts(*self.place, self.config.features, self.config.cols)[0]
 
     def operations(self, epochs: int, **changes: int) -> float:
-        """Count the operations of the run if it ends after so many epochs."""
-        config = self.config
+        """Count the operations of the run, or of another model's, if it ends after epochs."""
+        config = dataclasses.replace(self.config, lip_coef=0.0, seed=0, **changes)
         train, val, test = window_counts(*self.place, config.seq_len, config.pred_len)
         tests = 1 + epochs * self.options.test_each_epoch
-        forecasts = epochs * val + tests * test  # a third: without gradients
-        steps = epochs * (train // config.batch_size) + forecasts / config.batch_size / 3
-        return steps * self.step_operations(**changes)
+        forecasts = (epochs * val + tests * test) / config.batch_size
+        steps = epochs * (train // config.batch_size) + forecasts / 3  # these have no gradients
+        return steps * step_operations(config, self.columns)
 
 
 def expand(
@@ -179,7 +178,7 @@ def random_step(
 
 
 @functools.cache
-def count_operations(config: Config, columns: int) -> float:
+def step_operations(config: Config, columns: int) -> float:
     """Count a training step's operations on the meta device, whose tensors have no values."""
     step = random_step(config, columns, "meta")
     with Tally() as tally, FlopCounterMode(display=False) as flops:
@@ -207,6 +206,5 @@ def timed_pace(run: Run, threads: int) -> float:
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in a run
     set_precision(config.amp, device)
-    columns, _ = column_counts(*run.place, config.features, config.cols)
-    step = random_step(config, columns, device)
-    return fastest(lambda: step().item(), device) / run.step_operations()
+    step = random_step(config, run.columns, device)
+    return fastest(lambda: step().item(), device) / step_operations(config, run.columns)

@@ -155,7 +155,8 @@ class Plan:
             each = [self.seconds[run.name] for run in group if run.name in self.seconds]
             text = f", {duration(max(each))} each" if each else ""
             print(f"  {title}: {len(group)} runs{text}")
-        print(f"what each run prints: {self.runs[0].options.results / 'logs'}")
+        logs = dict.fromkeys(str(run.log.parent) for run in self.runs)
+        print(f"what each run prints: {' '.join(logs)}")
         missing = Counter(f for r in self.done for f in missing_outputs(r.record.folder, r.options))
         for flag, number in missing.items():
             print(f"note: {number} of the done were made without --{flag}; --force repeats them")

@@ -155,7 +155,7 @@ class OnRay:
         try:
             while left:
                 ended, _ = ray.wait(list(left), num_returns=len(left), timeout=POLL)
-                yield [(left.pop(ref), _result(ray, ref)) for ref in ended]
+                yield [(left.pop(ref), _error(ray, ref)) for ref in ended]
         finally:
             for ref in left:
                 ray.cancel(ref)
@@ -181,7 +181,7 @@ def _connected_ray() -> Any:
     return ray
 
 
-def _result(ray: Any, ref: Any) -> str | None:
+def _error(ray: Any, ref: Any) -> str | None:
     try:
         return ray.get(ref)
     except ray.exceptions.RayError as error:  # the worker was lost once too often

