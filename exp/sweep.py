@@ -97,9 +97,9 @@ def recorded_paces(study: pd.DataFrame, threads: int, amp: str) -> list[float]:
         study = study.loc[study[name] == value]
     paces = []
     for row in study.loc[study["data"].isin(list(DATASETS))].to_dict("records"):
-        settings = {name: row[name] for name in ("model", "data", "features", "attn", "amp")}
-        sizes = {name: int(row[name]) for name in SIZES if pd.notna(row[name])}
-        run = Run(Config(**settings, **sizes), Options(), ())
+        sizes: dict[str, Any] = {name: int(row[name]) for name in SIZES if pd.notna(row[name])}
+        names = {name: row[name] for name in ("model", "data", "features", "attn", "amp")}
+        run = Run(Config(**names, **sizes), Options(), ())
         paces.append(row["wall_seconds"] / run.operations(int(row["epochs"])))
     return paces
 

@@ -104,7 +104,7 @@ def test_gpus_are_taken_in_turn(monkeypatch):
 
     def gpus(*flags: str, jobs: int | None = None, per_gpu: int = 1) -> tuple[int, list[str]]:
         engine = workers.Local(parse([*SETTING, *flags])[1], jobs, per_gpu)
-        ended = [text for some in engine.carry_out(runs) for _, text in some]
+        ended = [str(text) for some in engine.carry_out(runs) for _, text in some]
         return engine.side_by_side, sorted({re.sub(r"\D", "", text) for text in ended})
 
     assert gpus() == gpus("--device", "cuda") == (2, ["3", "5"])
