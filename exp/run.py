@@ -158,20 +158,24 @@ def _all_forecasts(exp: Exp_Informer, pred: Tensor) -> dict[str, Callable[[], np
     }
 
 
+def missing_outputs(folder: Path, options: Options) -> list[str]:
+    """List the flags given now that a finished run was made without; only --force adds these."""
+    lacks = {
+        "save_forecasts": lambda: not any(folder.glob("forecasts.[cn]*")),
+        "test_each_epoch": lambda: "test_mse" not in read_history(folder),
+        "tensorboard": lambda: not (folder / "tensorboard").exists(),
+    }
+    return [flag for flag, lacking in lacks.items() if getattr(options, flag) and lacking()]
+
+
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
     if not weights.exists():  # --checkpoints named another folder then
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
-    lacks = {
-        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
-        "test_each_epoch": "test_mse" not in read_history(folder),
-        "tensorboard": not (folder / "tensorboard").exists(),
-    }
-    for flag, lacking in lacks.items():
-        if lacking and getattr(exp.options, flag):
-            print(f"note: --{flag} was not given then; it takes --force now")
+    for flag in missing_outputs(folder, exp.options):
+        print(f"note: --{flag} was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
