@@ -3,51 +3,59 @@
 import csv
 import functools
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset
+from pandas.tseries.frequencies import infer_freq, to_offset
+from pandas.tseries.offsets import BaseOffset, Tick
 
-from data.dates import find_step, parse_dates
 from data.registry import DataSet
 from utils.files import UserError, nearest, sha256_of
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)  # models compute in float32
 EMPTY = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}  # cells without a value
 FIRST_ROW = 2  # a spreadsheet shows the header as row 1
-TEXTS = 10  # cells of a column that are kept as written, for messages
+SLASHES = ("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S")  # by colons
+FIRST_YEAR, LAST_YEAR = 1000, 4000  # the longest forecast of years ends before 9999
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a file or a frame holds, shared by all who read it in this process."""
+    """What a file or a frame holds; a file's is shared by all who read it in this process."""
 
     path: Path
     sha256: str
-    dates: pd.DatetimeIndex  # [N] as written, without the zone; NaT where a cell is no date
-    zone: str | None  # of the dates
+    stamps: pd.DatetimeIndex  # [N] the dates, in their time zone; NaT where a cell is no date
     values: pd.DataFrame  # [N, C] over rows from 0; NaN: an empty cell, infinity: no number
-    texts: dict[tuple[int, str], str]  # by row and column: the first cells that are no number
+    written: pd.DataFrame  # the cells of rows in which one is no date or no finite number
     offset: BaseOffset  # the step, as pandas' date_range continues the dates by it
     checked: bool = False  # a registered file, taken as it is
 
     @functools.cached_property
+    def dates(self) -> pd.DatetimeIndex:
+        """The dates as their clock shows them, without the zone."""
+        return self.stamps.tz_localize(None)
+
+    @property
+    def zone(self) -> str | None:
+        """The time zone of the dates, if they have one."""
+        return None if self.stamps.tz is None else str(self.stamps.tz)
+
+    @functools.cached_property
     def grid(self) -> pd.DatetimeIndex:
         """All dates from the first to the last at the file's step; those of the file if checked."""
-        kept = self.dates.dropna()
+        kept: Any = self.dates.dropna()
         if self.checked or kept.empty:
             return kept
-        first: Any = kept.min()
-        last: Any = kept.max()
-        if first + (10 * len(self.dates) + 1000) * self.offset < last:
-            step = f"{self.offset.freqstr} is the commonest step, but from {first} to {last}"
-            advice = "resample it to one step"
-            raise UserError(f"{self.path}: {step} are only {len(kept)} rows; {advice}")
+        first, last = kept.min(), kept.max()
+        steps = (last - first) / pd.Timedelta(self.offset) if isinstance(self.offset, Tick) else 0
+        if steps > 10 * len(kept) + 1000:
+            what = f"{len(kept)} rows are too few from {first} to {last} at {self.offset.freqstr}"
+            raise UserError(f"{self.path}: {what}, the commonest step; resample to one step")
         return pd.date_range(first, last, freq=self.offset)
 
     def pick(self, target: str, cols: Sequence[str] | None) -> list[str]:
@@ -60,11 +68,6 @@ class Table:
         if cols is not None and len(set(cols)) < len(cols):
             raise UserError(f"--cols {' '.join(cols)}: a column is named twice; name each once")
         return [name for name in cols or names if name != target] + [target]
-
-    def between(self, first: pd.Timestamp, end: pd.Timestamp) -> "Table":
-        """Return the rows from a date on and before another, in the file's order."""
-        kept = (self.dates >= first) & (self.dates < end)
-        return replace(self, dates=self.dates[kept], values=self.values[kept])
 
 
 def read_table(path: Path, dataset: DataSet | None = None) -> Table:
@@ -86,14 +89,13 @@ def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table
     if dataset is None:
         return parse_table(content, path)
     if (sha256 := sha256_of(content)) != dataset.sha256:
-        name = dataset.name
         raise UserError(
-            f"{path}: sha256 is {sha256}, but {name} has {dataset.sha256}; delete the file and run "
-            f"`python -m data.download {name}`, or use it as --data custom"
+            f"{path}: sha256 is {sha256}, but {dataset.name} has {dataset.sha256}; delete the file "
+            f"and run `python -m data.download {dataset.name}`, or use it as --data custom"
         )
-    frame = pd.read_csv(io.BytesIO(content))
-    dates, step = parse_dates(frame.pop("date"), path), to_offset(dataset.step)
-    return Table(path, sha256, dates, None, frame.astype(np.float64), {}, step, checked=True)
+    values: Any = pd.read_csv(io.BytesIO(content))
+    dates, step = parse_dates(values.pop("date"), path), to_offset(dataset.step)
+    return Table(path, sha256, dates, values.astype(float), values[:0], step, checked=True)
 
 
 def parse_table(content: bytes, path: Path) -> Table:
@@ -103,60 +105,73 @@ def parse_table(content: bytes, path: Path) -> Table:
         header, *rows = list(csv.reader(text, strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
-    if mistake := next(_mistakes(header, rows), None):
-        raise UserError(f"{path}: {mistake}")
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    dates = columns.pop("date")
-    return make_table(pd.DataFrame(columns, dtype=object), dates, path, sha256_of(content))
-
-
-def make_table(cells: pd.DataFrame, dates: Any, path: Path, sha256: str = "") -> Table:
-    """Turn cells [N, C], texts or numbers, and their dates [N] into a table."""
-    parsed, values, texts = parse_dates(dates, path), {}, {}
-    for row in np.flatnonzero(parsed.isna())[:TEXTS].tolist():
-        texts[row, "date"] = str(pd.Series(dates).iloc[row])
-    for name, column in cells.reset_index(drop=True).items():
-        read: Any = pd.to_numeric(column, errors="coerce")
-        numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
-        unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
-        written = [str(cell) for cell in column.iloc[unfit]]
-        empty = [cell.strip().lower() in EMPTY for cell in written]
-        numbers[unfit] = np.where(empty, np.nan, np.inf)
-        first = zip(unfit[:TEXTS].tolist(), written, strict=False)
-        texts |= {(row, str(name)): cell for row, cell in first}
-        values[name] = numbers
-    clock = parsed.tz_localize(None)
-    zone = None if parsed.tz is None else str(parsed.tz)
-    frame = pd.DataFrame(values, index=range(len(clock)), dtype=np.float64)
-    return Table(path, sha256, clock, zone, frame, texts, find_step(clock))
-
-
-def _mistakes(header: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """Say what is wrong with a table's form, the likeliest cause first."""
-    if not header:
-        yield "row 1 is empty; the file needs a header and a row for each date"
-    if len(header) == 1:
-        yield "row 1 has no comma; save the file with commas between cells and points in numbers"
-    if header[:1] == [""]:
-        yield (
-            "row 1, column 1 has no name: probably the index that pandas writes; save the frame "
-            'with to_csv(index=False), or with index_label="date" if the index has the dates'
-        )
-    for i, name in enumerate(header):
-        if not name.strip() or name.splitlines() != [name]:
-            yield f"row 1, column {i + 1}: {name!r} is no column name; write one in one line"
-        if name in header[:i]:
-            yield f"row 1 names column {name!r} twice; rename one"
-    if "date" not in header:
-        yield f"row 1 has no column 'date'{date_hint(header)}; name the column of dates date"
     for number, row in enumerate(rows, FIRST_ROW):
         if len(row) != len(header):
             cells = f"{len(row)} cells, the header {len(header)}"
-            yield f"row {number} has {cells}; give every row one cell for each column"
+            raise UserError(f"{path}: row {number} has {cells}; give every row as many")
+    return make_table(pd.DataFrame(rows, columns=header, dtype=object), path, sha256_of(content))
 
 
-def date_hint(names: Sequence[str]) -> str:
-    """Suggest the column that was probably meant to be `date`."""
-    known = [name for name in names if name.strip().lower() in ("ds", "time", "datetime", "index")]
-    close = nearest("date", names)
-    return close or next((f" (did you mean {name!r}?)" for name in known), "")
+def make_table(
+    cells: pd.DataFrame, path: Path, sha256: str = "", offset: BaseOffset | None = None
+) -> Table:
+    """Turn texts or numbers with a column `date` into a table; without a step, find it."""
+    cells = cells.reset_index(drop=True)
+    for i, name in enumerate(cells.columns, 1):
+        if not name.strip() or name.splitlines() != [name]:
+            advice = "name it in one line (pandas: to_csv(index=False), or index_label='date')"
+            raise UserError(f"{path}: column {i} is named {name!r}; {advice}")
+    if len(repeated := cells.columns[cells.columns.duplicated()]):
+        raise UserError(f"{path}: column {repeated[0]!r} is there twice; rename one")
+    if "date" not in cells:
+        hint = nearest("date", cells.columns)
+        advice = "name the column of dates date, or in a frame make it the index"
+        raise UserError(f"{path}: no column 'date'{hint}; {advice}")
+    stamps, columns = parse_dates(cells["date"], path), cells.drop(columns="date")
+    numbers = {name: _read_numbers(column) for name, column in columns.items()}
+    values = pd.DataFrame(numbers, cells.index, dtype=float)
+    written: Any = cells[~np.isfinite(values.to_numpy()).all(axis=1) | stamps.isna()]
+    return Table(path, sha256, stamps, values, written, offset or find_step(stamps))
+
+
+def _read_numbers(column: pd.Series) -> np.ndarray:
+    """Read cells as numbers: NaN where one is empty, infinity where it is no finite float32."""
+    read: Any = pd.to_numeric(column, errors="coerce")
+    numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
+    unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
+    empty = [str(cell).strip().lower() in EMPTY for cell in column.iloc[unfit]]
+    numbers[unfit] = np.where(empty, np.nan, np.inf)
+    return numbers
+
+
+def parse_dates(cells: Any, path: Path) -> pd.DatetimeIndex:
+    """Turn cells [N] into dates, NaT where one is none: ISO 8601, or month first with slashes.
+
+    A time zone that all have is kept. Raises UserError where zones are mixed.
+    """
+    series: Any = pd.Series(cells)
+    if not pd.api.types.is_datetime64_any_dtype(series):
+        series = series.map(str)
+        first = next(filter(None, series), "")
+        form = SLASHES[min(2, first.count(":"))] if "/" in first else "ISO8601"
+        try:
+            series = pd.to_datetime(series, format=form, errors="coerce")
+        except ValueError:
+            raise UserError(f"{path}: the dates mix time zones; write them all in one") from None
+    return pd.DatetimeIndex(series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR)))
+
+
+def find_step(stamps: pd.DatetimeIndex) -> BaseOffset:
+    """Find the step of dates; fewer than two are taken for hourly.
+
+    It is the commonest length, or a step of the calendar (months, business days) that gives all.
+    """
+    dates: Any = stamps.tz_localize(None).dropna().unique().sort_values()
+    if len(dates) < 2:
+        return to_offset("h")
+    gaps = dates[1:] - dates[:-1]
+    usual: Any = pd.Series(gaps).mode()[0]
+    if len(dates) > 2 and usual >= pd.Timedelta(days=1) and (gaps != usual).any():
+        with pd.option_context("future.infer_freq_returns_offset", True):
+            usual = infer_freq(dates) or usual
+    return to_offset(usual)

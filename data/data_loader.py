@@ -2,45 +2,24 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pandas.tseries.offsets import BaseOffset, Tick
+from pandas.tseries.offsets import BaseOffset
 from torch import Tensor
 
 from data.csv_reader import Table, read_table
-from data.gaps import regular_rows, treat_missing
+from data.gaps import regular_rows
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
 from utils.files import UserError
 from utils.timefeatures import natural_unit, time_features
 
-NOTED, REFUSED = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What is taken from a file, and how windows are cut from it; lengths are in steps."""
-
-    features: str  # M (all columns), S (the target alone) or MS (all in, the target out)
-    target: str  # column to forecast; it becomes the last
-    cols: Sequence[str] | None  # other columns to use; None for all
-    missing: str  # keep cells of -9999, or interpolate them and other gaps
-    max_gap: int  # steps of the longest gap that is filled
-    freq: str  # unit of the time features
-    embed: str  # timeF, fixed or learned
-    seq_len: int
-    label_len: int  # known steps at the decoder's start, at most seq_len
-    pred_len: int
-
-    @classmethod
-    def of(cls, settings: Any) -> "DataSettings":
-        """Take them from a run's settings."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+FARTHEST = 1e15  # standard deviations; squares beyond it soon leave float32
 
 
 class Batch(NamedTuple):
@@ -58,7 +37,7 @@ class Windows:
 
     values: Tensor  # [N, C] all rows of the file, scaled, shared by the parts
     marks: Tensor  # [N + pred_len, T] their time features, and those beyond the end
-    window_spec: DataSettings
+    window_spec: Any  # the settings of a run (exp.config.Config)
     start: int
     count: int
 
@@ -104,13 +83,6 @@ class ForecastData:
         ending = replace(test, values=values, start=len(self.dates) - spec.seq_len)
         return ending.batch(torch.zeros(1, dtype=torch.int64, device=values.device))
 
-    def steps_in(self, length: pd.Timedelta) -> int | None:
-        """Count the steps of a length of time; None unless it is a whole number of equal steps."""
-        if not isinstance(self.offset, Tick):
-            return None
-        steps, rest = divmod(length.value, pd.Timedelta(self.offset).value)
-        return None if rest else steps
-
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""
         mean, std = self.scaler.mean.tolist(), self.scaler.std.tolist()
@@ -126,38 +98,33 @@ class ForecastData:
 
 
 def load_data(
-    name: str,
-    root_path: Path | str,
-    data_path: str,
-    window_spec: DataSettings,
-    scaler: Scaler | None = None,
+    settings: Any, root_path: Path | str, data_path: str, scaler: Scaler | None = None
 ) -> ForecastData:
     """Read a data set, check it, scale it and cut it into parts.
 
-    `name` is a registered data set, or custom: the regular CSV data_path in root_path. It is scaled
-    by its training rows unless a scaler is given. Raises UserError where the file, or what it
-    holds, cannot be used.
+    The settings are a run's Config: they name a registered data set, or custom, the regular CSV
+    data_path in root_path. It is scaled by its training rows unless a scaler is given. Raises
+    UserError where the file, or what it holds, cannot be used.
     """
-    table, fill = _table(name, root_path, data_path), window_spec.missing == "interpolate"
-    names = table.pick(window_spec.target, window_spec.cols)
-    names = names[-1:] if window_spec.features == "S" else names
-    rows = regular_rows(table, names, table.grid, fill)
-    lengths = window_spec.seq_len, window_spec.pred_len
-    counts = window_counts(name, root_path, data_path, *lengths)
-    borders = _borders(name, len(rows))
-    parts = itertools.pairwise((*borders[:-1], len(rows)))
-    rows = treat_missing(rows, table.path, window_spec.max_gap if fill else None, parts)
-    _, train_end, val_end, _ = borders
-    starts = (0, train_end - window_spec.seq_len, val_end - window_spec.seq_len)
+    name, seq_len = settings.data, settings.seq_len
+    table = _table(name, root_path, data_path)
+    names = table.pick(settings.target, settings.cols)
+    names = names[-1:] if settings.features == "S" else names
+    _, train_end, val_end, _ = _borders(name, len(table.grid))
+    parts = [(0, train_end), (train_end, val_end), (val_end, len(table.grid))]
+    max_gap = settings.max_gap if settings.missing == "interpolate" else None
+    rows = regular_rows(table, names, table.grid, parts, max_gap)
+    counts = window_counts(name, root_path, data_path, seq_len, settings.pred_len)
+    starts = (0, train_end - seq_len, val_end - seq_len)
     scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
-    return scaled_rows(table, rows, scaler, window_spec, list(zip(starts, counts, strict=True)))
+    return scaled_rows(table, rows, scaler, settings, list(zip(starts, counts, strict=True)))
 
 
 def scaled_rows(
     table: Table,
     rows: pd.DataFrame,
     scaler: Scaler,
-    window_spec: DataSettings,
+    settings: Any,
     parts: Sequence[tuple[int, int]] = ((0, 0),) * 3,
 ) -> ForecastData:
     """Scale a table's rows [N, C] over dates, the target last, and give them their time features.
@@ -167,25 +134,30 @@ def scaled_rows(
     """
     columns, dates = list(rows.columns), pd.DatetimeIndex(rows.index)
     scaled = scaler.transform(rows.to_numpy())
-    far = np.abs(scaled)
-    row, column = np.unravel_index(far.argmax(), far.shape)
-    if not far.max() <= NOTED:
-        what = (
-            f"{table.path}: {dates[row]}, column {columns[column]!r}: {rows.iat[row, column]:g} is "
-            f"{far.max():.1g} standard deviations from the mean of the training rows"
-        )
-        if not far.max() <= REFUSED:
-            raise UserError(f"{what}; correct it")
-        print(f"note: {what}: scores will show little else")
+    row, column = np.unravel_index(np.abs(scaled).argmax(), scaled.shape)
+    if not abs(scaled[row, column]) <= FARTHEST:
+        what = f"{rows.iat[row, column]:g} in column {columns[column]!r}, {dates[row]}"
+        raise UserError(f"{table.path}: {what} is too far from the training rows; correct it")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
-    beyond = pd.date_range(dates[-1], periods=window_spec.pred_len + 1, freq=table.offset)[1:]
+    beyond = pd.date_range(dates[-1], periods=settings.pred_len + 1, freq=table.offset)[1:]
     stamps = pd.DatetimeIndex(dates.append(beyond))
-    marks = torch.from_numpy(time_features(stamps, window_spec.freq, window_spec.embed))
-    marks = marks.to(torch.float32 if window_spec.embed == "timeF" else torch.int64)
-    train, val, test = (Windows(values, marks, window_spec, *part) for part in parts)
+    marks = torch.from_numpy(time_features(stamps, settings.freq, settings.embed))
+    marks = marks.to(torch.float32 if settings.embed == "timeF" else torch.int64)
+    train, val, test = (Windows(values, marks, settings, *part) for part in parts)
     return ForecastData(
-        *(table.path, table.sha256, columns, dates, beyond, table.zone, table.offset, scaler),
-        *(len(columns), len(columns) if window_spec.features == "M" else 1, train, val, test),
+        path=table.path,
+        sha256=table.sha256,
+        columns=columns,
+        dates=dates,
+        beyond=beyond,
+        zone=table.zone,
+        offset=table.offset,
+        scaler=scaler,
+        x_width=len(columns),
+        out_width=len(columns) if settings.features == "M" else 1,
+        train=train,
+        val=val,
+        test=test,
     )
 
 
@@ -199,17 +171,14 @@ def window_counts(
 ) -> tuple[int, int, int]:
     """Count the windows of training, validation and test; a UserError if a part has none."""
     _, rows, _ = _facts(name, root_path, data_path)
-    counts = _counts(name, rows, seq_len, pred_len)
+    parts = itertools.pairwise(_borders(name, rows))
+    train, val, test = (end - start - pred_len + 1 for start, end in parts)
+    counts = train - seq_len, val, test  # windows of the latter reach back into the part before
     if min(counts) < 1:
-        where, advice = name, ""
-        if name not in DATASETS:
-            longer = itertools.count(rows)
-            enough = next(n for n in longer if min(_counts(name, n, seq_len, pred_len)) > 0)
-            where, advice = Path(root_path) / data_path, f" or give at least {enough} rows"
-        raise UserError(
-            f"{where}: {rows} rows are too few for --seq_len {seq_len} and --pred_len {pred_len}: "
-            f"a part has no window; shorten them{advice}"
-        )
+        file = Path(root_path) / data_path if name == "custom" else name
+        lengths = f"--seq_len {seq_len} and --pred_len {pred_len}"
+        advice = "a part has no window; shorten them, or give more rows"
+        raise UserError(f"{file}: {rows} rows are too few for {lengths}: {advice}")
     return counts
 
 
@@ -245,10 +214,3 @@ def _borders(name: str, rows: int) -> tuple[int, ...]:
     """Return the rows between which training, validation and test lie."""
     split = DATASETS[name].split if name in DATASETS else ()
     return 0, *(split or (int(rows * 0.7), rows - int(rows * 0.2), rows))
-
-
-def _counts(name: str, rows: int, seq_len: int, pred_len: int) -> tuple[int, int, int]:
-    """Count each part's windows; those of validation and test reach back seq_len rows."""
-    parts = itertools.pairwise(_borders(name, rows))
-    train, val, test = (end - start - pred_len + 1 for start, end in parts)
-    return train - seq_len, val, test

@@ -32,25 +32,17 @@ class DataSet:
     source: str
     licence: str
 
-    def below(self, base: Path) -> Path:
-        """Return the file's path in a data folder."""
-        return base / self.folder / self.file
-
-    def paths(self) -> list[Path]:
-        """List where the file is looked for besides --root_path."""
-        named = os.environ.get("INFORMER_DATA")
-        bases = [Path(named), DOWNLOADS] if named else [DOWNLOADS]
-        return list(dict.fromkeys(self.below(base) for base in bases))
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be fetched to: INFORMER_DATA names the folder of all data."""
+        return Path(os.environ.get("INFORMER_DATA") or DOWNLOADS) / self.folder / self.file
 
 
-def _read_row(row: dict[str, str]) -> DataSet:
-    known: dict[str, Any] = row | {
-        **{name: int(row[name]) for name in ("rows", "columns", "size")},
-        "folder": str(HERE / "demo") if row["name"] == "demo" else row["folder"],
-        "step": pd.to_timedelta(row["step"]),
-        "split": tuple(map(int, row["split"].split())),
-    }
-    return DataSet(**known)
+def _read_row(row: dict[str, Any]) -> DataSet:
+    row |= {name: int(row[name]) for name in ("rows", "columns", "size")}
+    row["folder"] = str(HERE / "demo") if row["name"] == "demo" else row["folder"]
+    row["split"], row["step"] = tuple(map(int, row["split"].split())), pd.to_timedelta(row["step"])
+    return DataSet(**row)
 
 
 with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
@@ -58,15 +50,14 @@ with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
 
 
 def locate(name: str, root_path: Path, data_path: str) -> Path:
-    """Find a data set's file: in root_path, the folder INFORMER_DATA names, or the downloads.
+    """Find a data set's file: in root_path, or in the data folder; a custom one in root_path.
 
-    A custom one, data_path, is in root_path or nowhere. Raises UserError if a registered file is
-    in none of these folders.
+    Raises UserError if a registered file is in neither.
     """
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
-    paths = [root_path / dataset.file, *dataset.paths()]
+    paths = [root_path / dataset.file, dataset.path]
     for path in paths:
         if is_file(path):
             return path

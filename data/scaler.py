@@ -32,10 +32,3 @@ class Scaler:
         """Return mean and standard deviation of the last columns, [width] float64 each."""
         mean, std = torch.from_numpy(self.mean), torch.from_numpy(self.std)
         return mean[-width:].to(device), std[-width:].to(device)
-
-    def as_text(self, values: np.ndarray) -> np.ndarray:
-        """Write the last c columns [n, c] in original units, to a 100,000th of sd near the mean."""
-        leading = np.log10(np.maximum(np.abs(self.mean) / self.std, 1.0))  # digits before sd's
-        digits = np.minimum(17, 6 + np.ceil(leading)).astype(int)[-values.shape[1] :]
-        columns = zip(digits, values.T, strict=True)
-        return np.stack([np.char.mod(f"%.{n}g", column) for n, column in columns], axis=1)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from pandas.tseries.offsets import Tick
 from torch import Tensor
 
 from data.data_loader import ForecastData
@@ -32,8 +32,8 @@ def baselines(data: ForecastData, config: Config) -> dict[str, Forecaster | None
     """
     return {
         "last": lambda index: data.test.batch(index).x[:, -1:, -data.out_width :],
-        "day": _ago(data, config, data.steps_in(pd.to_timedelta("1D"))),
-        "week": _ago(data, config, data.steps_in(pd.to_timedelta("7D"))),
+        "day": _ago(data, config, pd.to_timedelta("1D")),
+        "week": _ago(data, config, pd.to_timedelta("7D")),
         "ridge": _ridge(data, config),
     }
 
@@ -58,10 +58,13 @@ def baseline_scores(
     return scores
 
 
-def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster | None:
-    """Repeat the last period (in steps) before the forecast, which may begin before the window."""
+def _ago(data: ForecastData, config: Config, length: pd.Timedelta) -> Forecaster | None:
+    """Repeat the last period before the forecast, which may begin before the window."""
+    if not isinstance(data.offset, Tick):
+        return None
+    period, rest = divmod(length.value, pd.Timedelta(data.offset).value)
     values, first = data.test.values, data.test.start + config.seq_len  # to forecast
-    if not period or period == 1 or first < period:
+    if rest or period < 2 or first < period:
         return None
     back = torch.arange(config.pred_len, device=values.device) % period - period
     return lambda index: values[first + index[:, None] + back][..., -data.out_width :]
@@ -69,20 +72,21 @@ def _ago(data: ForecastData, config: Config, period: int | None) -> Forecaster |
 
 def _ridge(data: ForecastData, config: Config) -> Forecaster:
     """Fit one linear map from a column's window to its future, shared by all output columns."""
-    from sklearn.linear_model import Ridge  # noqa: PLC0415 - half of a short command's start
-
     width, train = data.out_width, data.train
 
-    def columns(values: Tensor) -> np.ndarray:  # [B, L, C] to [B * width, L]
-        return values[..., -width:].transpose(1, 2).flatten(0, 1).double().cpu().numpy()
+    def columns(values: Tensor) -> Tensor:  # [B, L, C] to [B * width, L]
+        return values[..., -width:].transpose(1, 2).flatten(0, 1).double()
 
     stride = max(1, -(-len(train) * width // RIDGE_SAMPLES))
     batch = train.batch(torch.arange(0, len(train), stride, device=train.values.device))
-    model = Ridge(alpha=1.0).fit(columns(batch.x), columns(batch.y[:, config.label_len :]))
+    x, y = columns(batch.x), columns(batch.y[:, config.label_len :])
+    x_mean, y_mean = x.mean(dim=0), y.mean(dim=0)
+    x = x - x_mean
+    penalty = torch.eye(config.seq_len, dtype=x.dtype, device=x.device)  # 1, as scikit-learn has it
+    weights = torch.linalg.solve(x.T @ x + penalty, x.T @ (y - y_mean))  # [seq_len, pred_len]
 
     def forecast(index: Tensor) -> Tensor:
-        flat = np.asarray(model.predict(columns(data.test.batch(index).x)), np.float32)
-        shaped = torch.from_numpy(flat).to(index.device)
-        return shaped.reshape(len(index), width, -1).transpose(1, 2)  # [B, pred_len, C]
+        flat = (columns(data.test.batch(index).x) - x_mean) @ weights + y_mean
+        return flat.float().unflatten(0, (len(index), width)).transpose(1, 2)  # [B, pred_len, C]
 
     return forecast

@@ -256,15 +256,15 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     row, recorded, known = MODELS[args.model], _recorded(args.load), DATASETS.get(args.data)
     parser.set_defaults(**row.defaults | row.assumed)
     if known is None:  # the time features follow the file's step
-        place = (args.root_path, args.data_path)
-        parser.set_defaults(freq=natural_freq("custom", *place, args.embed))
+        parser.set_defaults(freq=natural_freq("custom", args.root_path, args.data_path, args.embed))
     parser.set_defaults(**recorded)
     args = parser.parse_args(argv)  # what was asked for wins over these
     if known and args.target not in ("OT", known.target):
         print(f"note: {known.name} has target {known.target}; --target {args.target} is not used")
     args.target = known.target if known else args.target
-    args.cols = args.cols and tuple(args.cols)
-    args.lip_coef = signed_coefficient(args.lam, args.lip_sign)
+    ordered = (*(name for name in args.cols or () if name != args.target), args.target)
+    args.cols = ordered if ordered == recorded.get("cols") else args.cols and tuple(args.cols)
+    args.freq, args.lip_coef = parse_freq(args.freq), signed_coefficient(args.lam, args.lip_sign)
     config, options = _fill(Config, args), _fill(Options, args)
     free = ("amp", "target", "cols") if config.features == "S" else ("amp",)
     for name, value in recorded.items():

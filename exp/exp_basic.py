@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.data_loader import DataSettings, ForecastData, load_data
+from data.data_loader import ForecastData, load_data
 from data.scaler import Scaler
 from exp.config import Config, Options, read_beside
 from models import MODELS
@@ -108,11 +108,10 @@ def load(config: Config, options: Options) -> ForecastData:
 
     Weights of --load are tested on the scale of their record, if one is beside them.
     """
-    place = (config.data, options.root_path, options.data_path)
     record = read_beside(options.load)
     scaling = record.get("scaler")
     scaler = scaling and Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
-    data = load_data(*place, DataSettings.of(config), scaler)
+    data = load_data(config, options.root_path, options.data_path, scaler)
     trained = record.get("identity", {})
     if data.sha256 == trained.get("data_sha256") and config.data != trained["data"]:
         split = f"the weights were trained on this file as --data {trained['data']}, another split"

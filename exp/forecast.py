@@ -1,7 +1,6 @@
-"""Forecasts for people: `python -m exp.forecast RUN_FOLDER new.csv [more.csv]`; a run's samples."""
+"""Forecasts of a trained run: `python -m exp.forecast RUN_FOLDER new.csv ...`; its samples."""
 
 import dataclasses
-import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import torch
 from pandas.tseries.frequencies import to_offset
 from torch import Tensor
 
-from data.csv_reader import Table, date_hint, make_table, read_table
-from data.data_loader import DataSettings, ForecastData, scaled_rows
-from data.dates import parse_dates
-from data.gaps import MISSING, regular_rows, treat_missing
+from data.csv_reader import Table, make_table, parse_dates, read_table
+from data.data_loader import ForecastData, load_data, scaled_rows
+from data.gaps import MISSING, regular_rows
 from data.scaler import Scaler
 from exp.baselines import Forecaster
 from exp.checkpoint import load_into, load_weights
@@ -28,7 +26,6 @@ from utils.files import (
     UserError,
     free_path,
     make_folder,
-    nearest,
     read_json,
     write_atomic,
     write_npz,
@@ -39,7 +36,6 @@ from utils.plots import Window, draw_windows, render
 DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
 FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
 MOST_PANELS = 8
-UNKNOWN = "unknown"  # the time zone in records of earlier versions
 
 
 def forecast(
@@ -58,29 +54,26 @@ def forecast(
 
     A UserError says why a run or a frame cannot be used.
     """
-    run, path = TrainedRun(Path(run_folder), device), Path("frame")
+    run = TrainedRun(Path(run_folder), device)
     if isinstance(frame, pd.Series):
         frame = frame.to_frame(run.columns[-1] if frame.name is None else frame.name)
-    frame = frame.set_axis(list(map(str, frame.columns)), axis=1)
-    dates: Any = frame.get("date", frame.index)
-    if isinstance(dates, pd.RangeIndex):
-        advice = "name the column of dates date, or make it the index"
-        raise UserError(f"{path}: no column 'date'{date_hint(list(frame.columns))}; {advice}")
-    run.check_columns(path, list(frame.columns))
-    ahead = run.predict(make_table(frame.filter(run.columns), dates, path), at)
+    frame = frame.set_axis(frame.columns.map(str), axis=1)
+    if "date" not in frame and not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.assign(date=frame.index)
+    read: Any = frame.loc[:, frame.columns.isin(["date", *run.columns])]
+    ahead = run.predict(make_table(read, Path("frame"), offset=run.offset), at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
 class Prediction:
     """The forecast that follows an experiment's data, in original units.
 
-    `truth` is what came instead [<= pred_len, C], as far as it is known.
+    `truth` is what came instead, over the same dates and columns: NaN where it is not known.
     """
 
-    def __init__(self, exp: Exp_Informer, truth: np.ndarray | None = None) -> None:
+    def __init__(self, exp: Exp_Informer, truth: pd.DataFrame | None = None) -> None:
         (batch, forecast), data, width = exp.predict(), exp.data, exp.data.out_width
-        self.names, self.scaler = data.columns[-width:], data.scaler
-        self.truth = np.empty((0, width)) if truth is None else truth
+        self.names, self.scaler, self.truth = data.columns[-width:], data.scaler, truth
         self.past, self.dates = data.dates[-exp.config.seq_len :], data.beyond
         self.history = self.scaler.inverse(batch.x[0, :, -width:].double().cpu().numpy())
         self.values = self.scaler.inverse(forecast.pred[0].double().cpu().numpy())  # [pred_len, C]
@@ -91,17 +84,15 @@ class Prediction:
 
         Another forecast of that name is never overwritten: this one's gets a number then.
         """
-        table = pd.DataFrame(self.scaler.as_text(self.values), self.dates, self.names)
+        table = pd.DataFrame(self.values, self.dates, self.names)
         following = {"forecast": self.values}
-        if len(self.truth):
-            suffixes = (f" (truth{i})" for i in itertools.chain([""], itertools.count(2)))
-            taken = {*self.names}  # a column may have any name
-            suffix = next(s for s in suffixes if not any(n + s in taken for n in self.names))
-            known = [name + suffix for name in self.names]
-            texts = np.where(np.isnan(self.truth), "", self.scaler.as_text(self.truth))
-            table.loc[self.dates[: len(self.truth)], known] = texts
-            following["truth"] = self.truth
-        content = table.to_csv(index_label="date").encode()
+        if self.truth is not None and self.truth.notna().any(axis=None):
+            suffix = " (truth)"
+            while {name + suffix for name in self.names} & {*self.names}:
+                suffix += "'"  # a column may have any name
+            table = table.join(self.truth.add_suffix(suffix))
+            following["truth"] = self.truth.to_numpy()
+        content = table.to_csv(index_label="date", float_format="%.12g").encode()
         path = free_path(folder / f"{stem}.csv", content)
         write_atomic(path, content)
         dates, panels = self.past.append(self.dates).to_numpy(), []
@@ -137,30 +128,33 @@ def write_samples(
 
     pred = tested.pred[..., -1]
     mse = (pred - tested.true).square().mean(1).numpy()
-    ranked, count = np.argsort(mse, kind="stable"), len(mse)
-    chosen = np.array(
-        [*ranked[[0, count // 2, -1]], count // 4, count // 2, 3 * count // 4], dtype=int
-    )
+    count = len(mse)
+    by_error = np.argsort(mse, kind="stable")[[0, count // 2, -1]]
+    chosen = np.array([*by_error, count // 4, count // 2, 3 * count // 4], dtype=int)
     rows = data.test.start + chosen[:, None] + np.arange(config.seq_len + config.pred_len)
     values = original(data.test.values[..., -1])[rows]  # [n, seq_len + pred_len]
-    history, truth = values[:, : config.seq_len], values[:, config.seq_len :]
-    dates, forecast = data.dates.to_numpy()[rows], original(pred)[chosen]  # [n, pred_len]
-    baseline = original(ridge(torch.from_numpy(chosen).to(data.test.values.device))[..., -1])
-    arrays = {
-        **{"rank": np.array(DRAWN + FIXED), "window": chosen, "mse": mse[chosen], "date": dates},
-        **{"history": history, "truth": truth, "pred": forecast, "ridge": baseline},
-        "target": np.array(target := data.columns[-1]),
+    arrays: dict[str, np.ndarray] = {
+        "rank": np.array(DRAWN + FIXED),
+        "window": chosen,
+        "mse": mse[chosen],
+        "date": data.dates.to_numpy()[rows],
+        "history": values[:, : config.seq_len],
+        "truth": values[:, config.seq_len :],
+        "pred": original(pred)[chosen],  # [n, pred_len]
+        "ridge": original(ridge(torch.from_numpy(chosen).to(data.test.values.device))[..., -1]),
+        "target": np.array(data.columns[-1]),
     }
     write_npz(folder / "samples.npz", arrays)
-    ridge_mse = np.square((baseline - truth) / std).mean(axis=1)
     windows = []
     for i, rank in enumerate(DRAWN):
+        one = {name: array[i] for name, array in arrays.items() if name != "target"}
+        ridge_mse = np.square((one["ridge"] - one["truth"]) / std).mean()
         title = (
-            f"{rank}: test window {chosen[i]}, from {pd.Timestamp(dates[i, config.seq_len])}: MSE "
-            f"of {target} {mse[chosen[i]]:.3g}, of ridge {ridge_mse[i]:.3g} (scaled)"
+            f"{rank}: test window {one['window']}, from {pd.Timestamp(one['date'][config.seq_len])}"
+            f": MSE {one['mse']:.3g}, of ridge {ridge_mse:.3g} (scaled)"
         )
-        lines = {"truth": truth[i], "forecast": forecast[i], "ridge": baseline[i]}
-        windows.append(Window(target, dates[i], history[i], lines, title))
+        lines = {"truth": one["truth"], "forecast": one["pred"], "ridge": one["ridge"]}
+        windows.append(Window(data.columns[-1], one["date"], one["history"], lines, title))
     write_atomic(folder / "forecasts.png", render(draw_windows(windows), "png"))
 
 
@@ -175,8 +169,6 @@ class TrainedRun:
             raise UserError(f"{folder}: no finished run; name a run's folder in results") from None
         if metrics["status"] != "finished":
             raise UserError(f"{folder}: the run failed ({metrics['error']}); name a finished one")
-        if metrics["weights_sha256"] is None:
-            raise UserError(f"{folder}: weights were not kept (--weights drop); train with --force")
         settings = settings_of(body["identity"])
         if reason := lack(settings["amp"], pick_device(self.options)):
             print(f"note: {reason}: the forecast is made in fp32")
@@ -184,111 +176,106 @@ class TrainedRun:
         self.config = Config(**{**settings, "output_attention": False})
         scaling = body.get("scaler") or {}
         if "step" not in scaling:
-            raise UserError(f"{folder}: an old record without scale and step; train with --force")
+            scaling = self._measure(body)
         self.columns, self.offset = scaling["columns"], to_offset(scaling["step"])
-        self.zone = scaling.get("zone", UNKNOWN)
-        self.max_gap = self.config.max_gap if self.config.missing == "interpolate" else None
+        self.zone = scaling.get("zone")
         self.scaler = Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
         elsewhere = Path(body["environment"].get("checkpoints", folder)) / "weights.pt"
         path = folder / "weights.pt"
         self.weights = load_weights(path if path.exists() else elsewhere, metrics["weights_sha256"])
 
-    def check_columns(self, path: Path, names: list[str]) -> None:
-        """Refuse a file or frame that lacks a column, or names one twice."""
-        for name in self.columns:
-            if names.count(name) > 1:
-                raise UserError(f"{path}: column {name!r} is there twice; rename one")
-            if name not in names:
-                hint = nearest(name, {*names} - {*self.columns})
-                raise UserError(
-                    f"{path}: has no column {name!r}{hint}, on which the run was trained; it reads "
-                    f"{', '.join(self.columns)}"
-                )
+    def _measure(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Take from the run's data file what records did not keep at first."""
+        recorded = body["environment"]
+        file = Path(recorded.get("folder", ""), recorded.get("data_file", ""))
+        print(f"note: {self.folder}: the record lacks scale and step; they are taken from {file}")
+        data = load_data(self.config, file.parent, file.name)
+        if data.sha256 != body["identity"]["data_sha256"]:
+            raise UserError(f"{file}: has changed since the run was trained; put the old one there")
+        return data.scaling()
 
     def predict(self, table: Table, at: Any = None) -> Prediction:
         """Forecast what follows a table's rows, or its rows before a date."""
-        path, config, offset, max_gap = table.path, self.config, self.offset, self.max_gap
-        table = dataclasses.replace(self._in_zone(table), offset=offset)
-        self.check_columns(path, list(table.values.columns))
+        config, path = self.config, table.path
+        if missing := [name for name in self.columns if name not in table.values]:
+            raise UserError(
+                f"{path}: has no column {missing[0]!r}; the run reads {', '.join(self.columns)}"
+            )
+        table = dataclasses.replace(table, stamps=self._in_zone(table.stamps, path))
         begin = self._first_date(table, at)
-        fill = max_gap is not None
-        steps = config.seq_len + (max_gap + 1 if fill else 0)  # to the value before a gap
-        grid: Any = pd.date_range(end=begin, periods=steps + 1, freq=offset)[:-1]
+        max_gap = config.max_gap if config.missing == "interpolate" else None
+        steps = config.seq_len + (max_gap or 0)  # to the value before a gap
+        grid: Any = pd.date_range(end=begin, periods=steps + 1, freq=self.offset)[:-1]
         grid = grid[grid >= table.dates.min()]
         if len(grid) < config.seq_len:
             found = f"{len(grid)} rows before the first date to forecast"
             raise UserError(f"{path}: {found}; the run reads {config.seq_len} (seq_len)")
-        past = regular_rows(table.between(grid[0], begin), self.columns, grid, fill)
-        if fill:  # from the last row on, before those that are read, in which nothing is missing
-            whole = (past.notna() & past.ne(MISSING)).all(axis=1).to_numpy()
-            past = past.iloc[max(np.flatnonzero(whole[: 1 - config.seq_len]), default=0) :]
-        past = treat_missing(past, path, max_gap, [(0, len(past))]).tail(config.seq_len)
-        data = scaled_rows(table, past, self.scaler, DataSettings.of(config))
-        names, beyond = data.columns[-data.out_width :], data.beyond
-        later: Any = table.values[names].set_axis(table.dates)
-        later = later[later.index.isin(beyond) & ~later.index.duplicated()]
-        unknown = later.abs().eq(np.inf) | (later.eq(MISSING) & fill)  # a filled cell is no truth
-        truth = later.mask(unknown).reindex(beyond[beyond <= table.dates.max()]).to_numpy()
+        kept = (table.dates >= grid[0]) & (table.dates < begin)
+        read = dataclasses.replace(
+            table, stamps=table.stamps[kept], values=table.values[kept], offset=self.offset
+        )
+        past = regular_rows(read, self.columns, grid, [(0, len(grid))], max_gap)
+        past = past.tail(config.seq_len)
+        data = scaled_rows(read, past, self.scaler, config)
+        later: Any = table.values[data.columns[-data.out_width :]].set_axis(table.dates)
+        later = later[~later.index.duplicated()].reindex(data.beyond).replace(np.inf, np.nan)
+        if max_gap is not None:
+            later = later.replace(MISSING, np.nan)  # a filled cell is no truth
         with undisturbed(torch.cuda.is_initialized() or pick_device(self.options).type == "cuda"):
             exp = Exp_Informer(config, self.options, data=data)
             load_into(exp.model, self.weights, self.folder)
-            return Prediction(exp, truth)
+            return Prediction(exp, later)
 
-    def _in_zone(self, table: Table) -> Table:
-        """Return a table with its dates in the run's zone; one of both without is refused."""
-        if self.zone in (table.zone, UNKNOWN):
-            return table
-        if table.zone is None or self.zone is None:
-            zones = f"its dates have time zone {table.zone}, those of the run {self.zone}"
-            raise UserError(f"{table.path}: {zones}; write them as the run's data file does")
-        dates = table.dates.tz_localize(table.zone).tz_convert(self.zone).tz_localize(None)
-        return dataclasses.replace(table, dates=dates)
+    def _in_zone(self, stamps: pd.DatetimeIndex, where: Any) -> pd.DatetimeIndex:
+        """Return dates in the run's time zone; one of both without is refused."""
+        if (stamps.tz is None) != (self.zone is None):
+            zones = f"dates have time zone {stamps.tz}, those of the run {self.zone}"
+            raise UserError(f"{where}: {zones}; write them as the run's data file does")
+        return stamps.tz_convert(self.zone) if self.zone else stamps
 
     def _first_date(self, table: Table, at: Any) -> Any:
         """Return the first date to forecast: `at`, or the next after the last row's."""
         dates: Any = table.dates.dropna()
-        after = dates.max() + self.offset if len(dates) else pd.Timestamp(0)
-        if at is None or dates.empty:
+        if dates.empty:
+            raise UserError(f"{table.path}: no row has a date; the run reads seq_len rows")
+        after = dates.max() + self.offset
+        if at is None:
             return after
-        date: Any = parse_dates([at], table.path)[0]
-        if date.tz is not None and self.zone:
-            date = date.tz_convert(self.zone).tz_localize(None)
-        if date.tz is not None or (date != after and date not in dates):
-            first = min(dates.min() + self.config.seq_len * self.offset, after)
-            raise UserError(
-                f"--at {at}: {table.path} has no row of that date; give one from {first} to {after}"
-            )
+        stamps = parse_dates([at], table.path)
+        stamps = stamps if stamps.tz is None else self._in_zone(stamps, f"--at {at}")
+        (date,) = stamps.tz_localize(None)
+        if date != after and date not in dates:
+            span = f"{table.path} has no row of that date; give one of its dates, or {after}"
+            raise UserError(f"--at {at}: {span}")
         return date
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Forecast what follows the rows of files, all before anything is written; plot and score."""
     parser = Parser("python -m exp.forecast", description=__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN_FOLDER", help="folder of a finished run")
     add("files", type=Path, nargs="+", metavar="FILE", help="CSV with new rows")
     add("--at", metavar="DATE", help="first date to forecast (after the last row)")
-    add("--results", type=Path, help="folder of results (that of the run)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (%(default)s)")
-    asked = parser.parse_args(words)
-    run, folder = TrainedRun(asked.run, asked.device), asked.run.resolve()
+    args = parser.parse_args(argv)
+    run, folder = TrainedRun(args.run, args.device), args.run.resolve()
     if pick_device(run.options).type == "cpu":
         keep_freed_memory()
-    predictions = [run.predict(read_table(path), asked.at) for path in asked.files]
-    out = (asked.results or folder.parent) / f"forecast-{folder.name}"
+    predictions = [run.predict(read_table(path), args.at) for path in args.files]
+    out = folder.with_name(f"forecast-{folder.name}")
     make_folder(out)
-    for path, ahead in zip(asked.files, predictions, strict=True):
-        first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if asked.at else ""
+    for path, ahead in zip(args.files, predictions, strict=True):
+        first = f"_from-{ahead.dates[0]:%Y-%m-%dT%H%M%S}" if args.at else ""
         for written in ahead.write(out, path.stem + first):
             print(f"wrote {written}")
-        known: Any = np.isfinite(ahead.truth).all(axis=1)
-        if known.any():
-            error = (ahead.values[: len(known)] - ahead.truth)[known]
+        error: Any = (ahead.truth - ahead.values).dropna()
+        if len(error):
             scaled = error / ahead.scaler.std[-error.shape[1] :]
             print(
-                f"{path}: {known.sum()} steps known: MSE {np.square(scaled).mean():.4f}, MAE "
-                f"{np.abs(scaled).mean():.4f}; in original units: MSE {np.square(error).mean():.5g}"
-                f", MAE {np.abs(error).mean():.5g}"
+                f"{path}: {len(error)} steps known: MSE {scaled.pow(2).mean(axis=None):.4f}, MAE "
+                f"{scaled.abs().mean(axis=None):.4f} (scaled); MAE "
+                f"{error.abs().mean(axis=None):.5g} in original units"
             )
     return 0
 

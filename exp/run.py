@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tabulate import tabulate
 from torch import Tensor
 
 from exp.baselines import NAMES, baseline_scores, baselines
 from exp.checkpoint import load_into, load_weights, remove_states, serialise
 from exp.config import Config, Options, read_beside
-from exp.cost import step_seconds
 from exp.exp_informer import Exp_Informer
 from exp.forecast import Prediction, write_samples
 from exp.record import Record, RunFailed, find_record, read_history, set_aside
@@ -29,9 +29,6 @@ from utils.files import (
     write_npz,
 )
 from utils.interrupt import Stop
-from utils.progress import duration
-
-NEAR_ZERO = 0.05  # of the targets' mean size
 
 
 def run_all(config: Config, options: Options, stop: Stop) -> None:
@@ -161,20 +158,24 @@ def _all_forecasts(exp: Exp_Informer, pred: Tensor) -> dict[str, Callable[[], np
     }
 
 
+def missing_outputs(folder: Path, options: Options) -> list[str]:
+    """List the flags given now that a finished run was made without; only --force adds these."""
+    lacks = {
+        "save_forecasts": lambda: not any(folder.glob("forecasts.[cn]*")),
+        "test_each_epoch": lambda: "test_mse" not in read_history(folder),
+        "tensorboard": lambda: not (folder / "tensorboard").exists(),
+    }
+    return [flag for flag, lacking in lacks.items() if getattr(options, flag) and lacking()]
+
+
 def _add_missing(exp: Exp_Informer, folder: Path, checkpoints: Path, sha256: str | None) -> None:
     """Write what a finished run can still give, a forecast; name what it lacks for good."""
     weights = checkpoints / "weights.pt"
     if not weights.exists():  # --checkpoints named another folder then
         about = read_json(folder / "config.json")["environment"]
         weights = Path(about.get("checkpoints", folder)) / "weights.pt"
-    lacks = {
-        "save_forecasts": not any(folder.glob("forecasts.[cn]*")),
-        "test_each_epoch": "test_mse" not in read_history(folder),
-        "tensorboard": not (folder / "tensorboard").exists(),
-    }
-    for flag, lacking in lacks.items():
-        if lacking and getattr(exp.options, flag):
-            print(f"note: --{flag} was not given then; it takes --force now")
+    for flag in missing_outputs(folder, exp.options):
+        print(f"note: --{flag} was not given then; it takes --force now")
     if exp.options.do_predict and not (folder / "prediction.png").exists():
         if sha256 is None or not weights.exists():
             raise UserError(f"{weights}: was not kept, or is gone; run anew with --force")
@@ -227,22 +228,19 @@ def print_scores(metrics: dict[str, Any], exp: Exp_Informer) -> None:
     shown = list(zip(*table, strict=True))[0 if exp.options.inverse else -1 :]
     print("test in original units:")
     print(tabulate(shown, ["", "MAE", "RMSE"], floatfmt=".5g"))
-    first = data.test.start + exp.config.seq_len
-    truth = data.test.values[first : first + len(data.test) + exp.config.pred_len - 1, -width:]
-    size = np.abs(data.scaler.inverse(truth.double().cpu().numpy()))
-    if size.min() > NEAR_ZERO * size.mean():  # else a few targets would make most of it
-        print(f"MAPE in original units: {100 * metrics['original_units']['mape']:.3g} %")
 
 
 def dry_run(config: Config, options: Options) -> None:
-    """Check flags, data and model, run one batch forward and back, print the plan."""
+    """Check flags, data and model, take the loss of one batch, and print what a run would do."""
     exp = Exp_Informer(config, options)
     if options.load:
         load_into(exp.model, load_weights(options.load), options.load)
         print(f"{options.load}: fits the settings; dry run: nothing was tested or written")
         return
     data, steps = exp.data, len(exp.data.train) // config.batch_size
-    seconds = step_seconds(exp)
+    loss, *_ = exp.loss(data.train.batch(torch.arange(config.batch_size, device=exp.device)))
+    if not loss.isfinite():
+        raise UserError(f"the first loss is {loss.item():g}; check data and --lam")
     record = find_record(options.results, config, data.sha256, options.data_path)
     parameters = sum(p.numel() for p in exp.model.parameters() if p.requires_grad)
     print(
@@ -251,7 +249,7 @@ def dry_run(config: Config, options: Options) -> None:
         f"model: {config.model}, {parameters:,} parameters, {exp.device}, amp {config.amp}\n"
         f"{config.loss_text}\n"
         f"seeds: {', '.join(str(config.seed + i) for i in range(options.itr))}\n"
-        f"training: at most {config.train_epochs} epochs of {steps} steps a seed\n"
-        f"time: about {duration(seconds * steps * config.train_epochs)} a seed, from one step of "
-        f"{seconds:.2f} s\nfolder: {record.folder}\ndry run: nothing was written"
+        f"training: at most {config.train_epochs} epochs of {steps} steps a seed; how long that "
+        f"takes: python -m exp.sweep --plan\n"
+        f"folder: {record.folder}\ndry run: nothing was written"
     )

@@ -6,7 +6,9 @@ failed, +inf (the one with Lip), -inf (the one without) or NaN (both). Changes a
 """
 
 import bisect
+import itertools
 import math
+import tomllib
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +17,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from paper.runs import loss_text
-from utils.formats import interval, joined
+from paper.runs import HYPOTHESES, LIP, PLACE, loss_text
+from utils.formats import interval, joined, span
 from utils.stats import LEVEL, mean_interval, sign_flip_p, sign_test_p, smallest_p
 
 LOOKS = (3, 5, 8)  # pairs at which the rule looks; where a hypothesis was extended, 16 as well
@@ -26,18 +28,14 @@ TOO_FEW = "too few seeds to tell"
 ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit", "git_dirty"]
 SKEWED = 1.0  # |skewness| of d above which the t interval is not shown alone
 DRAWS = 10_000  # bootstrap samples over cells; over the seeds of one cell five times as many
-FAILED_RUN = (  # of the named hypotheses' verdicts; under the rule for the print see `judge`
-    "With one failed run in 8 pairs no verdict on the size of an effect can be reached, and one on "
-    "its direction only if the side that failed is the worse one in all 7 other pairs as well."
-)
 
 
 class Estimate(NamedTuple):
     """A value between the bounds of its interval; NaN stands for what there is not."""
 
-    value: float
-    low: float
-    high: float
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 class Verdict(NamedTuple):
@@ -45,41 +43,15 @@ class Verdict(NamedTuple):
 
     answer: Literal["seen", "not seen", "open"]
     look: int  # pairs at the look that decided, or at the last one taken; 0 before the first
-    change: Estimate  # percent, at that look, with its interval
     next_look: int | None = None  # in pairs; None if it is decided or no look is left
-    missing: int = 0  # pairs still to be run for the next look
-
-
-class Effect(NamedTuple):
-    """How large the change in one cell is, on its complete pairs."""
-
-    change: Estimate  # percent, with the 95 % t interval
-    bca: Estimate  # the same change with the 95 % BCa bootstrap interval, where d is skewed
-    n: int  # complete pairs
-    sd: float  # of d
-    skewness: float  # of d
-    note: str = ""  # TOO_FEW where it is so
-
-
-class AllCells(NamedTuple):
-    """What holds across cells."""
-
-    counts: dict[str, int]  # cells by answer
-    ours: Estimate  # percent: the mean over cells of mean d
-    published: Estimate  # percent: the mean over the same cells of the published log ratio
-    improvement: Estimate  # probability that Lip has the lower MSE
-
-
-NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
 def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
     """Pair the runs of two c by seed; cell: rows of `by_cell`.
 
-    Returns:
-        Index seed; mse_first, mse_second, over all test windows, infinite where the run failed;
-        log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch:
-        what of the environment the two do not share; run_, started_ and ENVIRONMENT of both.
+    Returns mse_first and mse_second over all test windows, infinite where the run failed;
+    log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch: what of
+    the environment the two do not share; run, started and ENVIRONMENT of both.
     """
     ended = cell.loc[cell["status"].isin(["finished", "failed"])].set_index("seed")
     good = np.isfinite(ended["mse_all"]) & (ended["status"] == "finished")
@@ -108,97 +80,108 @@ def environment_mismatch(row: dict[Any, Any]) -> str:
 def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
     """Compare the two sides of `pair`, c = first and c = second.
 
-    Returns:
-        n: complete pairs; change and its 95 % interval (low, high), 90 % interval (low90, high90)
-        and, where d is skewed, BCa interval (bca_low, bca_high) in percent; sd of d; failed: the
-        failed seeds by c, as text; direction: below 0 where the first side is the lower: change,
-        or with failures the pairs lost less those won; p, two-sided: of the sign flips on d, or
-        with failures of the sign test that ranks a failed run worst; p_complete: of the sign flips
-        in any case; smallest_p: the least for n; mismatched: pairs of unlike environments.
+    Returns n (complete pairs); change with its 95 % (low, high), 90 % (low90, high90) and, where d
+    is skewed, BCa interval in percent; sd of d; failed (seeds by c, as text); direction (below 0:
+    the first side is lower); p, two-sided, of the sign flips on d, with failures of the sign test
+    that ranks a failed run worst; smallest_p (the least for n); mismatched (pairs of unlike
+    environments).
     """
     d = pairs["d"].dropna().to_numpy(dtype=float)
-    found = effect(d)
-    bounds = mean_interval(d, 0.9)[1:] if found.n >= FEWEST else (math.nan, math.nan)
-    low90, high90 = (100 * np.expm1(float(x)) for x in bounds)
-    one, other = pairs[["mse_first", "mse_second"]].to_numpy(dtype=float).T
-    lost = [(c, pairs.index[np.isinf(mse)]) for c, mse in ((first, one), (second, other))]
-    p = float(sign_flip_p(d))
+    n, change, bca = len(d), effect(d), bca_interval(d)
+    within = _change(d, 0.9) if n >= FEWEST else Estimate()
     row = {
-        "first": first, "second": second, "n": found.n, "change": found.change.value,
-        "low": found.change.low, "high": found.change.high, "low90": low90, "high90": high90,
-        "bca_low": found.bca.low, "bca_high": found.bca.high, "sd": found.sd,
-        "failed": "; ".join(f"{loss_text(c)}: seeds {joined(s)}" for c, s in lost if len(s)),
-        "direction": found.change.value, "p": p, "p_complete": p,
-        "smallest_p": smallest_p(found.n),
-        "mismatched": int(np.count_nonzero(pairs["mismatch"] != "")),
+        "first": first, "second": second, "n": n, "change": change.value,
+        "low": change.low, "high": change.high, "low90": within.low, "high90": within.high,
+        "bca_low": bca.low, "bca_high": bca.high, "sd": d.std(ddof=1) if n > 1 else math.nan,
+        "failed": "", "direction": change.value, "p": float(sign_flip_p(d)),
+        "smallest_p": smallest_p(n), "mismatched": int(np.count_nonzero(pairs["mismatch"] != "")),
     }  # fmt: skip
-    if row["failed"]:
+    one, other = pairs[["mse_first", "mse_second"]].to_numpy(dtype=float).T
+    if np.isinf([one, other]).any():
+        lost = [(c, pairs.index[np.isinf(mse)]) for c, mse in ((first, one), (second, other))]
+        failed = [f"{loss_text(c)}: seeds {joined(seeds)}" for c, seeds in lost if len(seeds)]
         won, not_won = int(np.sum(one < other)), int(np.sum(one > other))
-        row |= {"direction": not_won - won, "p": sign_test_p(won, not_won)}
-        row |= {"smallest_p": sign_test_p(won + not_won, 0)}
+        row |= {"failed": "; ".join(failed), "direction": not_won - won}
+        row |= {"p": sign_test_p(won, not_won), "smallest_p": sign_test_p(won + not_won, 0)}
     return row
 
 
 def estimate(row: dict[Any, Any]) -> str:
-    """Write a change with its 95 % interval, or that there are too few seeds for one."""
-    few = 0 < row["n"] < FEWEST and not pd.isna(row["change"])
-    return f"{interval(row)}{f' ({TOO_FEW})' * few}"
+    """Write a change with its 95 % intervals, or that there are too few seeds for one."""
+    beside = f" ({TOO_FEW})" if 0 < row["n"] < FEWEST and not pd.isna(row["change"]) else ""
+    if not pd.isna(row["bca_low"]):
+        beside = f" (BCa {span(row['bca_low'], row['bca_high'])})"
+    return interval(row["change"], row["low"], row["high"]) + beside
 
 
 def judge(d: ArrayLike, published: float, looks: Sequence[int] = LOOKS) -> Verdict:
-    """Say whether the published change was seen, by the first look that decides.
+    """Say whether the published change was seen, by the first of the looks that decides.
 
-    "seen": the interval lies wholly on the side of the published change from half of it; "not
-    seen": wholly on the side of 0; else "open". A failed pair counts as a pair, but no interval can
-    hold it: every look that contains it is open.
-
-    Args:
-        d: log ratios [n] in the order of the seeds, none left out between two of them.
-        published: the published log ratio, not 0.
-        looks: numbers of pairs, ascending; pairs between two looks wait for the next.
+    d [n] is in the order of the seeds, none left out between two of them; published is the
+    published log ratio. "seen": the interval lies wholly on the side of the published change from
+    half of it; "not seen": wholly on the side of 0; else "open". Pairs between two looks wait for
+    the next. Every look that contains a failed pair is open, as no interval can hold it.
     """
     if not math.isfinite(published) or published == 0:
         raise ValueError(f"a published log ratio of {published} has no two sides")
-    d, half = np.asarray(d, dtype=float), 100 * math.expm1(published / 2)
-    look, change = 0, NOTHING
+    d, half, look = np.asarray(d, dtype=float), 100 * math.expm1(published / 2), 0
     for look in (n for n in looks if n <= len(d)):
         change = _change(d[:look], LOOK_LEVEL)
         if (above := change.low > half) or change.high < half:
-            return Verdict("seen" if above == (published > 0) else "not seen", look, change)
-    ahead = next((n for n in looks if n > len(d)), None)
-    return Verdict("open", look, change, ahead, ahead - len(d) if ahead else 0)
+            return Verdict("seen" if above == (published > 0) else "not seen", look)
+    return Verdict("open", look, next((n for n in looks if n > len(d)), None))
 
 
-def effect(d: ArrayLike) -> Effect:
-    """Estimate the change in one cell; where |skewness| of d exceeds 1, with BCa bounds as well.
+def rule(cell: pd.DataFrame, published_change: float, first: int = 0) -> tuple[str, list[int]]:
+    """Say whether a published change (percent) was seen, and which seeds the next look lacks.
 
-    Args:
-        d: log ratios [n]; those that are not finite are left out.
+    Pairs count in the order of the seeds: one that is begun with Lip and no pair yet holds up those
+    after it. A cell without runs begins with the seed first.
     """
-    d = _finite(d)
-    change, n = _change(d, LEVEL), len(d)
-    sd = float(d.std(ddof=1)) if n > 1 else math.nan
-    if n < FEWEST:
-        return Effect(NOTHING._replace(value=change.value), NOTHING, n, sd, math.nan, TOO_FEW)
-    skewness = float(stats.skew(d)) if np.ptp(d) > 1e-9 else 0.0  # of three at most 0.71
-    if abs(skewness) <= SKEWED:
-        return Effect(change, NOTHING, n, sd, skewness)
+    d, begun = (
+        pair(cell, LIP, 0.0)["log_ratio"],
+        sorted(map(int, cell.loc[cell["c"] == LIP, "seed"])),
+    )
+    waiting = [seed for seed in begun if seed not in d.index]
+    d = d.loc[[*itertools.takewhile(lambda seed: seed not in waiting, begun)]].to_numpy()
+    extended = len(d) >= max(LOOKS) and _extended(cell.iloc[0], d[: max(LOOKS)])
+    found = judge(d, math.log1p(published_change / 100), (*LOOKS, 16) if extended else LOOKS)
+    missing = max((found.next_look or 0) - len(begun) + len(waiting), bool(waiting))
+    after = itertools.count(begun[-1] + 1 if begun else first)
+    seeds = itertools.islice(itertools.chain(waiting, after), missing if found.next_look else 0)
+    return found.answer, [*seeds]
+
+
+def _extended(cell: pd.Series, d: np.ndarray) -> bool:
+    """Tell whether a hypothesis on this cell was extended for the scatter of its first pairs."""
+    body = tomllib.loads(HYPOTHESES.read_text(encoding="utf-8"))
+    key = {name: cell[name] for name in PLACE} | {"amp": cell["amp"], "lip_axis": cell["axis"]}
+    key |= {"first": LIP, "second": 0.0}
+    named = any(key.items() <= one.items() for one in body["hypothesis"])
+    return bool(named and np.isfinite(d).all() and d.std(ddof=1) > body["extend_above"])
+
+
+def effect(d: np.ndarray) -> Estimate:
+    """Estimate the change in one cell with its 95 % t interval, from three pairs on."""
+    change = _change(d, LEVEL)
+    return change if len(d) >= FEWEST else Estimate(change.value)
+
+
+def bca_interval(d: np.ndarray) -> Estimate:
+    """Estimate the change with its 95 % BCa bootstrap interval; nothing where d is not skewed."""
+    if len(d) < FEWEST or np.ptp(d) <= 1e-9 or abs(stats.skew(d)) <= SKEWED:
+        return Estimate()
     found = stats.bootstrap(
         (d,), np.mean, n_resamples=5 * DRAWS, confidence_level=LEVEL, method="BCa", rng=0
     )
-    bca = Estimate(change.value, *_percent(found.confidence_interval))
-    return Effect(change, bca, n, sd, skewness)
+    return Estimate(*_percent([d.mean(), *found.confidence_interval]))
 
 
 def equivalence_power(n: int, sd: float, margin: float) -> float:
     """Return the power of the two one-sided 5 % t tests (TOST) if Lip changes nothing.
 
-    That is how often the 90 % t interval of the change then lies inside ±margin.
-
-    Args:
-        n: pairs, at least 2.
-        sd: true standard deviation of normal d.
-        margin: relative change that counts as none, e.g. 0.02.
+    That is how often the 90 % t interval of n pairs, whose d has the true standard deviation sd,
+    lies inside ±margin (relative: 0.02).
     """
     chi2 = stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, n - 1)  # integrates over the sample's sd
     half = stats.t.ppf(0.95, n - 1) * np.sqrt(chi2 / (n - 1))  # of the interval, in standard errors
@@ -216,18 +199,15 @@ def equivalence_seeds(sd: float, margin: float, power: float = 0.8) -> int:
 def two_level_interval(first: ArrayLike, second: ArrayLike, block: int) -> Estimate:
     """Return ln(mean first / mean second) in percent, over other seeds and other weeks.
 
-    Each bootstrap sample draws seeds, and moving blocks of windows that all its seeds share. No
-    bounds with fewer than three seeds or two blocks.
-
-    Args:
-        first, second: errors of complete pairs [n seeds, windows], windows in the order of time.
-        block: windows a block; a week's.
+    Errors are [n seeds, windows in the order of time]. Each bootstrap sample draws seeds, and
+    moving blocks of windows that all its seeds share. No bounds with fewer than three seeds or two
+    blocks.
     """
     both = np.stack([np.asarray(first, dtype=float), np.asarray(second, dtype=float)])
     _, n, windows = both.shape
     value = 100 * float(both[0].mean() / both[1].mean() - 1)
     if n < FEWEST or windows < 2 * block:
-        return NOTHING._replace(value=value)
+        return Estimate(value)
     sums = np.cumsum(np.pad(both, ((0, 0), (0, 0), (1, 0))), axis=2)
     blocks = np.moveaxis(sums[..., block:] - sums[..., :-block], 2, 0)  # [starts, 2, n]
     draw = np.random.default_rng(0)
@@ -238,28 +218,20 @@ def two_level_interval(first: ArrayLike, second: ArrayLike, block: int) -> Estim
     return Estimate(value, *_percent(_widened(np.log(means[0] / means[1]), n)))
 
 
-def across_cells(d: Sequence[ArrayLike], published: ArrayLike, answers: Sequence[str]) -> AllCells:
+def across_cells(d: Sequence[ArrayLike], published: ArrayLike) -> tuple[Estimate, ...]:
     """Summarise all cells; bootstrap samples draw cells, and seeds within each cell drawn.
 
-    The probability of improvement is that of pairs: the mean over cells of the share of pairs in
-    which the run with Lip has the lower MSE. Ties, and pairs in which both runs failed, count 1/2;
-    a run that failed alone loses. No bounds with fewer than three cells.
-
-    Args:
-        d: log ratios [n] of each cell; one without a complete pair is not in the two means of logs.
-        published: published log ratios [cells].
-        answers: of `judge` [cells].
+    d holds the log ratios of each cell, published the published ones. Returns the mean over cells
+    of the published change and of ours, in percent, over cells with a complete pair; and the mean
+    share of pairs in which the run with Lip has the lower MSE: ties, and pairs in which both runs
+    failed, count 1/2; a run that failed alone loses. No bounds with fewer than three cells.
     """
     every = [np.asarray(one, dtype=float) for one in d]
-    complete = [len(_finite(one)) > 0 for one in every]
-    theirs = np.asarray(published, dtype=float)[complete]
+    complete = [one[np.isfinite(one)] for one in every]
+    theirs = np.asarray(published, dtype=float)[[len(one) > 0 for one in complete]]
+    logs = theirs[:, None], [one for one in complete if len(one)]
     wins = [(one < 0) + 0.5 * ((one == 0) | np.isnan(one)) for one in every if len(one)]
-    return AllCells(
-        counts={answer: list(answers).count(answer) for answer in ("seen", "not seen", "open")},
-        ours=Estimate(*_percent(_over_cells([x for x in map(_finite, every) if len(x)]))),
-        published=Estimate(*_percent(_over_cells(theirs[:, None]))),
-        improvement=Estimate(*_over_cells(wins)),
-    )
+    return (*(Estimate(*_percent(_over_cells(x))) for x in logs), Estimate(*_over_cells(wins)))
 
 
 def _over_cells(cells: Sequence[np.ndarray] | np.ndarray) -> list[float]:
@@ -288,12 +260,7 @@ def _widened(samples: np.ndarray, n: int) -> list[float]:
 
 def _change(d: np.ndarray, level: float) -> Estimate:
     """Return the mean change with its t interval in percent; nothing if a d is not finite."""
-    return Estimate(*_percent(mean_interval(d, level))) if np.isfinite(d).all() else NOTHING
-
-
-def _finite(d: ArrayLike) -> np.ndarray:
-    d = np.asarray(d, dtype=float)
-    return d[np.isfinite(d)]
+    return Estimate(*_percent(mean_interval(d, level))) if np.isfinite(d).all() else Estimate()
 
 
 def _percent(logs: ArrayLike) -> list[float]:

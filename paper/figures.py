@@ -13,9 +13,8 @@ import pandas as pd
 from exp.record import read_arrays
 from paper import runs as records
 from paper.answer import FEWEST, pair
-from paper.published import FOLDER
-from paper.runs import loss_text, regularizer
-from paper.tables import cells
+from paper.runs import PUBLISHED, Runs, loss_text, regularizer, shared_overrides, without
+from paper.tables import add_flags, cells, left_out, select
 from utils import plots
 from utils.files import UserError, make_folder, read_json, sha256_of, write_atomic
 from utils.output import run_command
@@ -26,8 +25,6 @@ COLORS = {0: (plots.BLACK, "-"), -1: (plots.RED, "--"), 1: (plots.BLUE, "-.")}  
 CHANGE = "change of test MSE (%)"
 FIXED = ("1/4", "1/2", "3/4")  # of the test part: windows that every run keeps
 BINS = 25  # an epoch: over each L_f is averaged; the running mean is over a quarter of an epoch
-MOST = 5  # files named that could not be read
-GROUP = ["dataset", "features", "model", "overrides", "amp"]  # of one figure
 TITLES = {
     "changes": "Change of the test MSE from the model without Lip",
     "figure2": "L_f of the embedded input",
@@ -37,7 +34,7 @@ TITLES = {
 
 
 class Figure(NamedTuple):
-    """A drawing with its words."""
+    """A drawing with its title."""
 
     name: str  # of its file, without ending
     kind: str  # of TITLES
@@ -49,7 +46,7 @@ class Cell:
     """Runs of one cell with the same seeds: with one or two c, and without Lip."""
 
     def __init__(
-        self, runs: records.Runs, frame: pd.DataFrame, pairs: dict[float, Any], gaps: list[str]
+        self, runs: Runs, frame: pd.DataFrame, pairs: dict[float, Any], gaps: list[str]
     ) -> None:
         # frame: rows of `by_cell`; pairs: of `paper.answer.pair`, by c
         self.runs, self.pairs, self.gaps, self.row = runs, pairs, gaps, frame.iloc[0].to_dict()
@@ -58,8 +55,8 @@ class Cell:
         # without Lip, L_f may have been measured under another normalisation
         alike = frame.loc[frame["lip_norm"] == frame["norm"], "run"]
         self.measured = {c: names for c, names in self.arms.items() if names.isin(alike).all()}
-        size = f"{self.row['pred_len']:g} steps ({self.row['lengths']})"
-        self.heading = f"{size}, {regularizer(self.row)}, n = {len(zero)}"
+        losses = ", ".join(map(loss_text, pairs))
+        self.heading = f"{self.row['label']}, {losses}, {regularizer(self.row)}, n = {len(zero)}"
 
     def read(self, reader: Callable[[Any], Any], names: Iterable[Any]) -> list[Any]:
         """Read something of some runs; what cannot be read becomes a sentence in gaps."""
@@ -72,18 +69,15 @@ class Cell:
         return found
 
 
-def paper_figure(name: str, row: dict[str, Any]) -> pd.DataFrame:
-    """Return the rows of a published figure for a cell; none but for Informer's ETTh2 S."""
-    frame = pd.read_csv(FOLDER / f"{name}.csv")
-    steps = frame["pred_len"] if "pred_len" in frame else np.full(len(frame), 24)
-    there = row["published"] and row["model"] == "informer" and "ETTh2 S " in row["label"]
-    return frame.loc[there & (steps == row["pred_len"])]
-
-
-def draw_changes(axis: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> None:
-    """Draw rows of `paper.tables.cells`, a column each: seeds, published change, mean."""
-    beside = min(0.02 * len(rows), 0.15)
-    published = [row["published_change"] for row in rows]
+def changes(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
+    """Draw rows of `paper.tables.cells`, a column each; what all share goes to the title."""
+    names = []
+    for row in rows:
+        name, *apart = row["label"].split(", ")
+        names.append([name, loss_text(row["c"]), regularizer(row), *apart, f"n = {row['n']}"])
+    shared = [one for one in names[0][1:-1] if all(one in other for other in names)]
+    many, beside = len(rows) > 4, min(0.02 * len(rows), 0.15)
+    published = np.array([row["published_change"] for row in rows])
     if np.isfinite(published).any():
         axis.plot(range(len(rows)), published, "X", color=plots.GREY, label="published change")
     for at, row in enumerate(rows):
@@ -93,50 +87,27 @@ def draw_changes(axis: Axes, rows: Sequence[dict[str, Any]], labels: Sequence[st
         axis.plot([at - beside] * len(seeds), seeds, "o", **dots)
         if np.isfinite(row["low"]):
             bar = [[row["change"] - row["low"]], [row["high"] - row["change"]]]
-            look = {"fmt": "s", "color": plots.BLACK, "mfc": plots.BLACK, "capsize": 2.5}
+            style = {"fmt": "s", "color": plots.BLACK, "mfc": plots.BLACK, "capsize": 2.5}
             label = "mean, 95 % interval"
-            axis.errorbar([at + beside], [row["change"]], bar, label=label, **look)
-        if len(rows) <= 4 and np.isfinite(published[at]):
-            words = f"  {published[at]:+.0f} %".replace("-", "−")
-            axis.text(at + beside, published[at], words, va="center", color=plots.GREY)
-    turned = sum(max(map(len, label.split("\n"))) for label in labels) > 80  # else they touch
-    names = [label.replace("\n", ", ") if turned else label for label in labels]
+            axis.errorbar([at + beside], [row["change"]], bar, label=label, **style)
+        if not many and np.isfinite(published[at]):
+            text = f"  {published[at]:+.0f} %".replace("-", "−")
+            axis.text(at + beside, published[at], text, va="center", color=plots.GREY)
     axis.axhline(0, color=plots.GREY, linewidth=0.7)
-    axis.set_xticks(range(len(rows)), names, rotation=90 * turned, parse_math=False)
+    ticks = [(", " if many else "\n").join(x for x in one if x not in shared) for one in names]
+    axis.set_xticks(range(len(rows)), ticks, rotation=90 * many, parse_math=False)
     axis.set(xlim=(-0.5, len(rows) - 0.5), ylabel=CHANGE)
-
-
-def changes(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
-    """Draw the change in each cell; what is said of all of them goes to the title."""
-    words = []
-    for row in rows:
-        name, *apart = row["label"].split(", ")
-        words.append([name, loss_text(row["c"]), regularizer(row), *apart, f"n = {row['n']}"])
-    shared = [word for word in words[0][1:-1] if all(word in other for other in words)]
-    draw_changes(axis, rows, ["\n".join(w for w in one if w not in shared) for one in words])
     return ", ".join([rows[0]["features"], *shared])
-
-
-def coefficients(rows: Sequence[dict[str, Any]], axis: Axes) -> str:
-    """Draw the change for every coefficient of a cell, beside the paper's Figure 3."""
-    curve = paper_figure("figure3", rows[0]).set_index("lam")["mse"]
-    curve = (100 * (curve / curve.get(0, np.nan) - 1)).rename(lambda lam: -float(lam))
-    none: dict[str, Any] = {"d": [], "change": np.nan, "low": np.nan}
-    known = {row["c"]: row for row in rows}
-    ticks = sorted({0.0, *known, *curve.index})
-    columns = [known.get(c, none) | {"published_change": curve.get(c, np.nan)} for c in ticks]
-    draw_changes(axis, columns, [loss_text(c)[4:-4].replace(" ", "") or "0" for c in ticks])
-    axis.set_xlabel("coefficient of Lip in the loss")
-    return f"{rows[0]['label']}, {regularizer(rows[0])}"
 
 
 def training_l_f(cell: Cell, axis: Axes) -> str:
     """Draw L_f over the training steps, thin behind a running mean, beside the paper's Figure 2."""
     lines = [(look(c), cell.read(cell.runs.trace, names)) for c, names in cell.measured.items()]
-    for series, curve in paper_figure("figure2", cell.row).groupby("series"):
-        line, name = {"lip": (":", "MSE − λ Lip"), "original": ("-", "MSE")}[str(series)]
-        style = {"color": plots.GREY, "linestyle": line, "label": f"published, {name}"}
-        lines.append((style, [curve.rename(columns={"lipschitz_constant": "l_f"})]))
+    if cell.row["published"] and cell.row["label"] == "ETTh2 S 24":
+        for series, curve in pd.read_csv(PUBLISHED / "figure2.csv").groupby("series"):
+            line, name = {"lip": (":", "MSE − λ Lip"), "original": ("-", "MSE")}[str(series)]
+            style = {"color": plots.GREY, "linestyle": line, "label": f"published, {name}"}
+            lines.append((style, [curve.rename(columns={"lipschitz_constant": "l_f"})]))
     for style, traces in lines:
         bins = [t.groupby((np.ceil(t["epoch"] * BINS) - 0.5) / BINS)["l_f"].mean() for t in traces]
         if bins:
@@ -162,8 +133,9 @@ def evaluation_l_f(cell: Cell, axis: Axes) -> str:
 
 def step_errors(cell: Cell, axis: Axes) -> str:
     """Draw the test MSE of each forecast step, and the baselines' where they are recorded."""
+    by_step = partial(cell.runs.errors, name="by_step")
     for c, names in cell.arms.items():
-        if found := cell.read(cell.runs.by_step, names):
+        if found := cell.read(by_step, names):
             axis.plot(range(1, len(found[0]) + 1), np.mean(found, axis=0), **look(c))
     metrics = cell.runs.source / cell.arms[0.0].iloc[0] / "metrics.json"
     body = {} if cell.runs.committed else read_json(metrics).get("baselines", {})
@@ -178,8 +150,9 @@ def step_errors(cell: Cell, axis: Axes) -> str:
 
 def step_changes(cell: Cell, axis: Axes) -> str:
     """Draw the change at each forecast step."""
+    by_step = partial(cell.runs.errors, name="by_step")
     for c, pairs in cell.pairs.items():
-        sides = [cell.read(cell.runs.by_step, pairs[f"run_{side}"]) for side in ("first", "second")]
+        sides = [cell.read(by_step, pairs[f"run_{side}"]) for side in ("first", "second")]
         if all(len(one) == len(pairs) for one in sides):
             d = np.log(np.array(sides[0]) / np.array(sides[1]))  # [n, pred_len]
             mean, low, high = (100 * np.expm1(x) for x in mean_interval(d.T))
@@ -218,7 +191,7 @@ def window(cell: Cell, kept: Sequence[Any], rank: str, below: bool, axis: Axes) 
     axis.axhline(0, color=plots.GREY, linewidth=0.7)
     plots.date_axis(axis, dates)
     axis.set_ylabel("forecast with Lip\nless that without")
-    return regularizer(cell.row)
+    return cell.heading
 
 
 def look(c: float) -> dict[str, Any]:
@@ -227,30 +200,27 @@ def look(c: float) -> dict[str, Any]:
     return {"color": color, "linestyle": line, "label": f"trained on {loss_text(c)}"}
 
 
-def figure(kind: str, words: Sequence[str], rows: Rows, width: float = 0) -> Figure:
-    """Compose a figure; words tell it from others of its kind."""
-    name = re.sub(r"[^\w.]+", "-", " ".join([kind, *words]))
-    name = name if len(name) < 60 else f"{name[:50]}-{sha256_of(name.encode())[:6]}"
-    title = f"{' '.join(words[:2])}: {TITLES[kind]}" if words else TITLES[kind]
-    return Figure(name, kind, title, plots.compose(title, ", ".join(words[2:]), rows, width))
+def figure(kind: str, place: Sequence[str], rows: Rows, height: float = 2.4) -> Figure:
+    """Compose a figure; place is data set and features, if it is of one alone."""
+    whole = "-".join([kind, *place])
+    name = re.sub(r"[^\w.]+", "-", whole)[:60]  # of a file
+    name += f"-{sha256_of(whole.encode())[:6]}" * (name != whole)
+    title = f"{' '.join(place)}: {TITLES[kind]}" if place else TITLES[kind]
+    return Figure(name, kind, title, plots.compose(title, rows, height))
 
 
 def change_figure(scored: pd.DataFrame) -> Figure | None:
     """Draw the change in each cell of runs as `select_metrics` gives them; None: there is none."""
-    rows, every = cells(scored), cells(scored, every=True)
-    features = rows.loc[rows["n"] > 0].groupby("features", sort=False)
-    panels = [partial(changes, group.to_dict("records")) for _, group in features]
-    for _, group in every.loc[every["n"] > 0].groupby(records.CELL, sort=False, dropna=False):
-        if np.sign(group["c"]).duplicated().any():
-            panels.append(partial(coefficients, group.to_dict("records")))
-    most = max((len(panel.args[0]) for panel in panels), default=0)  # columns of a panel
-    beside = 1 if most > 4 else 2  # panels in a row
-    laid_out = [panels[i : i + beside] for i in range(0, len(panels), beside)]
-    return figure("changes", [], laid_out, 7.2 if most > 1 else 0) if panels else None
+    rows = cells(scored)
+    groups = [group for _, group in rows.loc[rows["n"] > 0].groupby("features", sort=False)]
+    panels = [partial(changes, group.to_dict("records")) for group in groups]
+    many = max(map(len, groups), default=0) > 4
+    laid_out = [[panel] for panel in panels] if many else [panels]
+    return figure("changes", [], laid_out, 3.6 if many else 2.4) if panels else None
 
 
-def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
-    """Draw every figure that runs allow, and name what could not be read.
+def draw_all(runs: Runs, scored: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+    """Draw every figure that runs allow, and name what could not be read, the first five.
 
     scored: those to show, as `paper.runs.select_metrics` gives them.
     """
@@ -259,39 +229,39 @@ def draw_all(runs: records.Runs, scored: pd.DataFrame) -> tuple[list[Figure], li
         return [], ["No figure: no run with Lip has the seed of one without."] * (len(scored) > 0)
     figures, gaps, rows = [first], [], cells(scored)
     frames = dict(iter(records.by_cell(scored).groupby(records.CELL, dropna=False)))
-    for key, group in rows.loc[rows["n"] > 0].groupby(GROUP, sort=False, dropna=False):
-        some = []
+    for place, group in rows.loc[rows["n"] > 0].groupby(["dataset", "features"], sort=False):
+        some, same = [], shared_overrides(group)
         for cell, lips in group.groupby(records.CELL, sort=False, dropna=False)["c"]:
-            by_seeds: dict[Any, dict[float, Any]] = {}  # means over other seeds do not compare
+            frame = frames[cell].assign(label=[without(x, same) for x in frames[cell]["label"]])
+            panels: dict[Any, dict[float, Any]] = {}  # means over other seeds do not compare
             for c in lips:
-                pairs = pair(frames[cell], c, 0.0).dropna(subset="d")
-                by_seeds.setdefault(tuple(pairs.index), {})[c] = pairs
-            some += [Cell(runs, frames[cell], one, gaps) for one in by_seeds.values()]
-        words = [*key[:2], *some[0].row["label"].split(", ")[1:]]
+                pairs = pair(frame, c, 0.0).dropna(subset="d")
+                panels.setdefault((abs(c), *pairs.index), {})[c] = pairs
+            some += [Cell(runs, frame, one, gaps) for one in panels.values()]
         l_f = [[partial(training_l_f, cell), partial(evaluation_l_f, cell)] for cell in some]
         steps = [[partial(step_errors, cell), partial(step_changes, cell)] for cell in some]
         shown = [row for cell in some for row in windows(cell)]
-        figures += [figure("figure2", words, l_f), figure("steps", words, steps)]
-        figures += [figure("windows", words, shown)] if shown else []
+        figures += [figure("figure2", place, l_f), figure("steps", place, steps)]
+        figures += [figure("windows", place, shown)] if shown else []
     gaps = list(dict.fromkeys(gaps))
-    return figures, [*gaps[:MOST], *[f"So do {len(gaps) - MOST} more files."] * (len(gaps) > MOST)]
+    return figures, [*gaps[:5], *[f"And {len(gaps) - 5} more files."] * (len(gaps) > 5)]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m paper.figures", description=__doc__)
-    records.add_flags(parser, "results", "data")
+    add_flags(parser, "results", "data")
     add = parser.add_argument
     add("--out", type=Path, help="folder to write (RESULTS/figures)")
     add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
     args = parser.parse_args(argv)
     runs, out = records.load(args.results), args.out or args.results / "figures"
-    scored, notes = records.select(records.select_metrics(runs.frame), args)
+    scored, notes = select(records.select_metrics(runs.frame), args.data)
     figures, gaps = draw_all(runs, scored)
     make_folder(out)
     for one in figures:
         write_atomic(out / f"{one.name}.{args.format}", plots.render(one.drawing, args.format))
-    notes = [*runs.notes, *notes, *records.left_out(scored), *gaps]
+    notes = [*runs.notes, *notes, *left_out(scored), *gaps]
     print(*notes, f"wrote {len(figures)} figures to {out}", sep="\n")
     return 0
 

@@ -12,31 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from paper import runs as records
 from paper import tables
-from paper.answer import pair
+from paper.answer import pair, rule
 from paper.figures import change_figure
-from paper.hypotheses import Preregistration, read_hypotheses
-from paper.published import FOLDER, LIP, published_change
-from paper.runs import (
-    CELL,
-    LABELS,
-    Runs,
-    add_labels,
-    by_cell,
-    current_name,
-    load,
-    select_metrics,
-)
-from paper.signs import cell_runs, hypothesis_tables, verdicts
+from paper.runs import CELL, LABELS, LIP, Runs, by_cell, select_metrics
+from paper.signs import Preregistration, cell_runs, hypothesis_table, read_hypotheses, verdicts
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
 from utils.formats import Column, Table, interval, percent, render, write_text
 from utils.output import run_command
 from utils.stats import mean_interval
 
-STUDY, PAGE, PICTURE = Path("results/study"), Path("RESULTS.md"), "changes.png"
+STUDY, PAGE = Path("results/study"), Path("RESULTS.md")
 POINTS = 300  # of L_f a run, at most
-ARM = ["label", "axis", "c"]
 
 
 def collect(results: Path, out: Path) -> str:
@@ -44,11 +33,11 @@ def collect(results: Path, out: Path) -> str:
 
     What is there already stays. `paper.runs.load` reads both, the folder and the study.
     """
-    runs = load(results)
+    runs = records.load(results)
     every = runs.frame.loc[runs.frame["status"].isin(["finished", "failed"])]
     if runs.committed or every.empty:
         raise UserError(f"{results}: holds no run that has ended; name the folder of the runs")
-    cells = by_cell(select_metrics(every, "all"))
+    cells = by_cell(select_metrics(every))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
     path = out / "runs.csv"
     there = pd.read_csv(path, usecols=["run", "device"]) if path.exists() else every.iloc[:0]
@@ -60,22 +49,19 @@ def collect(results: Path, out: Path) -> str:
     frames = {
         "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
         "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
-        "by_step": _read(ended["run"], lambda run: _packed(runs.by_step(run))),
-        "by_column": _read(ended["run"], lambda run: _packed(runs.by_column(run))),
-        "window_errors": _read(tested, lambda run: _packed(runs.window_errors(run))),
+        "by_step": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_step"))),
+        "by_column": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_column"))),
+        "window_errors": _read(tested, lambda run: _packed(runs.errors(run, "window_errors"))),
         "runs": ended.drop(columns=LABELS),  # last: with its row a run is there
     }
     make_folder(out)
     for name, new in frames.items():
         path = out / f"{name}.csv"
         old = pd.read_csv(path, dtype=str) if path.exists() else new.iloc[:0]
-        old = old.rename(columns=current_name)
+        old = old.rename(columns=records.current_name)
         whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
         write_atomic(path, whole.sort_values("run", kind="stable").to_csv(index=False).encode())
-    total, stay = len(pd.read_csv(out / "runs.csv")), len(every) - len(ended)
-    notes = f", {stay} were there and stay" * (stay > 0)
-    notes += f", {len(runs.frame) - len(every)} have not ended" * (len(runs.frame) > len(every))
-    return f"{out}: {len(ended)} runs of {results} collected{notes}, {total} in all."
+    return f"{out}: {len(ended)} new runs of {len(every)} that have ended in {results}."
 
 
 def _read(runs: Iterable[str], reader: Callable[[str], pd.DataFrame]) -> pd.DataFrame:
@@ -105,54 +91,47 @@ def _packed(values: Iterable[float], first: float = 0, step: float = 1) -> pd.Da
 
 def look(args: argparse.Namespace) -> list[int]:
     """Return the seeds that a cell still needs to its next look; none when that is decided."""
-    parts = [load(folder) for folder in (args.study, args.results) if folder.is_dir()]
-    frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
-    frame = frame.drop_duplicates("run").reset_index(drop=True)
-    frame = by_cell(select_metrics(add_labels(frame), "all"))
-    cell = frame.loc[frame["published"].astype(bool) & (frame["norm"] == "max")]
-    for name in ("model", "data", "features", "pred_len", "axis", "amp"):
-        cell = cell.loc[cell[name] == getattr(args, name)]
-    cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
-    change = published_change(vars(args), LIP, 0.0)["published_change"]
+    change = records.published_change(vars(args), LIP, 0.0)
     if math.isnan(change):
         place = f"{args.model} {args.data} {args.features} {args.pred_len}"
         raise UserError(f"{place}: the paper's tables have no such cell")
-    if not (cell["c"] == args.c).any():
-        return [args.first, args.first + 1, args.first + 2]
-    found = tables.rule(cell, args.c, math.log1p(change / 100))
-    return tables.next_seeds(cell, args.c, found.next_look, args.first)
+    parts = [records.load(folder) for folder in (args.study, args.results) if folder.is_dir()]
+    frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
+    frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True))
+    cell = by_cell(select_metrics(frame)).query("published and norm == 'max'")
+    for name in ("model", "data", "features", "pred_len", "axis", "amp"):
+        cell = cell.loc[cell[name] == getattr(args, name)]
+    cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
+    return rule(cell, change, args.first)[1]
 
 
 def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
     """Return what stands between the marks of RESULTS.md, by the block's name."""
-    frame = runs.frame
-    ok, beside = frame.loc[frame["status"] == "finished"], select_metrics(frame)
-    rows = tables.cells(beside, every=True)
+    scored = select_metrics(runs.frame)
+    rows = tables.cells(scored)
     rows["setting"] = rows["dataset"] + " " + rows["setting"]
     main = rows["answer"] != ""
-    tested = hypothesis_tables(verdicts(runs, named), named)
-    other = tables.cell_table(rows.loc[~main], "")
     found = {
-        "runs": [_cost(ok, tables.accounted(beside, rows))],
+        "runs": [_cost(runs.frame, tables.accounted(scored, rows))],
         "cells": [tables.cell_table(rows.loc[main], "")],
         "across": [replace(table, title="") for table in tables.all_cells(rows)],
-        "hypotheses": [replace(table, title="") for table in tested],
-        "claims": [claims(runs, beside)],
-        "released": [released_epochs()],
-        "explored": [replace(other, notes=())],
+        "hypotheses": [replace(hypothesis_table(verdicts(runs, named), named), title="")],
+        "claims": [claims(runs, scored)],
+        "explored": [replace(tables.cell_table(rows.loc[~main], ""), notes=())],
     }
     return {name: render(part, "markdown").strip() for name, part in found.items()}
 
 
-def _cost(ok: pd.DataFrame, notes: list[str]) -> Table:
+def _cost(frame: pd.DataFrame, notes: list[str]) -> Table:
     """Say in one line what the finished runs took, cell by cell, and what they ran on."""
+    ok = frame.loc[frame["status"] == "finished"]
     hours = ok["wall_seconds"].astype(float) / 3600
     cells = [
-        f"{label} {hours[at].sum():.1f} ({len(at)} runs)"
-        for label, at in ok.groupby("label", sort=False, dropna=False).groups.items()
+        f"{label} {part.sum():.1f} ({len(part)} runs)"
+        for label, part in hours.groupby(ok["label"], sort=False)
     ]
     used = ok[["processor", "torch"]].assign(commit=ok["git_commit"].str[:10]).fillna("?")
-    made = [f"{words} ({n})" for words, n in used.agg(", ".join, axis=1).value_counts().items()]
+    made = [f"{one} ({n})" for one, n in used.agg(", ".join, axis=1).value_counts().items()]
     line = f"{' '.join(notes)} Core-hours: {', '.join(cells)}, together {hours.sum():.1f}. "
     return Table("", pd.DataFrame(), (), notes=[f"{line}{'; '.join(made)}."])
 
@@ -171,36 +150,36 @@ def fill(page: str, found: dict[str, str]) -> str:
 
 def claims(runs: Runs, scored: pd.DataFrame) -> Table:
     """Measure what the paper says of L_f, LipReg and cost, in the cells of H1 and H2."""
-    middle, steps, epochs = "L_f with Lip, last epoch against the middle", [], []
-    curve = pd.read_csv(FOLDER / "figure2.csv")
+    curve = pd.read_csv(records.PUBLISHED / "figure2.csv")
     curve = curve.assign(epoch=np.ceil(curve["epoch"]))
     curve = curve.pivot_table("lipschitz_constant", "epoch", "series")
-    shown = {"L_f, training mode, last epoch": curve["lip"].iloc[-1] / curve["original"].iloc[-1]}
-    shown[middle] = _growth(curve["lip"])
-    found: dict[str, dict[str, str]] = {name: {} for name in (*MEASURES, middle)}
+    ends, middle = curve.iloc[-1], "L_f with Lip, last epoch against the middle"
+    rows: dict[str, dict[str, str]] = {name: {} for name in (*MEASURES, middle)}
+    rows["L_f, training mode, last epoch"]["shown"] = percent(
+        100 * (ends["lip"] / ends["original"] - 1)
+    )
+    rows[middle]["shown"] = percent(100 * (_growth(curve["lip"]) - 1))
     part = by_cell(scored.loc[scored["outcome"] == "ok"])
     part = part.query("published and model == 'informer' and axis == 'feature' and amp == 'off'")
-    for _, cell in part.loc[part["norm"] == "max"].groupby(CELL, sort=False, dropna=False):
+    steps, epochs = [], []
+    for _, cell in part.query("norm == 'max'").groupby(CELL, sort=False):
         pairs, column = pair(cell, LIP, 0.0).dropna(subset="d"), cell["label"].iloc[0]
         recorded = cell.set_index("run")[["step_seconds", "best_epoch"]].astype(float)
         one, other = (recorded.loc[pairs[f"run_{s}"]].to_numpy() for s in ("first", "second"))
         steps += [*(one / other)[pairs["mismatch"] == "", 0]]
         epochs += [*(one == other)[:, 1]]
-        if column not in ("ETTh2 S 24", "ETTh2 M 24"):
-            continue
-        lip, zero = ([runs.history(run) for run in pairs[f"run_{s}"]] for s in ("first", "second"))
-        for what, (name, at) in MEASURES.items():
-            ratios = [at(x, name) / at(y, name) for x, y in zip(lip, zero, strict=True)]
-            found[what][column] = _ratio(ratios)
-        found[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
-    rows = [{"what": what, "shown": 100 * (shown.get(what, math.nan) - 1), **texts}
-            for what, texts in found.items()]  # fmt: skip
-    rows += [{"what": "seconds a step: gradient of LipReg", "all": _ratio(steps)}]
-    rows += [{"what": "pairs that chose the same epoch", "all": f"{sum(epochs)} of {len(epochs)}"}]
+        if column in ("ETTh2 S 24", "ETTh2 M 24"):
+            lip, zero = ([*map(runs.history, pairs[f"run_{s}"])] for s in ("first", "second"))
+            for what, at in MEASURES.items():
+                rows[what][column] = _ratio([at(x) / at(y) for x, y in zip(lip, zero, strict=True)])
+            rows[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
+    rows["seconds a step: gradient of LipReg"] = {"all": _ratio(steps)}
+    rows["pairs that chose the same epoch"] = {"all": f"{sum(epochs)} of {len(epochs)}"}
     columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
-    columns += [Column("Figure 2 (S)", "shown", write=lambda row: percent(row["shown"]))]
+    columns += [Column("Figure 2 (S)", "shown")]
     columns += [Column(name, name) for name in ("ETTh2 S 24", "ETTh2 M 24", "all")]
-    return Table("", pd.DataFrame(rows, columns=[c.name for c in columns]), columns)
+    frame = pd.DataFrame([{"what": what, **texts} for what, texts in rows.items()])
+    return Table("", frame.reindex(columns=[column.name for column in columns]), columns)
 
 
 def _growth(epochs: Any) -> float:
@@ -211,35 +190,16 @@ def _growth(epochs: Any) -> float:
 def _ratio(ratios: list[float]) -> str:
     """Write the mean of some ratios as a change, with its interval and n."""
     bounds = (100 * math.expm1(float(x)) for x in mean_interval(np.log(ratios)))
-    text = interval(dict(zip(("change", "low", "high"), bounds, strict=True)))
-    return f"{text} (n = {len(ratios)})"
+    return f"{interval(*bounds)} (n = {len(ratios)})"
 
 
-def _last(epochs: pd.DataFrame, name: str) -> float:
-    return float(epochs[name].to_numpy()[-1])
-
-
-def _tested(epochs: pd.DataFrame, name: str) -> float:
-    return float(epochs[name].to_numpy()[epochs["val_mse"].argmin()])
-
-
-MEASURES = {  # what is read of the recorded epochs: column, and where
-    "L_f, training mode, last epoch": ("train_l_f", _last),
-    "L_f, evaluation mode, last epoch": ("eval_l_f", _last),
-    "LipReg along features, last epoch": ("eval_lip_feature", _last),
-    "LipReg along features, tested epoch": ("eval_lip_feature", _tested),
-}
-
-
-def released_epochs() -> Table:
-    """Lay out the test MSE of the released code's own two runs, at the end and of every epoch."""
-    frame, done = (pd.read_csv(FOLDER / f"released_code_{x}.csv") for x in ("epochs", "runs"))
-    wide = frame.pivot(index="lam", columns="epoch", values="test_mse").add_prefix("epoch ")
-    wide.insert(0, "tested", done.query("features == 'M'").set_index("lam")["mse"])
-    columns = [Column("released code, ETTh2 M 24", "lam", write=lambda row: f"λ = {row['lam']:g}")]
-    columns += [Column("tested, epoch 2 chosen by validation", "tested", 4)]
-    columns += [Column(name, name, 4) for name in wide.columns[1:]]
-    return Table("", wide.reset_index(), columns)
+MEASURES = {  # what is read of the recorded epochs
+    "L_f, training mode, last epoch": lambda epochs: epochs["train_l_f"].iloc[-1],
+    "L_f, evaluation mode, last epoch": lambda epochs: epochs["eval_l_f"].iloc[-1],
+    "LipReg along features, last epoch": lambda epochs: epochs["eval_lip_feature"].iloc[-1],
+    "LipReg along features, tested epoch":
+        lambda epochs: epochs["eval_lip_feature"].iloc[epochs["val_mse"].argmin()],
+}  # fmt: skip
 
 
 def flags() -> argparse.ArgumentParser:
@@ -250,12 +210,11 @@ def flags() -> argparse.ArgumentParser:
     add = commands.add_parser("collect", help=about)
     add.add_argument("results", type=Path, help="folder of the runs")
     build = commands.add_parser("results", help="fill RESULTS.md and draw its figure")
-    build.add_argument("--page", type=Path, default=PAGE, help="file (%(default)s)")
     about = "print the seeds that a cell lacks for its next look (PLAN.md)"
     ahead = commands.add_parser("look", help=about)
     for name, cls in (("data", str), ("features", str), ("pred_len", int)):
         ahead.add_argument(name, type=cls)
-    for name, value in {"model": "informer", "axis": "feature", "amp": "off", "c": LIP, "first": 0,
+    for name, value in {"model": "informer", "axis": "feature", "amp": "off", "first": 0,
                         "results": Path("results/study-runs")}.items():  # fmt: skip
         ahead.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
     for command in (add, build, ahead):
@@ -271,12 +230,12 @@ def main(argv: Sequence[str]) -> int:
     elif args.command == "look":
         print(*look(args))
     else:
-        runs = load(args.study)
-        page = args.page.read_text(encoding="utf-8")
-        write_text(args.page, fill(page, blocks(runs, read_hypotheses())))
+        runs = records.load(args.study)
+        page = PAGE.read_text(encoding="utf-8")
+        write_text(PAGE, fill(page, blocks(runs, read_hypotheses())))
         scored = select_metrics(runs.frame)
         if drawn := change_figure(scored.loc[scored["published"].astype(bool)]):
-            write_atomic(args.study / PICTURE, plots.render(drawn.drawing, "png"))
+            write_atomic(args.study / "changes.png", plots.render(drawn.drawing, "png"))
     return 0
 
 

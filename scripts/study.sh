@@ -56,8 +56,8 @@ stage_axis() {
     looks 8 "2 32" off "ETTh2 S 24" "ETTh2 M 24"
 }
 stage_cells() {
-    looks 0 "0 2" "$(fastest)" "ETTh2 S 48" "ETTh2 M 48" "ETTh1 M 48" "ETTm1 M 24" "ETTh1 M 168" \
-        "ETTh2 S 168" "ETTh1 S 168" "ETTm1 S 24"
+    looks 0 "0 2" "$(fastest)" "ETTh2 S 48" "ETTh2 M 48" "ETTh1 M 48" "ETTh1 M 168" "ETTh2 S 168" \
+        "ETTh1 S 168" "ETTm1 S 24" "ETTm1 M 24"
 }
 stage_models() {
     local MODEL features

@@ -8,7 +8,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 data=${1:---help} model=${MODEL:-informer}
 rows_of=${data/ETTm2/ETTm1} # the paper does not have ETTm2
 table=paper/published/${model}_settings.csv
-variables="MODEL LAMS SIGNS SEEDS FEATURES PRED_LENS AXIS JOBS RUNS_PER_GPU ENGINE SHARD RESULTS"
 
 show_help() {
     cat <<HELP
@@ -25,9 +24,9 @@ continued. Where the paper has no rows, of your own file or MODEL, the lengths a
   FEATURES="S M"        S: the target alone, M: all columns, MS (without the paper's rows: S)
   PRED_LENS="24 48"     only these horizons (all; without the paper's rows: 24)
   AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
-  JOBS=N                runs at a time (one per core, or RUNS_PER_GPU on each GPU)
-  RUNS_PER_GPU=1        runs side by side on one GPU, or auto
-  ENGINE=local          or ray, a cluster (--address, --gpus_per_run)
+  JOBS=N                runs at a time (one per core and 2 GB, or RUNS_PER_GPU on each GPU)
+  RUNS_PER_GPU=1        runs side by side on one GPU
+  ENGINE=local          or ray, the cluster that RAY_ADDRESS names, or the one started here
   SHARD=1/1             a share of the runs: 3/16
   RESULTS=results       folder of the runs
   INFORMER_DATA=FOLDER  of the CSV files (ETT/ETTh1.csv, WTH/WTH.csv, ...); without it, what
@@ -54,40 +53,36 @@ stop() {
 
 if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
 if [ -z "${own:-}" ] && [[ $data == *[./]* ]]; then stop "$data: no such file"; fi
-for name in $(compgen -e); do # one that is almost ours would go by unnoticed
-    plain=${name//[S_]/}
-    for known in $variables; do
-        if [ "$name" != "$known" ] && [ "${plain/LAMBDA/LAM}" = "${known//[S_]/}" ]; then
-            echo "note: the variable $name is not read; did you mean $known?" >&2
-        fi
-    done
+for name in SEED SIGN LAM LAMBDA LAMBDAS FEATURE PRED_LEN JOB; do
+    [ -z "${!name:-}" ] || echo "note: the variable $name is not read; --help lists those that are" >&2
 done
 shift
-default_seeds="0 1 2 3 4" all_features=S all_pred_lens=24 settings="" rows="" common=(--data "$data")
+seeds="0 1 2 3 4" features=S pred_lens=24 rows="" common=(--data "$data")
 if [ -n "${own:-}" ]; then
     common=(--data custom --root_path "$(dirname "$own")" --data_path "$(basename "$own")")
 elif rows=$(grep -s "^$rows_of," "$table"); then
-    all_features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
-    all_pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
-    if [ "$data" = WTH ]; then default_seeds="0 1 2"; fi
+    features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
+    pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
+    if [ "$data" = WTH ]; then seeds="0 1 2"; fi
 fi
-for features in ${FEATURES:-$all_features}; do
-    for pred_len in ${PRED_LENS:-$all_pred_lens}; do
-        settings+="--features $features --pred_len $pred_len"
-        if [ -n "$rows" ]; then
-            row=$(grep "^$rows_of,$features,$pred_len," <<<"$rows") ||
-                stop "FEATURES=$features PRED_LENS=$pred_len: $data has only $all_features; $all_pred_lens"
+settings() { # a line of flags for each of FEATURES and PRED_LENS
+    local one pred_len row seq_len label_len e_layers d_layers factor
+    for one in ${FEATURES:-$features}; do
+        for pred_len in ${PRED_LENS:-$pred_lens}; do
+            if [ -z "$rows" ]; then echo "--features $one --pred_len $pred_len"; continue; fi
+            row=$(grep "^$rows_of,$one,$pred_len," <<<"$rows") ||
+                stop "FEATURES=$one PRED_LENS=$pred_len: $data has only $features; $pred_lens"
             IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
-            settings+=" --seq_len $seq_len --label_len $label_len --e_layers $e_layers"
-            settings+=" --d_layers $d_layers --factor $factor"
-        fi
-        settings+=$'\n'
+            echo "--features $one --pred_len $pred_len --seq_len $seq_len --label_len $label_len" \
+                "--e_layers $e_layers --d_layers $d_layers --factor $factor"
+        done
     done
-done
+}
+lines=$(settings)
 if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
 # shellcheck disable=SC2086 # several words each
 exec python -m exp.sweep --settings - --lams ${LAMS:-0 2} --signs ${SIGNS:-minus plus} \
-    --seeds ${SEEDS:-$default_seeds} --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
-    ${JOBS:+--jobs "$JOBS"} ${RUNS_PER_GPU:+--runs_per_gpu "$RUNS_PER_GPU"} "${common[@]}" \
+    --seeds ${SEEDS:-$seeds} --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
+    ${JOBS:+--jobs "$JOBS"} --runs_per_gpu "${RUNS_PER_GPU:-1}" "${common[@]}" \
     --model "$model" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
-    "$@" <<<"$settings"
+    "$@" <<<"$lines"

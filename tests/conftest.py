@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper.hypotheses import Preregistration, read_hypotheses
+from paper.signs import Preregistration, read_hypotheses
 from tests.runs import ROOT, only_run, tiny
 from tests.sweeps import SETTING
 

@@ -1,5 +1,6 @@
-// For builds of torch without CUDA: a device that is not there, so that autograd and slicing take
-// fake CUDA tensors. The library must be loaded before torch, which looks for it once.
+// A CUDA device that is not there, so that autograd and slicing take fake CUDA tensors. The library
+// must be loaded before torch, which looks for hooks once; in a build with CUDA, whose own guard
+// comes later, `use_fake_device` puts this one back.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -13,15 +14,20 @@ struct Guard final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
 };
-C10_REGISTER_GUARD_IMPL(CUDA, Guard)
+
+extern "C" void use_fake_device() {
+  c10::impl::DeviceGuardImplRegistrar(c10::DeviceType::CUDA, new Guard());
+}
 
 struct CUDAHooks final : at::CUDAHooksInterface { // torch asks for this name
   explicit CUDAHooks(at::CUDAHooksArgs) {}
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasCUDA() const override { return true; }
+  long versionCuDNN() const override { return 0; } // a build with CUDA asks for these two
+  long versionRuntimeCuDNN() const override { return 0; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
 };
 namespace at {
-REGISTER_CUDA_HOOKS(CUDAHooks)
+C10_REGISTER_CLASS_WITH_PRIORITY(CUDAHooksRegistry, CUDAHooks, c10::REGISTRY_PREFERRED, CUDAHooks)
 }

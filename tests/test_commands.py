@@ -14,14 +14,12 @@ from tests.runs import ROOT, TINY, only_run, tiny
 PYTHON = sys.executable
 TRAIN = ["main_informer.py", *TINY, "--train_epochs", "1", "--results", "OUT"]
 PLACES: dict[str, str] = {  # how the command is started
-    "stdout closed": '"$@" >&-',
     "all streams closed": '"$@" <&- >&- 2>&-',
-    "a reader that goes away": '"$@" | head -n 1',
-    "an encoding with few letters": 'PYTHONIOENCODING=ascii LC_ALL=C "$@"',
-    "a notebook's backend": 'MPLBACKEND=module://matplotlib_inline.backend_inline "$@"',
-    "a backend that is none": 'MPLBACKEND=nonsense "$@"',
-    "an exported seed": 'SEED=7 CDPATH=/ PYTHONHASHSEED=1 "$@"',
-    "Latin-1": 'PYTHONUTF8=0 LC_ALL=en_US.ISO-8859-1 "$@"',
+    "a reader that goes away, a notebook's backend": (
+        'MPLBACKEND=module://matplotlib_inline.backend_inline "$@" | head -n 1'
+    ),
+    "few letters, an exported seed": 'PYTHONIOENCODING=ascii LC_ALL=C SEED=7 CDPATH=/ "$@"',
+    "Latin-1": 'PYTHONUTF8=0 LC_ALL=en_US.ISO-8859-1 "$@" >&-',
 }
 
 
@@ -39,19 +37,7 @@ def test_a_run_ends_well_wherever_it_is_started(tmp_path, place):
     assert len(list(tmp_path.glob("*/metrics.json"))) == 1
 
 
-TARGETS = [
-    "温度",
-    "𠮷" * 70,
-    "😀",
-    "$x_1^2$",
-    "{0}",
-    "%s",
-    "a/b\\c",
-    "..",
-    "=SUM(A1)",
-    "history",
-    "NaN",
-]
+TARGETS = ["温度", "𠮷" * 70, "$x_1^2$", "{0}%s", "a/b\\c", "..", "=SUM(A1)", "history", "NaN"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

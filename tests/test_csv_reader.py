@@ -42,7 +42,7 @@ def message(content: bytes, **flags) -> str:
 
 def read(content: bytes) -> pd.DataFrame:
     table = parse_table(content, MINE)
-    return regular_rows(table, list(table.values), table.grid, fill=False)
+    return regular_rows(table, list(table.values), table.grid, [(0, len(table.grid))], None)
 
 
 @pytest.fixture(autouse=True)
@@ -55,59 +55,35 @@ WEEKDAYS = pd.bdate_range("2020-01-01", periods=40)
 SHIFTS = dated(day + pd.Timedelta(hours=hour) for day in WEEKDAYS for hour in range(8, 16))
 INDEXED = pd.DataFrame({"date": HOURS, "OT": 1.0}).to_csv().encode()
 MISTAKES: list[tuple[bytes, str, str]] = [  # a file, the error's beginning, what it lists
-    (b"", "row 1 is empty", ""),
+    (b"", "no column 'date'", ""),
     (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2", ""),
-    (CSV.replace(b".", b",").replace(b",", b";"), "row 1 has no comma", ""),
-    (INDEXED, "row 1, column 1 has no name: probably the index that pandas writes", ""),
-    (CSV.replace(b"date", b"date "), "row 1 has no column 'date' (did you mean 'date '?)", ""),
-    (CSV.replace(b"date", b"ds"), "row 1 has no column 'date' (did you mean 'ds'?)", ""),
-    (CSV.replace(b"load", b"OT"), "row 1 names column 'OT' twice", ""),
-    (CSV.replace(b"load", b" "), "row 1, column 2: ' ' is no column name", ""),
-    (CSV.replace(b"load", b'"lo\nad"'), "row 1, column 2: 'lo\\nad' is no column name", ""),
+    (CSV.replace(b".", b",").replace(b",", b";"), "no column 'date'", ""),
+    (INDEXED, "column 1 is named ''; name it in one line (pandas: to_csv(index=False)", ""),
+    (CSV.replace(b"date", b"Date"), "no column 'date' (did you mean Date?)", ""),
+    (CSV.replace(b"load", b"OT"), "column 'OT' is there twice", ""),
+    (CSV.replace(b"load", b'"lo\nad"'), "column 2 is named 'lo\\nad'", ""),
     (changed(9, f"{HOURS[7]},7"), "row 9 has 2 cells, the header 3", ""),
     (changed(9, f"{HOURS[7]},7,3,5"), "row 9 has 4 cells, the header 3", ""),
     (CSV.replace(b"OT", b"\xb0C"), "not a CSV file in UTF-8 ('utf-8' codec can't decode", ""),
     (changed(9, f'{HOURS[7]},"7,3.5'), "not a CSV file in UTF-8 (unexpected end of data)", ""),
-    (changed(2, "yesterday,0,0"), "rows without a date: 1", "row 2: 'yesterday' is not a date"),
-    (
-        changed(7, ",5,2.5"),
-        "rows without a date: 1, missing rows: 1",
-        "row 7: an empty cell is not a date",
-    ),
+    (changed(2, "yesterday,0,0"), "not a date: 1 (", "row 2: not a date, 'yesterday'"),
+    (changed(7, ",5,2.5"), "not a date: 1, gaps: 1", "row 7: not a date, ''"),
     (changed(5, f"{HOURS[3]}+02:00,3,1"), "the dates mix time zones", ""),
     (
         dated(f"{day}/2/2020" for day in range(1, 29)),  # day first
-        "rows without a date: 16, dates off the step: ",
-        "row 4: 2020-03-02 00:00:00 is not a whole number",
-    ),
-    (
-        changed(6, f"{HOURS[2]}.5,4,2"),
-        "dates out of order: 1, missing rows: 1",
-        f"row 6: {HOURS[2]}.500000 is before the date of a row above",
-    ),
-    (
-        changed(6, f"{HOURS[3]},4,2"),
-        "repeated dates: 1, missing rows: 1",
-        f"row 6: {HOURS[3]} repeats the date of a row above",
-    ),
-    (
-        changed(6, f"{HOURS[4][:-4]}1:00,4,2"),
-        "dates off the step: 1, missing rows: 1 (the step is h); resample",
-        f"row 6: {HOURS[4][:-4]}1:00 is not a whole number of steps after the first date",
+        "not a date: 16, date off the step: ",
+        "row 4: date off the step, 2020-03-02 00:00:00",
     ),
     (
         SHIFTS,
-        "missing rows: 1008 (the step is h); add what is missing, or let --missing interpolate",
-        "row 10: before it 16 steps are missing, 2020-01-01 16:00:00 to 2020-01-02 07:00:00",
+        "gaps: 40 (the step is h); add what is missing",
+        "2020-01-01 16:00:00 to 2020-01-02 07:00:00: 16 steps without a value in OT",
     ),
-    (dated(WEEKDAYS.delete(9)), "missing rows: 17 (the step is 24h)", "row 5: before it 2 steps"),
-    (dated(MONTHS + pd.Timedelta(days=14)), "dates off the step: ", "row 4: 2020-03-15"),
-    (dated(pd.date_range("9998-01-01", periods=40)), "rows without a date: 40", "'9998-01-01 "),
-    (
-        changed(61, f"{HOURS[59]},59,1e20"),
-        "2020-01-03 11:00:00, column 'OT': 1e+20 is 2e+19 standard deviations from the mean of the",
-        "",
-    ),
+    (dated(WEEKDAYS.delete(9)), "gaps: 10 (the step is 24h)", "2 steps without a value"),
+    (dated(MONTHS + pd.Timedelta(days=14)), "date off the step: ", "row 4: date off the step, 2"),
+    (dated(pd.date_range("9998-01-01", periods=40)), "not a date: 40", "'9998-01-01 "),
+    (changed(61, "3020-01-01,59,1"), "60 rows are too few from 2020-01-01 00:00:00 to 3020", ""),
+    (changed(61, f"{HOURS[59]},59,1e20"), "1e+20 in column 'OT', 2020-01-03 11:00:00 is", ""),
 ]
 
 
@@ -122,37 +98,31 @@ def test_mistakes_in_files_are_named_in_one_line_that_says_what_to_do(content, b
 def test_all_defects_of_a_file_are_said_at_once():
     lines = [*LINES[:7], LINES[6], *LINES[7:20], *LINES[22:]]  # repeated; two missing rows
     lines[10], lines[30] = f"{HOURS[8]},,4", f"{HOURS[30]},n/a,many"
-    assert message("\n".join(lines).encode()).splitlines() == [
-        "repeated dates: 1, missing rows: 2, empty cells: 2, cells that are no finite number: 1 "
-        "(the step is h); keep one row for each date (at clock changes: write UTC); add what is "
-        "missing, or let --missing interpolate fill gaps of at most --max_gap steps; correct them, "
-        "or leave their columns out with --cols",
-        f"  row 8: {HOURS[5]} repeats the date of a row above",
-        "  row 11: column 'load': an empty cell is not a finite number",
-        f"  row 22: before it 2 steps are missing, {HOURS[19]} to {HOURS[20]}",
-        "  row 31: column 'OT': 'many' is not a finite number",
-        "  row 31: column 'load': 'n/a' is not a finite number",
+    head, *listed = message("\n".join(lines).encode()).splitlines()
+    assert head.startswith(
+        "repeated date: 1, not a finite number: 1, gaps: 3 (the step is h); keep one row"
+    )
+    assert listed == [
+        f"  row 8: repeated date, {HOURS[5]}",
+        "  row 31: not a finite number, 'many' in column 'OT'",
+        f"  {HOURS[8]} to {HOURS[8]}: 1 steps without a value in load",
+        f"  {HOURS[19]} to {HOURS[20]}: 2 steps without a value in load, OT",
+        f"  {HOURS[30]} to {HOURS[30]}: 1 steps without a value in load",
     ]
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ({"cols": ["laod"]}, "--cols laod: mine.csv has no such value column (did you mean load?)"),
-        ({"cols": ["load", "load"]}, "--cols load load: a column is named twice; name each once"),
-        ({"target": "date"}, "--target date: mine.csv has no such value column"),
-    ],
-)
-def test_flags_that_no_file_fits_are_named(flags, expected):
-    assert message(CSV, **flags) == expected
+FLAGS = {
+    "--cols laod": "mine.csv has no such value column (did you mean load?)",
+    "--cols load load": "a column is named twice; name each once",
+    "--target date": "mine.csv has no such value column",
+}
 
 
-def test_a_file_that_cannot_be_read_is_named():
-    MINE.symlink_to(MINE)  # unreadable for root too
-    with pytest.raises(UserError) as caught:
-        load("custom")
-    expected = "cannot be read (Too many levels of symbolic links); check its path"
-    assert str(caught.value) == f"mine.csv: {expected}"
+@pytest.mark.parametrize("given", FLAGS)
+def test_flags_that_no_file_fits_are_named(given):
+    flag, *values = given.split()
+    changes = {"cols": values} if flag == "--cols" else {"target": values[0]}
+    assert message(CSV, **changes) == f"{given}: {FLAGS[given]}"
 
 
 def test_a_file_is_read_once_until_it_changes():
@@ -160,8 +130,12 @@ def test_a_file_is_read_once_until_it_changes():
     first = read_table(MINE)
     assert read_table(MINE) is first
     MINE.write_bytes(changed(9, f"{HOURS[7]},broken,3.5"))
-    assert read_table(MINE).texts == {(7, "load"): "broken"}
+    assert read_table(MINE).written["load"].to_dict() == {7: "broken"}
     assert load("custom", seq_len=8, label_len=4, pred_len=2, cols=["OT"]).columns == ["OT"]
+    MINE.unlink()
+    MINE.symlink_to(MINE)  # unreadable for root too
+    with pytest.raises(UserError, match=r"mine.csv: cannot be read \(Too many levels of symbolic"):
+        read_table(MINE)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +145,9 @@ def test_a_file_is_read_once_until_it_changes():
         b"\xef\xbb\xbf" + CSV,
         CSV.replace(b"\n", b"\r\n"),
         CSV.replace(b"\n", b"\r"),
-        CSV.replace(b" ", b"T"),
-        CSV.replace(b":00:00,", b":00,"),
         CSV.replace(b":00:00,", b":00:00+01:00,"),
-        CSV.replace(b"2020-01-0", b"1/").replace(b" ", b"/2020 "),
-        CSV.replace(b"2020-01-0", b"01/").replace(b" ", b"/2020 ").replace(b":00:00,", b":00,"),
     ],
-    ids=range(9),
+    ids=range(5),
 )
 def test_ways_to_write_the_same_table(content):
     frame = read(content)
@@ -191,7 +161,7 @@ names = st.text(letters, min_size=1).filter(lambda name: name.strip() and name !
 numbers = st.floats(-3e38, 3e38, allow_nan=False)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.data(), st.lists(names, min_size=1, max_size=4, unique=True))
 def test_what_pandas_writes_is_read_back_exactly(data, chosen):
     row = st.lists(numbers, min_size=len(chosen), max_size=len(chosen))
@@ -206,15 +176,16 @@ def test_what_pandas_writes_is_read_back_exactly(data, chosen):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "x" * 99, "nan", "-Infinity", "1e39", '"', "1,5", "1.2.3", "1\n5", "0x10", "True", "½"],
+    ["x" * 99, "-Infinity", "1e39", '"', "1,5", "1.2.3", "1\n5", "0x10", "True", "½", " NaN"],
 )
 def test_cells_that_are_no_finite_numbers_are_named(text):
     table = pd.DataFrame({"date": HOURS, "load": "1", "OT": "2.5"})
     table.loc[7, "load"] = text
-    shown = repr(text[:40]) if text else "an empty cell"
     content = table.to_csv(index=False, quoting=csv.QUOTE_ALL).encode()
     _, listed = message(content).splitlines()
-    assert listed == f"  row 9: column 'load': {shown} is not a finite number"
+    expected = f"  row 9: not a finite number, {text[:40]!r} in column 'load'"
+    empty = f"  {HOURS[7]} to {HOURS[7]}: 1 steps without a value in load"
+    assert listed == (empty if "NaN" in text else expected)
 
 
 scraps = st.text('date,OT"\n\r019-: .e;', max_size=60).map(str.encode)

@@ -9,14 +9,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.text import Text
 
 from paper.figures import Figure, draw_all, main
-from paper.published import FOLDER
 from paper.runs import load, select_metrics
 from tests.records import damage, eval_l_f, write_arm, write_run, write_study
 from tests.runs import ROOT
@@ -75,22 +73,24 @@ def test_files_of_each_format_and_a_rebuild_under_a_notebooks_backend_gives_the_
     for form, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         argv = ["--results", str(tmp_path), "--format", form, "--data", "ETTh2"]
         assert main(argv) == 0
-        command = [sys.executable, "-m", "paper.figures", *argv, "--out", str(tmp_path / "again")]
-        subprocess.run(command, cwd=ROOT, check=True, env=backend)  # hashes otherwise, too
         files = {path.stem: path.read_bytes() for path in tmp_path.glob(f"figures/*.{form}")}
-        assert files == {path.stem: path.read_bytes() for path in tmp_path.glob(f"again/*.{form}")}
         assert {*files} == {"changes", "figure2-ETTh2-S", "steps-ETTh2-S", "windows-ETTh2-S"}
         assert all(content.startswith(start) for content in files.values())
+        if form == "svg":
+            command = [sys.executable, "-m", "paper.figures", *argv, "--out", f"{tmp_path}/again"]
+            subprocess.run(command, cwd=ROOT, check=True, env=backend)  # hashes otherwise, too
+            again = {path.stem: path.read_bytes() for path in tmp_path.glob("again/*.svg")}
+            assert files == again
 
 
 def test_no_text_covers_another_and_arms_differ_without_colour(tmp_path):
     write_study(tmp_path)
     write_run(tmp_path, 0.1, 2.0, arrays=True, lip_axis="time")
-    for data, n, c in itertools.product(("ETTh1", "ETTh2"), (24, 48, 168, 336, 720), (0.0, -2.0)):
+    for data, n, c in itertools.product(("ETTh1", "ETTh2"), (24, 48, 168), (0.0, -2.0)):
         write_run(tmp_path, 0.1 + n / 1000 + c / 200, c, data=data, features="M", pred_len=n)
     runs = load(tmp_path)
     study, gaps = draw_all(runs, select_metrics(runs.frame))
-    assert len(gaps) == 6 and gaps[-1].startswith("So do ")  # M's files, of which some are named
+    assert len(gaps) == 6 and gaps[-1].startswith("And ")  # M's files, of which some are named
     for figure in study:
         FigureCanvasAgg(figure.drawing).draw()
         boxes = [(text.get_text(), text.get_window_extent()) for text in texts_of(figure)]
@@ -125,22 +125,6 @@ def test_every_cell_has_its_seeds_its_interval_and_the_published_change(tmp_path
     assert low < bounds[0] and bounds[1] < high  # none is clipped
 
 
-def test_several_coefficients_stand_beside_figure_3(tmp_path):
-    for c in (-4.0, -2.0, 0.0, -1e-6):
-        write_run(tmp_path, 0.1 + c / 100, c)
-    runs = load(tmp_path)
-    figure, *_ = draw_all(runs, select_metrics(runs.frame))[0]
-    assert "ETTh2 S 24, feature axis" in titles(figure)[1]
-    names = ["−5", "−4", "−3", "−2", "−1", "−1e−6", "0", "+1", "+2", "+3", "+4", "+5"]
-    assert ticks(figure, 1) == names
-    assert figure.drawing.axes[1].get_xlabel() == "coefficient of Lip in the loss"
-    found = lines(figure, 1)
-    np.testing.assert_allclose(found["one seed"][0], [0.85, 2.85, 4.85])
-    np.testing.assert_allclose(found["one seed"][1], [-40, -20, 0], atol=1e-4)
-    curve = pd.read_csv(FOLDER / "figure3.csv").query("pred_len == 24").set_index("lam")["mse"]
-    np.testing.assert_allclose(found["published change"][1, 2], 100 * (curve[3] / curve[0] - 1))
-
-
 def test_l_f_is_a_running_mean_over_runs_as_far_as_all_go(tmp_path):
     for seed, (level, epochs) in enumerate(((0.1, 2), (0.3, 4))):  # seed 0 stops after two epochs
         write_run(tmp_path, 0.1, 0.0, seed, arrays=True)
@@ -156,7 +140,7 @@ def test_l_f_is_a_running_mean_over_runs_as_far_as_all_go(tmp_path):
     np.testing.assert_allclose(evaluation["trained on MSE − 2 Lip"][1], eval_l_f(-2.0))
     assert training["published, MSE − λ Lip"][1][-1] == pytest.approx(0.34, abs=0.02)
     assert not any("published" in label for label in evaluation)
-    assert titles(figure) == ["24 steps (48/48), feature axis, n = 2"] * 2
+    assert titles(figure) == ["ETTh2 S 24, MSE − 2 Lip, feature axis, n = 2"] * 2
 
 
 def test_steps_are_paired_changes_beside_the_errors_and_the_baselines(tmp_path):
@@ -179,16 +163,15 @@ def test_steps_are_paired_changes_beside_the_errors_and_the_baselines(tmp_path):
     assert bottom < ends.min() < mean.min() and mean.max() < ends.max() < top  # it fits
 
 
-def test_only_runs_of_the_same_seeds_share_a_panel(tmp_path):
+def test_only_runs_of_the_same_seeds_and_dose_share_a_panel(tmp_path):
     write_arm(tmp_path, 0.0, [0.1] * 4, data="WTH", arrays=True)
-    write_arm(tmp_path, -2.0, [0.1] * 2, data="WTH", arrays=True)
-    write_arm(tmp_path, 2.0, [None, None, 0.1, 0.1], data="WTH", arrays=True)
+    for c, values in ((-2.0, [0.1] * 2), (2.0, [None, None, 0.1, 0.1]), (4.0, [0.1] * 2)):
+        write_arm(tmp_path, c, values, data="WTH", arrays=True)
     figure = drawn(tmp_path)["figure2-WTH-S"]
-    assert titles(figure) == ["24 steps (720/168), feature axis, n = 2"] * 4
-    signs = ["−", "+"]
-    for panel, sign in zip((0, 2), signs, strict=True):
-        found = {label for label in lines(figure, panel) if label.startswith("trained")}
-        assert found == {"trained on MSE", f"trained on MSE {sign} 2 Lip"}
+    for i, loss in enumerate(("MSE − 2 Lip", "MSE + 2 Lip", "MSE + 4 Lip")):
+        assert titles(figure)[2 * i] == f"WTH S 24, {loss}, feature axis, n = 2"
+        found = {label for label in lines(figure, 2 * i) if label.startswith("trained")}
+        assert found == {"trained on MSE", f"trained on {loss}"}
 
 
 def test_windows_show_the_forecast_without_lip_and_what_lip_adds_to_it(tmp_path):
@@ -196,7 +179,7 @@ def test_windows_show_the_forecast_without_lip_and_what_lip_adds_to_it(tmp_path)
     write_arm(tmp_path, -2.0, [None, 0.1], arrays=True, target="a$\\b{ <&", data="ETTh1")
     (figure,) = (f for name, f in drawn(tmp_path).items() if name.startswith("windows"))
     starts = [f"from 2017-11-{start}:00, seed 1" for start in ("06 05", "07 21", "09 13")]
-    assert titles(figure) == [*starts, *["feature axis"] * 3]
+    assert titles(figure) == [*starts, *["ETTh1 S 24, MSE − 2 Lip, feature axis, n = 1"] * 3]
     above, below = lines(figure), lines(figure, 3)
     truth = above["history and truth"][1, -24:]
     np.testing.assert_allclose(above["forecast"][1, 1:], truth + np.cos(np.arange(24) / 9 + 1))

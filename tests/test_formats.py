@@ -75,7 +75,7 @@ def test_other_encodings_closed_pipes_and_mistakes(tmp_path):
     done = shell(f'{sys.executable} -c "{code}" 2>&1')
     assert done.stdout == "note\nerror\n"  # a log of both has the order of events
     done = shell(f"{python}.tables --results {tmp_path} --data ETTh3")
-    assert done.returncode == 2 and done.stderr.startswith("error: --data ETTh3: unknown (did you")
+    assert done.returncode == 2 and done.stderr.startswith("error: --data ETTh3: no run (did you")
     (tmp_path / "file").touch()
     for words in (["--out", f"{tmp_path}/file/x.md"], ["--results", f"{tmp_path}/none"],
                   ["--results", f"{tmp_path}/{'x' * 300}"]):  # fmt: skip

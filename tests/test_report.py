@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from paper.hypotheses import read_hypotheses
-from paper.report import build, main, typeset
+from paper.report import build, main
 from paper.runs import load, select_metrics
+from paper.signs import read_hypotheses
 from paper.study import main as study_main
 from paper.tables import result_tables
 from tests.records import damage, write_run, write_study
@@ -25,7 +25,7 @@ class Page:
     """The page as a tree, which an element closed in the wrong place would spoil, and its text."""
 
     def __init__(self, results: Path) -> None:
-        self.html = build(load(results), None, read_hypotheses())
+        self.html = build(load(results), read_hypotheses())
         self.root = ElementTree.fromstring(self.html)
         self.text = " ".join(" ".join(self.root[1].itertext()).split())  # the body's
 
@@ -49,20 +49,15 @@ def page(study) -> Page:
 def test_own_cells_come_first_and_one_line_names_the_study(study, page):
     head, rest = page.text.split("Results", 1)
     cells, rest = rest.split("Hypotheses", 1)
-    assert "results/study" in head and "25 runs: " in head and "H1" not in head + cells
+    assert "results/study" in head and "16 runs: " in head and "H1" not in head + cells
     assert "more: 2 pairs" in cells and 'SEEDS="3 4" bash scripts/ETTh2.sh' in cells
     tested, rest = rest.split("Figures", 1)
     assert "H1 ETTh2 S 24, feature axis" in tested and "in progress: 3 of 8 seeds" in tested
     assert "H2" not in tested  # it has no runs here
-    for words in (
-        "informer ETTh1: M 24 none", "autoformer weather: ", "25 runs, 24.4 h together",
-        "S 24 3 of 5 pairs", "Test & <Co> CPU", "the loss stopped being finite", "Left out, failed",
-    ):  # fmt: skip
-        assert words in rest
+    assert "the loss stopped being finite" in rest and "MSE − 2 Lip / MSE + 2 Lip" in rest
     table, *_ = result_tables(select_metrics(load(study).frame))  # the terminal's
     first = next(element for element in page.root.iter("table"))
-    shown = [[typeset(text) for text in row] for row in [table.heads, *table.rows]]
-    assert [[cell.text for cell in row] for row in first.iter("tr")] == shown
+    assert [[cell.text for cell in row] for row in first.iter("tr")] == [table.heads, *table.rows]
 
 
 def test_the_page_is_semantic_static_and_the_same_when_built_again(study, page):
@@ -77,7 +72,7 @@ def test_the_page_is_semantic_static_and_the_same_when_built_again(study, page):
     assert len(page.all("table")) == len(page.all("h3")) >= 4
     assert {"class": "best"} in page.all("td")
     assert all(th["scope"] in ("row", "col") for th in page.all("th"))
-    boxes = [e for e in page.all("div") if e["class"] != "figures"]
+    boxes = [e for e in page.all("div") if e["class"] == "scroll"]
     assert all(e["tabindex"] == "0" and e["aria-label"] for e in boxes)
 
 
@@ -108,7 +103,7 @@ def test_names_from_outside_are_text_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "said", "figures"),
     [
-        ("no runs", "There are no runs", 0),
+        ("no runs", "There are no such runs", 0),
         ("unfinished", "Left out, unfinished", 0),
         ("damaged", "Left out, damaged", 0),
         ("no trace.npz", "trace.npz: not there", 4),
@@ -127,19 +122,16 @@ def test_odd_inputs_are_shown_and_said(tmp_path, kind, said, figures):
 SEEN = """(page) => {
   const all = [...page.document.querySelectorAll("body *")];
   const first = (name) => page.document.querySelector(name);
-  const style = (element, part) => page.getComputedStyle(element, part);
   first(".scroll").focus();
   return {
     width: page.document.scrollingElement.scrollWidth,
     height: page.document.scrollingElement.scrollHeight,
     answer: first("table").getBoundingClientRect(),
-    hint: style(first(".wide"), "::before").content,
+    hint: page.getComputedStyle(first(".scroll"), "::before").content,
     images: Math.min(...[...page.document.images].map((image) => image.naturalWidth)),
     cut: all.filter((e) => !e.closest(".scroll")
       && e.getBoundingClientRect().right > page.innerWidth).map((e) => e.tagName),
-    focus: style(page.document.activeElement).outlineStyle,
-    colors: [style(page.document.documentElement).backgroundColor,
-      style(page.document.body).color, style(first(".soft")).color],
+    focus: page.getComputedStyle(page.document.activeElement).outlineStyle,
   };
 }"""
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]
@@ -150,17 +142,17 @@ onload = () => {
   document.body.textContent = JSON.stringify(frames.map((frame) => measure(frame.contentWindow)));
 };
 </script>"""
-FRAME = '<iframe src="{}" width="{}" height="844" style="border: 0; color-scheme: {}"></iframe>'
+FRAME = '<iframe src="{}" width="{}" height="844" style="border: 0"></iframe>'
 
 
-def measure(page: Path, sizes: list[tuple[int, str]]) -> list[Any]:
-    """Show a page in frames of these widths, in light or dark; return what SEEN gives for each."""
+def measure(page: Path, widths: list[int]) -> list[Any]:
+    """Show a page in frames of these widths; return what SEEN gives for each."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         assert not os.environ.get("CI"), "chromium must be installed where CI is"
         pytest.skip("no chromium is installed (Debian: apt-get install chromium)")
     harness = page.with_name("harness.html")
-    shown = [FRAME.format(page.as_uri(), width, scheme) for width, scheme in sizes]
+    shown = [FRAME.format(page.as_uri(), width) for width in widths]
     harness.write_text(HARNESS % ("".join(shown), SEEN), encoding="utf-8")
     profile = f"--user-data-dir={page.parent / 'profile'}"
     command = [program, *FLAGS, profile, harness.as_uri()]
@@ -173,15 +165,9 @@ def measure(page: Path, sizes: list[tuple[int, str]]) -> list[Any]:
 def test_a_real_browser_shows_all_of_it(page, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page.html, encoding="utf-8")
-    sizes = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
-    for (width, scheme), seen in zip(sizes, measure(path, sizes), strict=True):
+    for width, seen in zip((1280, 390), measure(path, [1280, 390]), strict=True):
         assert seen["width"] <= width and seen["cut"] == []
         assert width < 600 or (seen["height"] < 6000 and seen["answer"]["width"] > 1100)
         assert seen["answer"]["bottom"] < 844  # on the first screen
         assert ("Scrolls" in seen["hint"]) == (width < 600)
         assert seen["images"] > 400 and seen["focus"] != "none"
-        ground, text, soft = (
-            sum(float(x) for x in color[4:-1].split(",")) / 765 for color in seen["colors"]
-        )
-        assert (ground > text) == (scheme == "light")
-        assert abs(ground - text) > 0.9 and abs(ground - soft) > 0.6

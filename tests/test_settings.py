@@ -120,7 +120,7 @@ def missing_and_max_gap(folder):
     (folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
     words = ["--root_path", str(folder), *FILL, "--max_gap"]
     assert len(build(*words, "2").data.dates) == len(lines) - 1
-    with pytest.raises(UserError, match="longer than --max_gap 1"):
+    with pytest.raises(UserError, match="gaps of over 1 steps"):
         build(*words, "1")
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from paper import study
-from paper.hypotheses import read_hypotheses
 from paper.runs import load
+from paper.signs import read_hypotheses
 from tests.records import write_arm, write_run, write_study
 from tests.runs import ROOT
 from tests.test_tables import LUCK, said
@@ -38,8 +38,8 @@ def test_the_studys_csv_reads_like_the_folders(collected):
     assert not [pair for pair in zip(left.ravel(), right.ravel(), strict=True)
                 if pair[0] != pair[1] and not all(x == "" or pd.isna(x) for x in pair)]  # fmt: skip
     run = folder.frame.query("seed == 4")["run"].item()
-    assert csv.by_step(run) == pytest.approx(folder.by_step(run), rel=1e-3)
-    assert csv.window_errors(run) == pytest.approx(folder.window_errors(run), rel=1e-3)
+    for name in ("by_step", "window_errors"):
+        assert csv.errors(run, name) == pytest.approx(folder.errors(run, name), rel=1e-3)
     history = folder.history(run)
     assert csv.history(run)[[*history]].to_numpy() == pytest.approx(history.to_numpy(), rel=1e-5)
     trace, thin = folder.trace(run), csv.trace(run)
@@ -60,7 +60,7 @@ def test_collecting_never_loses_a_run(collected, tmp_path):
     after = load(copy)
     assert {*after.frame["run"]} > {*before["run"]} and len(after.frame) == len(before) + 1
     old = before["run"].iloc[0]
-    assert len(after.by_step(old)) and after.frame.set_index("run").loc[old, "mse"] > 0
+    assert len(after.errors(old, "by_step")) and after.frame.set_index("run").loc[old, "mse"] > 0
     text = {path.name: path.read_text() for path in copy.iterdir()}
     write_run(tmp_path / "again", 0.9, 0.0, 77, arrays=True)  # made again: not the first
     for folder in ("more", "again"):
@@ -95,7 +95,7 @@ def test_columns_of_earlier_versions_get_their_new_names(collected, tmp_path):
     assert "_trunc" not in path.read_text(encoding="utf-8")
     after = load(out).frame.query("seed == 77")
     assert after["mse_drop_last"].tolist() == [0.3]
-    assert load(out).by_column(after["run"].item()).tolist() == [0.25, 0.5]
+    assert load(out).errors(after["run"].item(), "by_column").tolist() == [0.25, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -130,15 +130,15 @@ def test_seeds_to_the_next_look(tmp_path, capsys, changes, first, seeds):
 
 def test_the_axis_of_a_look_and_cells_that_are_not_published(tmp_path):
     write_arm(tmp_path, 0.0, LUCK)
-    write_arm(tmp_path, -2.0, LUCK)
-    write_arm(tmp_path, -32.0, LUCK[:3] * [0.95, 1.03, 1.0], lip_axis="time")
+    write_arm(tmp_path, -2.0, LUCK[:3])
+    write_arm(tmp_path, -2.0, LUCK[:3] * [0.9, 1.05, 1.0], lip_axis="time")
 
     def seeds(*words: str) -> list[int]:
         args = ["ETTh2", "S", "24", "--study", str(tmp_path), "--results", str(tmp_path), *words]
         return study.look(study.flags().parse_args(["look", *args]))
 
-    assert seeds() == [] and seeds("--axis", "time", "--c", "-32") == [3, 4]
-    assert seeds("--amp", "bf16") == seeds("--axis", "time") == [0, 1, 2]
+    assert seeds() == [] and seeds("--axis", "time") == [3, 4]
+    assert seeds("--amp", "bf16") == [0, 1, 2]
     with pytest.raises(UserError, match="no such cell"):
         study.main(["look", "ETTm2", "S", "24", "--study", str(tmp_path)])
 
@@ -156,7 +156,7 @@ def test_results_md_is_built_from_the_committed_csv():
     assert study.fill(page, found) == page, "stale: run python -m paper.study results"
     said = page.partition("# Results\n")[2].partition("\n\n*Reproduced*")[0]
     assert len(re.findall(r"\.(?:\s|$)", said)) == 3  # sentences
-    assert numbers(said) <= numbers(" ".join(found.values()))
+    assert numbers(said) <= numbers(" ".join(re.findall("<!-- begin.*?<!-- end", page, flags=re.S)))
     assert len(page.splitlines()) <= 140
     with pytest.raises(UserError, match="end cells"):
         study.fill(page.replace("<!-- end cells -->", ""), found)

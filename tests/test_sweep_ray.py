@@ -13,20 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from exp.sweep import main
-from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
-from utils.files import UserError
+from tests.sweeps import ended, finish, statuses, under_way, wait_for
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of a cluster of two processors, which goes with the test and obeys it alone."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of two processors, which goes with the test and obeys it alone."""
     pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
     folder = tempfile.mkdtemp(prefix="ray")  # pytest's own are too long for Ray's sockets
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
@@ -36,20 +35,23 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     head = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert head.stdout is not None
     assert any("Ray runtime started" in line for line in head.stdout)
-    yield f"127.0.0.1:{port}"
+    yield
     head.terminate()
     head.communicate(timeout=60)
     shutil.rmtree(folder)
 
 
-def test_killed_driver_and_lost_worker_leave_the_sweep_complete(cluster, start_sweep, tmp_path):
-    words = ("--seeds", "0", "--engine", "ray", "--address", cluster)
-    sweep = start_sweep(*words, results=tmp_path)
+@pytest.mark.usefixtures("cluster")
+def test_killed_driver_and_lost_worker_leave_the_sweep_complete(start_sweep, tmp_path):
+    flags = ("--seeds", "0", "--engine", "ray")
+    code, _, errors = finish(start_sweep(*flags, "--threads", "3", results=tmp_path))
+    assert code == 2 and "error: --threads 3: the cluster has 2 CPUs\n" in errors
+    sweep = start_sweep(*flags, results=tmp_path)
     wait_for(lambda: under_way(tmp_path) != {}, sweep)
     sweep.kill()
     sweep.communicate()
 
-    sweep = start_sweep(*words, results=tmp_path)
+    sweep = start_sweep(*flags, results=tmp_path)
     wait_for(lambda: len(ended(tmp_path)) == 2 and under_way(tmp_path) != {}, sweep)
     ((_, process),) = under_way(tmp_path).items()
     status = Path(f"/proc/{process}/status").read_text().splitlines()
@@ -61,13 +63,3 @@ def test_killed_driver_and_lost_worker_leave_the_sweep_complete(cluster, start_s
     assert code == 0, (output, errors)
     assert "failed 0" in output
     assert statuses(tmp_path) == ["finished"] * 3
-
-
-def test_without_a_cluster_or_without_ray_the_error_says_what_to_do(tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="requirements-ray.txt is not installed")
-    words = [*SETTING, "--results", str(tmp_path), "--seeds", "0", "--engine", "ray"]
-    with pytest.raises(UserError, match=r"--address 127\.0\.0\.1:1: no Ray cluster answers"):
-        main([*words, "--address", "127.0.0.1:1"])
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"Ray is not installed; pip install -r requirements-ray"):
-        main(words)

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from paper import tables
-from paper.published import FOLDER, published, published_change
-from paper.runs import CELL, by_cell, left_out, load, select_metrics
+from paper.runs import CELL, PUBLISHED, by_cell, load, published, published_change, select_metrics
 from paper.tables import accounted, all_cells, cell_table, cells, more_lines, result_tables
 from tests.records import damage, write_arm, write_run
 from utils.formats import render
@@ -19,8 +18,8 @@ LUCK = np.array([0.081, 0.079, 0.083, 0.080, 0.078, 0.082, 0.077, 0.084])  # of 
 NOISE = 0.002 * np.array([1, -1, 2, -2, 1, -1, 0.5, -0.5])
 
 
-def scored(results: Path, score: str | None = None) -> pd.DataFrame:
-    return select_metrics(load(results).frame, score)
+def scored(results: Path) -> pd.DataFrame:
+    return select_metrics(load(results).frame)
 
 
 def one(frame: pd.DataFrame, **values: Any) -> Any:
@@ -67,11 +66,11 @@ def test_every_published_cell_is_judged_and_counted_once(full):
         assert abs(r) < 0.03 or row["answer"] == "not seen"
     (table,) = all_cells(rows)
     whole = table.frame.iloc[0]
-    assert whole[["seen", "not seen", "open"]].sum() == 50 and whole["ours_low"] < whole["ours"]
+    assert whole[["seen", "not seen", "open"]].sum() == 50 and " to " in whole["ours"]
     ratios = np.log(rows["mse_lip_published"] / rows["mse_zero_published"])
-    assert whole["published"] == pytest.approx(100 * math.expm1(ratios.mean()))
+    assert whole["published_change"] == pytest.approx(100 * math.expm1(ratios.mean()))
     text = render(result_tables(scored(full)), "terminal")
-    assert "all cells (50)" in text and max(map(len, text.splitlines())) <= 110
+    assert "\nAll cells\n" in text and max(map(len, text.splitlines())) <= 120
 
 
 def test_axes_and_precisions_of_a_cell_are_counted_once(tmp_path):
@@ -83,18 +82,17 @@ def test_axes_and_precisions_of_a_cell_are_counted_once(tmp_path):
     assert rows["setting"].tolist() == settings and set(rows["answer"]) == {"not seen", "seen"}
     (table,) = all_cells(rows)
     assert table.rows[0][:4] == ["all cells (1)", "0", "1", "0"]
-    assert table.frame["ours"].item() == pytest.approx(0)
+    assert table.frame["ours_change"].item() == pytest.approx(0)
 
 
 def test_other_models_have_their_own_published_values(tmp_path):
-    for model, data, error in (("autoformer", "ETTh1", 0.1), ("transformer", "weather", 0.2)):
-        write_arm(tmp_path, 0.0, [error, error], model=model, data=data, train_epochs=10)
-    rows = cells(scored(tmp_path)).set_index("model")
-    assert rows["mse_zero"].to_dict() == {"autoformer": 0.1, "transformer": 0.2}
-    table = pd.read_csv(FOLDER / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
-    for model, data in (("autoformer", "ETTh1"), ("transformer", "Weather")):
-        cell = table.query(f"model == '{model.title()}' and dataset == '{data}'")
-        assert rows.loc[model, "mse_zero_published"] == cell["mse"].item()
+    table = pd.read_csv(PUBLISHED / "table2_univariate.csv").query("pred_len == 24 and lip == 0")
+    for model, data in (("autoformer", "ETTh1"), ("transformer", "weather")):
+        write_run(tmp_path, 0.1, model=model, data=data, train_epochs=10)
+        name = data.replace("weather", "Weather")
+        cell = table.query(f"model == '{model.title()}' and dataset == '{name}'")
+        row = one(cells(scored(tmp_path)), model=model)
+        assert row["mse_zero_published"] == cell["mse"].item()
 
 
 def test_means_are_over_the_seeds_that_both_have(tmp_path):
@@ -123,31 +121,46 @@ def test_the_lowest_is_stressed(tmp_path, zero, lip, best):
     assert cell_table(cells(scored(tmp_path)), "").best == {(0, name) for name in best}
 
 
-def test_one_row_a_sign_or_every_coefficient(tmp_path):
-    for c, val in ((-5.0, 3), (-2.0, 2), (0.0, 9), (1.0, 1), (5.0, 4), (-1e-6, 0)):
+def test_every_coefficient_has_a_row_and_the_lowest_on_validation_a_mark(tmp_path):
+    for c, val in ((-5.0, 3), (-2.0, 2), (0.0, 0), (1.0, 1)):
         for seed in range(2):
             write_run(tmp_path, 0.1, c, seed, metrics={"val_mse": val})
-    frame = scored(tmp_path)
-    assert cells(frame)["setting"].tolist() == ["S 24", "S 24, MSE + 1 Lip †"]
-    note = "12 runs: 6 shown, 6 with another coefficient (--all)."
-    assert accounted(frame, cells(frame)) == [note]
-    every = cells(frame, every=True)
-    assert every["c"].tolist() == [-5, -2, -1e-6, 1, 5]
-    assert "S 24, MSE − 1e−6 Lip" in every["setting"].tolist()
-    mse, mae, _ = result_tables(frame, every=True)
-    assert "0.1000 ± 0.0000" in mse.rows[0] and mae.title == "ETTh2: MAE"
-    assert any(note.startswith("†") for note in mse.notes)
+    rows = cells(scored(tmp_path))
+    assert rows["setting"].tolist() == ["S 24, MSE − 5 Lip", "S 24", "S 24, MSE + 1 Lip †"]
+    mse, mae, _ = result_tables(scored(tmp_path), mae=True)
+    assert mae.title == "ETTh2: MAE" and any(note.startswith("†") for note in mse.notes)
+    assert mae.rows[1] == ["S 24", "0.2402", "0.2256", "2", "0.2000", "0.2000", "0.8000",
+                           "0.6000", "0.4000"]  # fmt: skip
+
+
+def test_what_all_rows_share_is_said_once_and_each_baseline_is_compared(tmp_path):
+    scores = {"ridge": {"all": {"mse": 0.25, "mae": 0.1}}, "last": {"all": {"mse": 1, "mae": 0.45}}}
+    for mse, c, dropout in ((0.2, 0.0, 0.05), (0.3, -2.0, 0.05), (0.2, 2.0, 0.05), (0.2, 0.0, 0.1)):
+        own = {"data": "demo", "d_model": 64, "n_heads": 4, "dropout": dropout}
+        write_run(tmp_path, mse, c, **own, metrics={"baselines": scores})
+    rows = cells(scored(tmp_path))
+    table = cell_table(rows.loc[rows["overrides"].eq("d_model 64, n_heads 4")], "")
+    assert [row[0] for row in table.rows] == ["S 24 (96/48)", "S 24 (96/48), MSE + 2 Lip †"]
+    assert "In every row: d_model 64, n_heads 4." in table.notes
+    some = "trained on MSE, MSE + 2 Lip; not on MSE − 2 Lip"
+    for metric, name, which in (("MSE", "last value", "all"), ("MAE", "ridge", "none"),
+                                ("MSE", "ridge", some), ("MAE", "last value", some)):  # fmt: skip
+        assert f"Test {metric} lower than that of {name}: {which}." in table.notes
+    table = cell_table(rows, "")
+    assert table.rows[-1][0] == "S 24 (96/48), dropout 0.1"
+    some = "S 24 (96/48) MSE, S 24 (96/48) MSE + 2 Lip, S 24 (96/48), dropout 0.1 MSE"
+    some += "; not on S 24 (96/48) MSE − 2 Lip"
+    assert f"Test MSE lower than that of ridge: trained on {some}." in table.notes
 
 
 @pytest.mark.parametrize(
     ("setting", "overrides"),
     [
         ({"seq_len": 96, "factor": 5, "freq": "t"}, "freq t, factor 5, seq_len 96"),
-        ({"batch_size": 16, "learning_rate": 1e-3}, "batch_size 16, learning_rate 0.001"),
-        ({"distil": False, "dropout": 0.1, "attn": "full"}, "distil False, dropout 0.1, attn full"),
-        ({"cols": ("OT", "HULL"), "d_model": 64}, "cols OT,HULL, d_model 64"),
+        ({"distil": False, "attn": "full", "cols": ("OT", "HULL")},
+         "cols OT,HULL, distil False, attn full"),
     ],
-)
+)  # fmt: skip
 def test_runs_of_other_settings_are_apart(tmp_path, setting, overrides):
     write_arm(tmp_path, -2.0, [0.1] * 3)
     write_run(tmp_path, 9.0, -2.0, 3, **setting)
@@ -177,17 +190,17 @@ def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
         ("feature", "max", "bf16"): [0.07, 0.30],
     }
     assert accounted(frame, cells(frame)) == ["7 runs: 7 shown."]
-    part = frame.loc[frame["lip_norm"].eq("max") | (frame["c"] == 0)]
-    assert "1 MSE again, under another lip_norm" in accounted(part, cells(part))[0]
+    part = frame.loc[frame["lip_norm"].eq("max") | (frame["c"] == 0)]  # MSE again is in no pair
+    assert "1 without a pair" in accounted(part, cells(part))[0]
 
 
-def test_a_run_without_a_setting_that_others_have_is_shown(tmp_path):
+def test_a_run_without_a_setting_is_shown_and_a_lost_one_an_error(tmp_path):
     write_pairs(tmp_path, 0.0, n=3, amp="bf16")
-    frame = load(tmp_path).frame.assign(amp=None, model="other")  # its row leaves amp out
-    rows = cells(select_metrics(frame))
-    assert len(rows) == 1 and len(result_tables(select_metrics(frame))[0].rows) == 1
+    frame = select_metrics(load(tmp_path).frame.assign(amp=None, model="other"))
+    rows = cells(frame)
+    assert len(rows) == len(result_tables(frame)[0].rows) == 1
     with pytest.raises(RuntimeError, match="lost"):
-        accounted(select_metrics(frame), rows.iloc[:0])
+        accounted(frame, rows.iloc[:0])
 
 
 def test_drop_last_beside_a_published_value_and_all_windows_elsewhere(tmp_path):
@@ -195,8 +208,7 @@ def test_drop_last_beside_a_published_value_and_all_windows_elsewhere(tmp_path):
     write_run(tmp_path, metrics=parts)
     write_run(tmp_path, metrics=parts, data="demo")
     assert scored(tmp_path).set_index("data")["mse"].to_dict() == {"ETTh2": 1, "demo": 2}
-    assert set(scored(tmp_path, "drop_last")["mse"]) == {1}
-    assert set(scored(tmp_path, "all")["mse"]) == {2}
+    assert set(scored(tmp_path)["mse_all"]) == {2}
 
 
 def test_custom_files_are_told_apart_by_file_and_target(tmp_path):
@@ -220,8 +232,7 @@ def test_results_versions_are_shown_apart(tmp_path):
     write_arm(tmp_path, 0.0, [0.1, 0.1])
     damage(write_run(tmp_path, 9.0, 0.0, 2), "newer version")
     rows = cells(scored(tmp_path))
-    assert sorted(zip(rows["results_version"], rows["mse_zero"], strict=True)) == [(2, 0.1), (3, 9)]
-    assert "S 24, results version 3" in rows["setting"].tolist()
+    assert one(rows, setting="S 24, results version 3")["mse_zero"] == 9
 
 
 @pytest.mark.parametrize(
@@ -236,14 +247,13 @@ def test_one_bad_folder_costs_a_note_and_not_the_table(tmp_path, kind):
 
 
 def test_what_enters_no_mean_is_named(tmp_path):
-    write_run(tmp_path)
-    write_run(tmp_path, seed=1, status="failed")
-    write_run(tmp_path, seed=2, status="unfinished")
-    write_run(tmp_path, seed=3, metrics={"truncated": None})
-    failed, few, unfinished = left_out(scored(tmp_path))
-    assert failed.startswith("Left out, failed: inf") and unfinished.startswith("Left out, unf")
-    assert "fewer than 32 test windows: --score all shows them" in few
-    assert len(left_out(scored(tmp_path, "all"))) == 2
+    write_run(tmp_path / "runs")
+    write_run(tmp_path / "runs", seed=1, status="unfinished")
+    for seed in range(2, 8):
+        write_run(tmp_path / "runs", seed=seed, status="failed")
+    text = said(tmp_path / "runs")
+    assert "8 runs: 1 shown, 7 left out." in text and "Left out as well: 2 runs." in text
+    assert text.count("Left out, ") == 5 and "(the loss stopped being finite (nan)" in text
 
 
 def test_an_open_cell_says_what_brings_it_to_its_next_look(tmp_path):
@@ -267,34 +277,24 @@ def test_an_open_cell_says_what_brings_it_to_its_next_look(tmp_path):
 
 
 def test_flags_choose_and_what_is_missing_is_said(tmp_path):
-    runs = tmp_path / "runs"
-    write_run(runs)
-    write_run(runs, data="demo")
-    text = said(runs, "--data", "etth2")
+    write_run(tmp_path / "runs")
+    write_run(tmp_path / "runs", data="demo")
+    text = said(tmp_path / "runs", "--data", "etth2")
     assert "ETTh2" in text and "demo" not in text
-    for flag, word in (("--data", "ECL"), ("--data", "weather"), ("--features", "MS")):
-        assert f"No run of {word}." in said(runs, flag, word)
-    (tmp_path / "empty").mkdir()
-    assert "There are no runs." in said(tmp_path / "empty")
+    assert "There are no such runs." in said(tmp_path / "runs", "--features", "MS")
 
 
-@pytest.mark.parametrize(("features", "table"), [("S", "Table 2"), ("M", "Table 5")])
-def test_published_changes_are_those_of_the_tables_and_of_figure_3(features, table):
+@pytest.mark.parametrize("features", ["S", "M"])
+def test_published_changes_are_those_of_the_tables_and_of_figure_3(features):
     cell = {"model": "informer", "data": "ETTh2", "features": features, "pred_len": 24}
-
-    def of(first: float, second: float, **other: object) -> tuple[float, str]:
-        found = published_change({**cell, **other}, first, second)
-        return found["published_change"], found["published_at"]
-
     ratio = {"S": 0.08626 / 0.09309, "M": 0.33658 / 0.72025}[features]
-    assert of(-2, 0) == (pytest.approx(100 * (ratio - 1), abs=1e-9), table)
-    curve = pd.read_csv(FOLDER / "figure3.csv").query("pred_len == 24").set_index("lam")["mse"]
+    assert published_change(cell, -2, 0) == pytest.approx(100 * (ratio - 1), abs=1e-9)
+    curve = pd.read_csv(PUBLISHED / "figure3.csv").query("pred_len == 24").set_index("lam")["mse"]
     for first, second in ((-2, 2), (-4, 0)):  # the paper's λ is -c
-        change, place = of(first, second)
+        change = published_change(cell, first, second)
         if features == "S":
-            expected = 100 * (curve[-first] / curve[-second] - 1)
-            assert (change, place) == (pytest.approx(expected), "Figure 3")
+            assert change == pytest.approx(100 * (curve[-first] / curve[-second] - 1))
         else:
-            assert math.isnan(change) and place == ""
+            assert math.isnan(change)
     for other in ({"data": "ETTh1"}, {"model": "transformer"}, {"overrides": "dropout 0.1"}):
-        assert math.isnan(of(-4, 0, **other)[0])
+        assert math.isnan(published_change({**cell, **other}, -4, 0))

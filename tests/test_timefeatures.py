@@ -38,8 +38,3 @@ def test_unknown_frequencies_are_refused(freq):
     with pytest.raises(UserError) as caught:
         parse_freq(freq)
     assert str(caught.value) == f"--freq {freq}: unknown{hint}; one of s, t, h, d, b, w, m"
-
-
-def test_seconds_are_too_fine_for_whole_numbers():
-    with pytest.raises(UserError, match="--freq s: --embed fixed ends at minutes; use --embed"):
-        time_features(pd.DatetimeIndex(["2020-01-01"]), "s", "fixed")

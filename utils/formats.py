@@ -3,7 +3,7 @@
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import tabulate
 from utils.files import make_folder, write_atomic
 
 tabulate.MIN_PADDING = 0  # headings as narrow as their columns
-DIGITS = 5  # as published: errors equal to this many digits are equal
 STAR = "* the lowest of what is compared; all that are equal"
-WIDTH = 110  # characters of a terminal's line
+WIDTH = 110  # characters of a terminal's line; wide tables take a few more
+NARROW = {"maxcolwidths": 12, "maxheadercolwidths": 8}  # of a terminal's columns
 SYMBOLS = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {
     "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "–": "--",
 })  # fmt: skip
@@ -35,16 +35,11 @@ class Column:
     head: str
     name: str  # of the frame's column
     digits: int | None = None  # decimals of a number; None: as it stands
-    sd: str = ""  # column of the standard deviation that follows after ±
     write: Callable[[dict[Any, Any]], str] | None = None  # a row's text, of more than one value
 
     def text(self, row: dict[Any, Any]) -> str:
         """Write a row's value, "-" where it is missing."""
-        if self.write:
-            return self.write(row)
-        value = format_number(row[self.name], self.digits)
-        sd = format_number(row.get(self.sd), self.digits)
-        return value if sd == "-" else f"{value} ± {sd}"
+        return self.write(row) if self.write else format_number(row[self.name], self.digits)
 
 
 @dataclass(frozen=True)
@@ -68,23 +63,16 @@ class Table:
         return [[c.text(row) for c in self.columns] for row in self.frame.to_dict("records")]
 
     def body(self, form: str) -> str:
-        """Write headings and rows in one of STYLES, a terminal's within WIDTH."""
+        """Write headings and rows in one of STYLES."""
         name, _, _, best = STYLES[form]
-        cells = pd.DataFrame(self.rows, columns=self.heads).map(lambda text: _safe(text, form))
+        rows = [[_safe(text, form) for text in row] for row in self.rows]
+        names = [column.name for column in self.columns]
         for i, column in self.best:
-            j = [c.name for c in self.columns].index(column)
-            cells.iat[i, j] = best.format(cells.iat[i, j])
-        cells.columns = [_safe(head, form) for head in self.heads]
-        options: dict[str, Any] = {"tablefmt": name, "disable_numparse": True}
-        if form != "terminal":
-            return str(cells.to_markdown(index=False, **options))
-        text = ""
-        for width, head in ((30, 24), (22, 13), (14, 8)):
-            options |= {"maxcolwidths": width, "maxheadercolwidths": head}
-            text = str(cells.to_markdown(index=False, **options))
-            if max(map(len, text.splitlines()), default=0) <= WIDTH:
-                break
-        return text
+            j = names.index(column)
+            rows[i][j] = best.format(rows[i][j])
+        options: dict[str, Any] = NARROW if form == "terminal" else {}
+        heads = [_safe(head, form) for head in self.heads]
+        return tabulate.tabulate(rows, heads, name, disable_numparse=True, **options)
 
 
 def _safe(text: str, form: str) -> str:
@@ -112,10 +100,9 @@ def span(low: float, high: float) -> str:
     return "-" if pd.isna(low) else f"{low:+.1f} to {high:+.1f} %".replace("-", "−")
 
 
-def interval(row: Mapping[Any, Any]) -> str:
-    """Write a change with its interval (change, low, high) in percent."""
-    change = percent(row["change"])
-    return change if pd.isna(row["low"]) else f"{change}, {span(row['low'], row['high'])}"
+def interval(change: float, low: float, high: float) -> str:
+    """Write a change with its interval in percent."""
+    return percent(change) if pd.isna(low) else f"{percent(change)}, {span(low, high)}"
 
 
 def joined(values: Iterable[float]) -> str:

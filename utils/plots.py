@@ -29,29 +29,22 @@ BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and
 BASELINES = (("#E69F00", "s"), ("#CC79A7", "D"), ("#8B5A2B", "P"), ("#009E73", "x"))  # and markers
 
 
-def compose(title: str, subtitle: str, rows: Rows, width: float = 0) -> Figure:
-    """Draw rows of panels under one title, with one legend below all, each label once."""
-    columns, found, height = max(map(len, rows)), {}, 0.7
-    width = width or (4.6, 7.2, 9.6)[columns - 1]  # inches
+def compose(title: str, rows: Rows, height: float = 2.4) -> Figure:
+    """Draw rows of panels, of a height in inches, under one title; one legend below names all."""
+    columns, found = max(map(len, rows)), {}
+    width = (7.2, 7.2, 9.6)[columns - 1]
     with mpl.rc_context(STYLE):
-        figure = Figure(layout="constrained")
+        figure = Figure((width, 0.7 + height * len(rows)), layout="constrained")
         for i, row in enumerate(rows):
-            below = [0.0]  # inches that long names of ticks need
             for j, draw in enumerate(row):
                 axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                words = textwrap.fill(draw(axis), round(16 * width / columns))
-                axis.set_title(words, parse_math=False)
+                heading = textwrap.fill(draw(axis), round(14 * width / columns))
+                axis.set_title(heading, parse_math=False)
                 handles, labels = axis.get_legend_handles_labels()
                 found |= dict(zip(labels, handles, strict=True))
-                for tick in axis.get_xticklabels():
-                    name = tick.get_text()
-                    below.append(len(name) * 0.055 if tick.get_rotation() else name.count("\n") / 8)
-            height += 2.3 + max(below)
-        figure.set_size_inches(width, height)
-        lines = "\n".join([title, *textwrap.wrap(subtitle, round(15 * width))])
-        figure.suptitle(lines, fontsize=9, x=0.01, ha="left", parse_math=False)
+        figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
         handles, labels = [*found.values()], [*found]
-        figure.legend(handles, labels, loc="outside lower center", ncols=round(width / 1.8))
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -82,8 +75,8 @@ def draw_window(axis: Axes, window: Window) -> None:
     """Draw a window over dates, what follows joined to the history."""
     label, dates, history, lines, _ = window
     now, known = len(history), np.append(history, lines.get("truth", []))
-    words = "history and truth" if "truth" in lines else "history"
-    axis.plot(dates[: len(known)], known, color=GREY, linewidth=2, label=words)
+    shown = "history and truth" if "truth" in lines else "history"
+    axis.plot(dates[: len(known)], known, color=GREY, linewidth=2, label=shown)
     for name, line, color in (("forecast", "-", BLACK), ("ridge", ":", BASELINES[-1][0])):
         if name in lines:
             values = np.append(history[-1], lines[name])

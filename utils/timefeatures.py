@@ -1,9 +1,11 @@
 """Calendar features of dates, as the time embedding reads them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.offsets import BaseOffset, BusinessDay, Tick
 
 from utils.files import UserError, nearest
 
@@ -37,35 +39,28 @@ def parse_freq(freq: str) -> str:
     return _LETTERS[match[1]]
 
 
-def natural_unit(offset: pd.offsets.BaseOffset) -> str:
+def natural_unit(offset: BaseOffset) -> str:
     """Return the coarsest frequency that sees every step: t for 15 min, w for 7 days."""
-    if not isinstance(offset, pd.offsets.Tick):
-        return "b" if isinstance(offset, pd.offsets.BusinessDay) else "m"
-    units = {"w": "7D", "d": "1D", "h": "1h", "t": "1min"}
-    whole = (u for u, length in units.items() if offset.nanos % pd.to_timedelta(length).value == 0)
-    return next(whole, "s")
+    if not isinstance(offset, Tick):
+        return "b" if isinstance(offset, BusinessDay) else "m"
+    length: Any = pd.Timedelta(offset)
+    if length % pd.to_timedelta("7D") == pd.to_timedelta(0):
+        return "w"
+    return {"D": "d", "h": "h", "min": "t"}.get(length.resolution_string, "s")
 
 
 def time_features(dates: pd.DatetimeIndex, freq: str, embed: str) -> np.ndarray:
     """Turn dates [L] into inputs of the time embedding [L, T] (Informer's global time stamps).
 
     `embed` timeF gives fields scaled to [-0.5, 0.5], finest first; fixed and learned give month,
-    day, weekday (Monday is 0), hour and minute // 15, as far as the frequency reaches; seconds
-    are too fine for them (UserError).
+    day, weekday (Monday is 0), hour and minute // 15, as far as the frequency reaches.
     """
     letter = parse_freq(freq)
-    if embed == "timeF":
-        columns = _fields(dates, _FIELDS[letter])
-        low, high = np.array([_RANGES[name] for name in _FIELDS[letter]], dtype=np.float64).T
-        return (columns - low) / (high - low) - 0.5
-    if letter not in _WHOLE_WIDTH:
-        raise UserError(f"--freq {freq}: --embed {embed} ends at minutes; use --embed timeF")
-    columns = _fields(dates, _WHOLE)
-    columns[:, -1] //= 15
-    return columns[:, : _WHOLE_WIDTH[letter]]
-
-
-def _fields(dates: pd.DatetimeIndex, names: tuple[str, ...]) -> np.ndarray:
+    names = _FIELDS[letter] if embed == "timeF" else _WHOLE[: _WHOLE_WIDTH[letter]]
     sources = {name: dates.isocalendar() if name == "week" else dates for name in names}
-    columns = [np.asarray(getattr(source, name), np.float64) for name, source in sources.items()]
-    return np.stack(columns, axis=1)  # [L, T]
+    fields = [np.asarray(getattr(source, name), np.float64) for name, source in sources.items()]
+    columns = np.stack(fields, axis=1)  # [L, T]
+    if embed != "timeF":
+        return columns // np.array([15 if name == "minute" else 1 for name in names])
+    low, high = np.array([_RANGES[name] for name in names], dtype=np.float64).T
+    return (columns - low) / (high - low) - 0.5
