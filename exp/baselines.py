@@ -19,7 +19,7 @@ Forecaster = Callable[[Tensor], Tensor]  # numbers of test windows to forecasts,
 NAMES = {
     "last": "last value",
     "day": "seasonal naive (24 h)",
-    "week": "a week ago",
+    "week": "seasonal naive (7 d)",
     "ridge": "ridge regression",
 }
 
