@@ -192,7 +192,7 @@ def sweep(plan: Plan, engine: Local | OnRay) -> int:
         locate(*place)
     errors = {run.name: plan.states[run.name][1]["error"] for run in plan.failed}
     left, begun = {run.name: run for run in plan.to_do}, time.time()
-    changed = shown = begun
+    total, shown = sum(plan.seconds.values()), begun
     form = "{n_fmt}/{total_fmt} runs |{bar}|{postfix}"
     bar = tqdm(total=len(left), disable=None, dynamic_ncols=True, bar_format=form)
     work = engine.carry_out(plan.to_do)
@@ -201,15 +201,17 @@ def sweep(plan: Plan, engine: Local | OnRay) -> int:
             stop.check()  # first: what a signal ended has not failed
             for name, error in ended:
                 del left[name]
-                changed = time.time()
                 if error:
                     errors[name] = error
                 bar.update()
                 tqdm.write(f"{name}: {f'failed: {error}' if error else 'done'}")
             if time.time() - shown > (LINE_SECONDS if bar.disable else 1):
                 shown = time.time()
-                planned = sum(plan.seconds[name] for name in left) / engine.side_by_side
-                lines = [f"about {duration(max(0.0, planned - (shown - changed)))} left"]
+                planned = sum(plan.seconds[name] for name in left)
+                text = f"about {duration(planned / engine.side_by_side)} left by the plan"
+                if ended_seconds := total - planned:  # they say how fast it goes here
+                    text = f"about {duration(planned / ended_seconds * (shown - begun))} left"
+                lines = [text]
                 lines += filter(None, (last_line(run, begun) for run in left.values()))
                 bar.set_postfix_str("; ".join(lines))
                 if bar.disable:

@@ -245,6 +245,8 @@ def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
 
 def contrast_table(frame: pd.DataFrame) -> Table:
     """Lay out the comparisons in each cell, with intervals only."""
+    same = records.shared_overrides(frame)
+    frame = frame.assign(label=[records.without(label, same) for label in frame["label"]])
     columns = [
         Column("cell", "label", write=lambda r: f"{r['label']}, {regularizer(r)}"),
         Column("compared", "first", write=sides),
@@ -256,10 +258,11 @@ def contrast_table(frame: pd.DataFrame) -> Table:
         *[Column("failed", "failed")] * any(frame["failed"]),
     ]
     known = len(frame["low"].dropna())
+    chance = f": of {known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone"
     notes = [
-        f"Exploratory, not corrected: of {known} intervals about {0.05 * known:.1f} would leave "
-        "out 0 by chance alone. Environments differ: pairs not made on the same processor, "
-        "threads, device, torch and clean commit.",
+        f"Exploratory, not corrected{chance * (known > 0)}. Environments differ: pairs not made on "
+        "the same processor, threads, device, torch and clean commit.",
+        *[f"In every row: {', '.join(same)}."] * bool(same),
     ]
     return Table("Every loss against MSE, and both signs", frame, columns, notes=notes)
 

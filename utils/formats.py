@@ -16,7 +16,7 @@ from utils.files import make_folder, write_atomic
 tabulate.MIN_PADDING = 0  # headings as narrow as their columns
 STAR = "* the lowest of what is compared; all that are equal"
 WIDTH = 110  # characters of a terminal's line; wide tables take a few more
-NARROW = {"maxcolwidths": 12, "maxheadercolwidths": 8}  # of a terminal's columns
+NARROW = {"maxcolwidths": 14, "maxheadercolwidths": 8, "break_long_words": False}  # of a terminal
 SYMBOLS = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {
     "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "–": "--",
 })  # fmt: skip
