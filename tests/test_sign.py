@@ -12,7 +12,7 @@ from paper import tables
 from paper.figures import draw_all
 from paper.runs import load, select_metrics
 from tests.runs import ROOT, build, only_run, tiny
-from tests.test_scripts import REAL, SMALL, bash
+from tests.test_scripts import REAL, SMALL, bash  # noqa: F401 - a fixture
 from utils.files import read_json
 
 STEP = ["--batch_size", "615", "--train_epochs", "2", "--attn", "full", "--dropout", "0"]
@@ -91,12 +91,12 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path
     assert rougher > 1.1 * plain > 1.2 * smoother, found
 
 
-def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path):
+def test_one_run_from_signs_in_a_script_to_table_and_figure(tmp_path, bash):  # noqa: F811
     results = tmp_path / "results"
-    line = f"bash {ROOT}/scripts/sweep.sh {ROOT}/tests/part.csv --target temp {SMALL}"
+    line = f"bash scripts/sweep.sh {ROOT}/tests/part.csv --target temp {SMALL}"
     line += " --batch_size 128 --seq_len 24 --label_len 12"
     variables = {"SIGNS": "minus", "LAMS": "0 2", "SEEDS": "3", "AXIS": "time", "JOBS": "1"}
-    answer = bash(tmp_path, line, REAL, RESULTS=str(results), **variables)
+    answer = bash(line, REAL, RESULTS=str(results), **variables)
     assert answer.returncode == 0, answer
     runs = read_runs(results).set_index("lip_coef")
     assert sorted(runs.index) == [-2.0, 0.0] and set(runs["seed"]) == {3}

@@ -192,7 +192,7 @@ def test_progress_is_shown_and_what_is_asked_for_later_made_or_named(tmp_path, c
     flags += ["--jobs", "2"]
     assert main(flags) == 0 and not list(tmp_path.glob("*/prediction.csv"))
     output, line = capsys.readouterr().out, r"\n  informer_demo_S_24-12-8_c0_s[01]: "
-    assert re.search(rf"\n0/2 runs, about \d+ s left{line}.*{line}", output)
+    assert re.search(rf"\n0/2 runs, about \d+ s left by the plan{line}.*{line}", output)
     assert re.search(rf"{line}epoch 1/2: train MSE ", output)
     assert re.search(r"\ninformer_demo_S_24-12-8_c0_s1-\w{8}: done\n", output)
     assert "made without" not in output

@@ -1,6 +1,7 @@
 """What every command has: flags, output that nothing can break, errors in one line."""
 
 import argparse
+import codecs
 import io
 import itertools
 import math
@@ -13,6 +14,8 @@ from typing import Any, NoReturn
 
 from utils.files import UserError, nearest
 
+PLAIN = {"λ": "lambda", "±": "+-", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "×": "x", "·": "*"}
+
 
 class _Forgiving(io.FileIO):
     """A file descriptor that takes what is written to a closed pipe, and drops it."""
@@ -24,12 +27,21 @@ class _Forgiving(io.FileIO):
             return len(content)
 
 
+def _plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """Write what an output's encoding lacks in letters that every encoding has."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    wanted = error.object[error.start : error.end]
+    return "".join(PLAIN.get(letter, "?") for letter in wanted), error.end
+
+
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run a command on this process's arguments and return its exit code, 2 after a UserError.
 
     A reader that goes away, as in `| head -1`, a closed output and an encoding without λ leave the
     work alone: hours of training must not end with them.
     """
+    codecs.register_error("plain", _plain_letters)
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -38,7 +50,7 @@ def run_command(main: Callable[[list[str]], int]) -> int:
     for number, name in ((1, "stdout"), (2, "stderr")):
         encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
         buffer = io.BufferedWriter(_Forgiving(number, "w", closefd=False))  # pyright: ignore[reportArgumentType]
-        stream = io.TextIOWrapper(buffer, encoding, errors="replace", line_buffering=True)
+        stream = io.TextIOWrapper(buffer, encoding, errors="plain", line_buffering=True)
         setattr(sys, name, stream)  # by lines: a log of both shows them in their order
     try:
         return main(sys.argv[1:])
