@@ -25,6 +25,7 @@ from utils.output import run_command
 from utils.stats import mean_interval
 
 STUDY, PAGE = Path("results/study"), Path("RESULTS.md")
+BENCH = Path(__file__).parent.parent / "docs/bench/lipreg.csv"  # of python -m exp.bench
 POINTS = 300  # of L_f a run, at most
 
 
@@ -174,6 +175,8 @@ def claims(runs: Runs, scored: pd.DataFrame) -> Table:
                 rows[what][column] = _ratio([at(x) / at(y) for x, y in zip(lip, zero, strict=True)])
             rows[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
     rows["seconds a step: gradient of LipReg"] = {"all": _ratio(steps)}
+    timed = pd.read_csv(BENCH, comment="#", index_col="contender")["times_nolip"]
+    rows["seconds a step: all of LipReg"] = {"all": percent(100 * (float(timed["fp32"]) - 1))}
     rows["pairs that chose the same epoch"] = {"all": f"{sum(epochs)} of {len(epochs)}"}
     columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
     columns += [Column("Figure 2 (S)", "shown")]

@@ -179,6 +179,9 @@ def test_what_is_counted_or_published_again(block):
     both = [[side.reset_index() for side in arms(features)] for features in CELLS]
     steps = np.concatenate([lip["step_seconds"] / zero["step_seconds"] for lip, zero in both])
     assert rows["seconds a step: gradient of LipReg"][4] == f"{', '.join(change(steps))} (n = 24)"
+    bench = (ROOT / "docs" / "bench" / "lipreg.csv").read_text(encoding="utf-8")
+    ratio = float(bench.partition("\nfp32,")[2].split(",")[4])
+    assert rows["seconds a step: all of LipReg"][4] == percent(100 * (ratio - 1))
     same = sum((lip["best_epoch"] == zero["best_epoch"]).sum() for lip, zero in both)
     assert rows["pairs that chose the same epoch"][4] == f"{same} of {len(steps)}"
     curve = read("figure2", PUBLISHED)
