@@ -5,8 +5,7 @@ import math
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from paper import runs as records
 from paper.answer import compare, equivalence_seeds, estimate, pair, two_level_interval
 from paper.runs import CELL, PLACE, Runs, by_cell, loss_text, published_change, regularizer
 from paper.tables import STUDY_LINE, add_flags, left_out, published_text, select
-from utils.environment import committed, versions
 from utils.files import UserError, canonical, sha256_of
 from utils.formats import Column, Table, joined, span, write_out
 from utils.output import run_command
@@ -49,28 +47,19 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Preregistration:
-    """A hypothesis file, and when it was settled."""
+    """A hypothesis file."""
 
     family: list[Hypothesis]  # over which Holm's correction is made
     margin: float  # relative difference that counts as none, e.g. 0.02
     extend_above: float  # standard deviation of d above which a hypothesis is extended once
     sha256: str  # of what it means
-    when: str  # the commit that made the file what it is, or that it is named now
-    since: dict[str, datetime]  # since when each hypothesis has meant what it means, where known
 
 
 def read_hypotheses(path: Path = records.HYPOTHESES) -> Preregistration:
-    """Read the hypothesis file, and from its commits since when it means what it means."""
+    """Read the hypothesis file; its checksum is of what it means, whatever its comments say."""
     family, margin, limit = _parse(path.read_bytes())
     meaning = canonical([[asdict(one) for one in family], margin, limit])
-    meant, since = _meanings(path.read_bytes()), {}
-    settled = {*meant}
-    for time, content in versions(path):  # newest first
-        then = _meanings(content)
-        settled &= {name for name in meant if then.get(name) == meant[name]}
-        since |= dict.fromkeys(settled, time)
-    sha256, when = sha256_of(meaning.encode()), committed(path)[0]
-    return Preregistration(family, margin, limit, sha256, when, since)
+    return Preregistration(family, margin, limit, sha256_of(meaning.encode()))
 
 
 def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:
@@ -82,11 +71,6 @@ def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:
         named = {kind: [*range(first, last + 1)] for kind, (first, last) in ends.items()}
         family.append(Hypothesis(**entry | {"seeds": named}))
     return family, float(body["margin"]), float(body["extend_above"])
-
-
-def _meanings(content: bytes) -> dict[str, Any]:
-    family, *limits = _parse(content)
-    return {one.name: (replace(one, claim=""), limits) for one in family}
 
 
 def contrasts(scored: pd.DataFrame) -> pd.DataFrame:
@@ -154,13 +138,11 @@ def _test(
     row["power_seeds"] = equivalence_seeds(row["sd"], named.margin) if row["n"] > 1 else math.nan
     if not state and row["n"]:
         row |= over_weeks(tested.dropna(subset="d"), one.data, runs)
-    return row | {"notes": [*_notes(row, pairs, tested, named.since.get(one.name))]}
+    return row | {"notes": [*_notes(row, pairs, tested)]}
 
 
-def _notes(
-    row: dict[str, Any], pairs: pd.DataFrame, tested: pd.DataFrame, since: datetime | None
-) -> Iterator[str]:
-    """Say which seeds are left out, failed, or made elsewhere, and which runs began too early."""
+def _notes(row: dict[str, Any], pairs: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
+    """Say which seeds are left out, failed, or made elsewhere."""
     if len(pairs) > len(tested):
         yield f"seeds not named, left out: {joined(pairs.index.difference(tested.index))}"
     if row["failed"]:
@@ -168,9 +150,6 @@ def _notes(
     if row["mismatched"]:
         names = ", ".join(sorted({*", ".join(filter(None, tested["mismatch"])).split(", ")}))
         yield f"{row['mismatched']} of {len(tested)} pairs differ in {names}"
-    started = [*tested["started_first"], *tested["started_second"]]
-    if early := sum(datetime.fromisoformat(text) < since for text in started if since):
-        yield f"{early} of {len(started)} runs began before the hypothesis was committed"
 
 
 def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> dict[str, float]:
@@ -229,11 +208,11 @@ def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
         Column("n for 80 % power", "power_seeds"),
     ]
     notes = [
-        f"Hypotheses: sha256 {named.sha256[:12]}, {named.when}. Change: of the first loss against "
-        "the second, mean of d = ln(MSE / MSE) by seed over all test windows, one test split; BCa: "
-        "bootstrap interval, where |skewness| of d exceeds 1. p: sign flips, two-sided; Holm: "
-        "corrected over all that were named, those without runs too. n for 80 % power: pairs with "
-        "which the equivalence test would find a change of 0.",
+        f"Hypotheses: sha256 {named.sha256[:12]}; `git log paper/hypotheses.toml` says since when. "
+        "Change: of the first loss against the second, mean of d = ln(MSE / MSE) by seed over all "
+        "test windows, one test split; BCa: bootstrap interval, where |skewness| of d exceeds 1. "
+        "p: sign flips, two-sided; Holm: corrected over all that were named, those without runs "
+        "too. n for 80 % power: pairs with which the equivalence test would find a change of 0.",
         "With one failed run in 8 pairs no verdict on the size of an effect can be reached, and "
         "one on its direction only if the side that failed is the worse one in all 7 other pairs "
         "as well.",
