@@ -105,6 +105,8 @@ def parse_table(content: bytes, path: Path) -> Table:
         header, *rows = list(csv.reader(text, strict=True)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
+    if len(header) == 1:
+        raise UserError(f"{path}: row 1 has no comma; save the file with commas between cells")
     for number, row in enumerate(rows, FIRST_ROW):
         if len(row) != len(header):
             cells = f"{len(row)} cells, the header {len(header)}"

@@ -19,7 +19,7 @@ from data.scaler import Scaler
 from utils.files import UserError
 from utils.timefeatures import natural_unit, time_features
 
-FARTHEST = 1e15  # standard deviations; squares beyond it soon leave float32
+NOTED, REFUSED = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
 
 
 class Batch(NamedTuple):
@@ -135,9 +135,12 @@ def scaled_rows(
     columns, dates = list(rows.columns), pd.DatetimeIndex(rows.index)
     scaled = scaler.transform(rows.to_numpy())
     row, column = np.unravel_index(np.abs(scaled).argmax(), scaled.shape)
-    if not abs(scaled[row, column]) <= FARTHEST:
-        what = f"{rows.iat[row, column]:g} in column {columns[column]!r}, {dates[row]}"
-        raise UserError(f"{table.path}: {what} is too far from the training rows; correct it")
+    if not (far := abs(scaled[row, column])) <= NOTED:
+        what = f"{table.path}: {dates[row]}, column {columns[column]!r}: {rows.iat[row, column]:g}"
+        what += f" is {far:.1g} standard deviations from the mean of the training rows"
+        if not far <= REFUSED:
+            raise UserError(f"{what}; correct it")
+        print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     beyond = pd.date_range(dates[-1], periods=settings.pred_len + 1, freq=table.offset)[1:]
     stamps = pd.DatetimeIndex(dates.append(beyond))

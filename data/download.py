@@ -41,16 +41,21 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="python -m data.download", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DATASETS))
     names = parser.parse_args(argv).names
+    code = 0
     for name in names:
-        if name not in DATASETS:
-            known = ", ".join(DATASETS)
-            raise UserError(f"{name}: unknown{nearest(name, DATASETS)}; one of {known}")
-        print(fetch(DATASETS[name]))
+        try:
+            if name not in DATASETS:
+                known = ", ".join(DATASETS)
+                raise UserError(f"{name}: unknown{nearest(name, DATASETS)}; one of {known}")
+            print(fetch(DATASETS[name]))
+        except UserError as error:  # the others are fetched
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
     for dataset in () if names else DATASETS.values():
         absent = "not here" if dataset.url else "not here, placed by hand"
         place = dataset.path if is_file(dataset.path) else absent
         print(f"{dataset.name:8} {dataset.size / 1e6:5.1f} MB  {dataset.licence:13} {place}")
-    return 0
+    return code
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ ADVICE = {
     "repeated date": "keep one row for each date (at clock changes: write UTC)",
     "date out of order": "sort the rows by date",
     "date off the step": "resample to one step (months: date each row by its first day)",
-    "not a finite number": "correct it, or leave its column out with --cols",
+    "not a finite number": "correct it, or train without its column (--cols)",
 }
 
 
@@ -41,12 +41,13 @@ def regular_rows(
     marked, empty = rows.eq(MISSING), rows.isna()
     rows = rows if max_gap is None else rows.mask(marked)
     advice = [ADVICE[kind] for kind in counts]
-    gaps = [gap for part in parts for gap in _gaps(rows.iloc[slice(*part)], max_gap or 0)]
+    gaps = _gaps(rows, max_gap or 0)  # whole, where they reach over a border
+    gaps = gaps or [gap for part in parts for gap in _gaps(rows.iloc[slice(*part)], len(rows))]
     if gaps:
         counts["gaps" if max_gap is None else f"gaps of over {max_gap} steps"] = len(gaps)
         advice.append(
-            "add what is missing, leave columns out with --cols, or let --missing interpolate fill "
-            "gaps of at most --max_gap steps"
+            "add what is missing, or train without these columns (--cols), or with --missing "
+            "interpolate, which fills gaps of at most --max_gap steps"
         )
     if counts:
         found = ", ".join(f"{kind}: {count}" for kind, count in counts.items())
@@ -61,7 +62,10 @@ def regular_rows(
         print(f"{note} in {where} are taken as they are; --missing interpolate fills them")
         return rows
     holes = empty.to_numpy().sum()
-    print(f"{note} and {holes} empty or missing cells in {where} are filled, linearly in time")
+    print(
+        f"{note} and {holes} empty or missing cells in {where} are filled, linearly in time, at "
+        "the ends of training, validation and test with the nearest value"
+    )
     filled = [rows.iloc[slice(*part)].interpolate("time", limit_direction="both") for part in parts]
     return pd.concat(filled)
 

@@ -36,6 +36,7 @@ from utils.plots import Window, draw_windows, render
 DRAWN = ("best", "median", "worst")  # test windows, by the error of the target
 FIXED = ("1/4", "1/2", "3/4")  # of the test windows: the same in every run of a cell
 MOST_PANELS = 8
+UNKNOWN = "unknown"  # the time zone, in records of earlier versions
 
 
 def forecast(
@@ -57,11 +58,12 @@ def forecast(
     run = TrainedRun(Path(run_folder), device)
     if isinstance(frame, pd.Series):
         frame = frame.to_frame(run.columns[-1] if frame.name is None else frame.name)
-    frame = frame.set_axis(frame.columns.map(str), axis=1)
-    if "date" not in frame and not isinstance(frame.index, pd.RangeIndex):
-        frame = frame.assign(date=frame.index)
-    read: Any = frame.loc[:, frame.columns.isin(["date", *run.columns])]
-    ahead = run.predict(make_table(read, Path("frame"), offset=run.offset), at)
+    cells: Any = frame.set_axis(frame.columns.map(str), axis=1)
+    if "date" not in cells and not isinstance(index := cells.index, pd.RangeIndex):
+        cells = cells.assign(date=index.start_time if isinstance(index, pd.PeriodIndex) else index)
+    if "date" in cells:  # else what is there helps to say what is missing
+        cells = cells.loc[:, cells.columns.isin(["date", *run.columns])]
+    ahead = run.predict(make_table(cells, Path("frame"), offset=run.offset), at)
     return pd.DataFrame(ahead.values, ahead.dates.rename("date"), ahead.names)
 
 
@@ -167,8 +169,12 @@ class TrainedRun:
             body, metrics = (read_json(folder / f"{name}.json") for name in ("config", "metrics"))
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"{folder}: no finished run; name a run's folder in results") from None
+        if not {"identity", "environment"} <= body.keys() or "status" not in metrics:
+            raise UserError(f"{folder}: its record is damaged; name another run")
         if metrics["status"] != "finished":
             raise UserError(f"{folder}: the run failed ({metrics['error']}); name a finished one")
+        if metrics["weights_sha256"] is None:
+            raise UserError(f"{folder}: made with --weights drop; train with --force to keep them")
         settings = settings_of(body["identity"])
         if reason := lack(settings["amp"], pick_device(self.options)):
             print(f"note: {reason}: the forecast is made in fp32")
@@ -178,7 +184,7 @@ class TrainedRun:
         if "step" not in scaling:
             scaling = self._measure(body)
         self.columns, self.offset = scaling["columns"], to_offset(scaling["step"])
-        self.zone = scaling.get("zone")
+        self.zone = scaling.get("zone", UNKNOWN)
         self.scaler = Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
         elsewhere = Path(body["environment"].get("checkpoints", folder)) / "weights.pt"
         path = folder / "weights.pt"
@@ -211,6 +217,9 @@ class TrainedRun:
             found = f"{len(grid)} rows before the first date to forecast"
             raise UserError(f"{path}: {found}; the run reads {config.seq_len} (seq_len)")
         kept = (table.dates >= grid[0]) & (table.dates < begin)
+        first, last = np.flatnonzero(kept)[[0, -1]] if kept.any() else (0, 0)
+        if table.dates[first : None if at is None else last].isna().any():
+            raise UserError(f"{path}: a row that is read has no date; correct it")
         read = dataclasses.replace(
             table, stamps=table.stamps[kept], values=table.values[kept], offset=self.offset
         )
@@ -227,7 +236,9 @@ class TrainedRun:
             return Prediction(exp, later)
 
     def _in_zone(self, stamps: pd.DatetimeIndex, where: Any) -> pd.DatetimeIndex:
-        """Return dates in the run's time zone; one of both without is refused."""
+        """Return dates in the run's time zone, if it is known; one of both without is refused."""
+        if self.zone == UNKNOWN:
+            return stamps
         if (stamps.tz is None) != (self.zone is None):
             zones = f"dates have time zone {stamps.tz}, those of the run {self.zone}"
             raise UserError(f"{where}: {zones}; write them as the run's data file does")

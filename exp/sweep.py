@@ -62,7 +62,7 @@ def build_parser() -> Parser:
     add("--recorded", type=Path, metavar="FILE", help=text)
     text = "where runs go (default: local)"
     add("--engine", default="local", choices=("local", "ray"), help=text)
-    text = "local runs at a time (one per core and 2 GB of memory, or --runs_per_gpu)"
+    text = "local runs at a time (one per core and 4 GB of memory, or --runs_per_gpu)"
     add("--jobs", help=text, **whole)
     add("--runs_per_gpu", default=1, help="runs side by side on one GPU (default: 1)", **whole)
     return parser
@@ -92,9 +92,9 @@ def read_study(path: Path) -> pd.DataFrame:
 def recorded_paces(study: pd.DataFrame, threads: int, amp: str) -> list[float]:
     """Return seconds an operation of a study's runs on such a processor, with as many threads."""
     processor = environment(torch.device("cpu"))["processor"]
-    same = {"status": "finished", "device": "cpu", "processor": processor, "threads": threads}
-    for name, value in {**same, "amp": amp}.items():
-        study = study.loc[study[name] == value]
+    same = {"status": "finished", "device": "cpu", "processor": processor, "threads": str(threads)}
+    for name, value in {**same, "amp": amp}.items():  # threads are text where sittings differ
+        study = study.loc[study[name].astype(str) == value]
     paces = []
     for row in study.loc[study["data"].isin(list(DATASETS))].to_dict("records"):
         sizes: dict[str, Any] = {name: int(row[name]) for name in SIZES if pd.notna(row[name])}
@@ -111,9 +111,9 @@ class Plan:
         names = set(read_study(recorded)["run"]) if recorded else ()
         self.runs, self.threads = runs, threads
         self.states = {run.name: state_of(run, names) for run in runs}
-        self.done, self.to_do, self.failed = (
+        self.to_do, self.failed = (
             [run for run in runs if self.states[run.name][0] in statuses]
-            for statuses in (("done",), ("cut off", "new"), ("failed",))
+            for statuses in (("cut off", "new"), ("failed",))
         )
         self.pace, self.source = self._pace(recorded or STUDY) if self.to_do else (0.0, "")
         self.seconds = {run.name: self._seconds(run) for run in self.to_do}
@@ -143,6 +143,9 @@ class Plan:
 
     def show(self, side_by_side: int) -> None:
         """Print what there is to do and how long it takes."""
+        if not self.runs:
+            print("no run falls into this share")
+            return
         features, seeds, losses = (
             dict.fromkeys(str(getattr(run.config, name)) for run in self.runs)
             for name in ("features", "seed", "loss_text")
@@ -157,11 +160,13 @@ class Plan:
             print(f"  {title}: {len(group)} runs{text}")
         logs = dict.fromkeys(str(run.log.parent) for run in self.runs)
         print(f"what each run prints: {' '.join(logs)}")
-        missing = Counter(f for r in self.done for f in missing_outputs(r.record.folder, r.options))
+        trained = [run for run in self.runs if "epochs" in self.states[run.name][1]]
+        missing = Counter(f for r in trained for f in missing_outputs(r.record.folder, r.options))
         for flag, number in missing.items():
             print(f"note: {number} of the done were made without --{flag}; --force repeats them")
         if not self.to_do:
             return
+        side_by_side = min(side_by_side, len(self.to_do))
         left, config = sum(self.seconds.values()) / side_by_side, self.to_do[0].config
         print(
             f"time left: about {duration(left)}, less with early stopping; from {self.source}; "

@@ -138,7 +138,9 @@ def _test(
     row["power_seeds"] = equivalence_seeds(row["sd"], named.margin) if row["n"] > 1 else math.nan
     if not state and row["n"]:
         row |= over_weeks(tested.dropna(subset="d"), one.data, runs)
-    return row | {"notes": [*_notes(row, pairs, tested)]}
+    elsewhere = len(cell) - (cell["kind"] == kind).sum()
+    others = [f"{elsewhere} runs on another kind of device left out"] * bool(elsewhere)
+    return row | {"notes": [*_notes(row, pairs, tested), *others]}
 
 
 def _notes(row: dict[str, Any], pairs: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
@@ -154,6 +156,8 @@ def _notes(row: dict[str, Any], pairs: pd.DataFrame, tested: pd.DataFrame) -> It
 
 def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> dict[str, float]:
     """Return the interval over seeds and weeks together; nothing without errors by window."""
+    if data not in DATASETS:
+        return {}  # a file of one's own: its step is not known here
     sides = [pairs[f"run_{side}"] for side in ("first", "second")]
     try:
         first, second = ([runs.errors(run, "window_errors") for run in side] for side in sides)
@@ -208,7 +212,8 @@ def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
         Column("n for 80 % power", "power_seeds"),
     ]
     notes = [
-        f"Hypotheses: sha256 {named.sha256[:12]}; `git log paper/hypotheses.toml` says since when. "
+        f"Hypotheses: sha256 {named.sha256[:12]} of what they mean, without comments; `git log "
+        "paper/hypotheses.toml` says since when. "
         "Change: of the first loss against the second, mean of d = ln(MSE / MSE) by seed over all "
         "test windows, one test split; BCa: bootstrap interval, where |skewness| of d exceeds 1. "
         "p: sign flips, two-sided; Holm: corrected over all that were named, those without runs "

@@ -96,9 +96,11 @@ def look(args: argparse.Namespace) -> list[int]:
     if math.isnan(change):
         place = f"{args.model} {args.data} {args.features} {args.pred_len}"
         raise UserError(f"{place}: the paper's tables have no such cell")
+    if not (args.study.is_dir() or args.results.is_dir()):
+        raise UserError(f"{args.study}: no such folder; name the study's with --study")
     parts = [records.load(folder) for folder in (args.study, args.results) if folder.is_dir()]
     frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
-    frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True))
+    frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True)).copy()
     cell = by_cell(select_metrics(frame)).query("published and norm == 'max'")
     for name in ("model", "data", "features", "pred_len", "axis", "amp"):
         cell = cell.loc[cell[name] == getattr(args, name)]
@@ -112,13 +114,14 @@ def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
     rows = tables.cells(scored)
     rows["setting"] = rows["dataset"] + " " + rows["setting"]
     main = rows["answer"] != ""
+    explored = tables.cell_table(rows.loc[~main], "")
     found = {
         "runs": [_cost(runs.frame, tables.accounted(scored, rows))],
         "cells": [tables.cell_table(rows.loc[main], "")],
         "across": [replace(table, title="") for table in tables.all_cells(rows)],
         "hypotheses": [replace(hypothesis_table(verdicts(runs, named), named), title="")],
         "claims": [claims(runs, scored)],
-        "explored": [replace(tables.cell_table(rows.loc[~main], ""), notes=())],
+        "explored": [replace(explored, notes=[x for x in explored.notes if x == tables.LOWEST])],
     }
     return {name: render(part, "markdown").strip() for name, part in found.items()}
 
@@ -175,8 +178,8 @@ def claims(runs: Runs, scored: pd.DataFrame) -> Table:
                 rows[what][column] = _ratio([at(x) / at(y) for x, y in zip(lip, zero, strict=True)])
             rows[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
     rows["seconds a step: gradient of LipReg"] = {"all": _ratio(steps)}
-    timed = pd.read_csv(BENCH, comment="#", index_col="contender")["times_nolip"]
-    rows["seconds a step: all of LipReg"] = {"all": percent(100 * (float(timed["fp32"]) - 1))}
+    timed: Any = pd.read_csv(BENCH, comment="#", index_col="contender")["times_nolip"]
+    rows["seconds a step: all of LipReg"] = {"all": percent(100 * (timed["fp32"] - 1))}
     rows["pairs that chose the same epoch"] = {"all": f"{sum(epochs)} of {len(epochs)}"}
     columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
     columns += [Column("Figure 2 (S)", "shown")]

@@ -189,7 +189,7 @@ def result_tables(scored: pd.DataFrame, mae: bool = False) -> list[Table]:
 def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Say how many runs the rows of `cells` show and how many not; none may be lost."""
     shown, ok = [*{*itertools.chain(*rows["runs"])}], scored["outcome"] == "ok"
-    unpaired = ok & ~scored["run"].isin(shown) & scored["label"].isin(rows["label"])
+    unpaired = ok & ~scored["run"].isin(shown) & scored["setting_id"].isin(rows["setting_id"])
     parts = {"shown": len(shown), "without a pair": unpaired.sum(), "left out": (~ok).sum()}
     if sum(parts.values()) != len(scored):
         raise RuntimeError(f"runs are lost, or counted twice: {parts} of {len(scored)}")

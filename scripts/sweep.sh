@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs with and without LipReg: the paper's on one of its data sets, others on any data, or your own file.
+own=""
 unset CDPATH # with it `cd` may go elsewhere, and prints where
 [ -f "${1:-}" ] && own=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") # setup.sh changes the folder
 # shellcheck source=scripts/setup.sh
@@ -24,7 +25,7 @@ continued. Where the paper has no rows, of your own file or MODEL, the lengths a
   FEATURES="S M"        S: the target alone, M: all columns, MS (without the paper's rows: S)
   PRED_LENS="24 48"     only these horizons (all; without the paper's rows: 24)
   AXIS=feature          LipReg along feature, as in the released code, or time, as in the paper
-  JOBS=N                runs at a time (one per core and 2 GB, or RUNS_PER_GPU on each GPU)
+  JOBS=N                runs at a time (one per core and 4 GB, or RUNS_PER_GPU on each GPU)
   RUNS_PER_GPU=1        runs side by side on one GPU
   ENGINE=local          or ray, the cluster that RAY_ADDRESS names, or the one started here
   SHARD=1/1             a share of the runs: 3/16

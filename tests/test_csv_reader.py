@@ -57,7 +57,7 @@ INDEXED = pd.DataFrame({"date": HOURS, "OT": 1.0}).to_csv().encode()
 MISTAKES: list[tuple[bytes, str, str]] = [  # a file, the error's beginning, what it lists
     (b"", "no column 'date'", ""),
     (LINES[0].encode(), "0 rows are too few for --seq_len 8 and --pred_len 2", ""),
-    (CSV.replace(b".", b",").replace(b",", b";"), "no column 'date'", ""),
+    (CSV.replace(b".", b",").replace(b",", b";"), "row 1 has no comma", ""),
     (INDEXED, "column 1 is named ''; name it in one line (pandas: to_csv(index=False)", ""),
     (CSV.replace(b"date", b"Date"), "no column 'date' (did you mean Date?)", ""),
     (CSV.replace(b"load", b"OT"), "column 'OT' is there twice", ""),
@@ -76,14 +76,14 @@ MISTAKES: list[tuple[bytes, str, str]] = [  # a file, the error's beginning, wha
     ),
     (
         SHIFTS,
-        "gaps: 40 (the step is h); add what is missing",
+        "gaps: 39 (the step is h); add what is missing",
         "2020-01-01 16:00:00 to 2020-01-02 07:00:00: 16 steps without a value in OT",
     ),
-    (dated(WEEKDAYS.delete(9)), "gaps: 10 (the step is 24h)", "2 steps without a value"),
+    (dated(WEEKDAYS.delete(9)), "gaps: 9 (the step is 24h)", "2 steps without a value"),
     (dated(MONTHS + pd.Timedelta(days=14)), "date off the step: ", "row 4: date off the step, 2"),
     (dated(pd.date_range("9998-01-01", periods=40)), "not a date: 40", "'9998-01-01 "),
     (changed(61, "3020-01-01,59,1"), "60 rows are too few from 2020-01-01 00:00:00 to 3020", ""),
-    (changed(61, f"{HOURS[59]},59,1e20"), "1e+20 in column 'OT', 2020-01-03 11:00:00 is", ""),
+    (changed(61, f"{HOURS[59]},59,1e20"), "2020-01-03 11:00:00, column 'OT': 1e+20 is ", ""),
 ]
 
 

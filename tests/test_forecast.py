@@ -181,6 +181,18 @@ def test_a_forecast_leaves_the_process_as_it_was_and_threads_get_the_same_number
             pd.testing.assert_frame_equal(ahead, alone)
 
 
+def test_rows_that_are_read_need_dates(run):
+    texts = ROWS.assign(date=ROWS["date"].astype(str))
+    expected = forecast(run, ROWS)
+    texts.iloc[3, 0] = "foo"  # long before
+    pd.testing.assert_frame_equal(forecast(run, texts), expected)
+    texts.iloc[-1, 0] = "foo"
+    assert refused(run, texts) == "frame: a row that is read has no date; correct it"
+    assert "did you mean Date?" in refused(run, ROWS.rename(columns={"date": "Date"}))
+    hours = ROWS.set_index(pd.PeriodIndex(ROWS["date"], freq="h")).drop(columns="date")
+    pd.testing.assert_frame_equal(forecast(run, hours), expected)
+
+
 def test_a_large_frame_costs_no_more_than_its_dates(run):
     hours = pd.date_range(end=ROWS["date"].iloc[-1], periods=10**6, freq="h")
     large = pd.DataFrame({"temp": 0.0, "text": "x"}, index=hours)
@@ -199,6 +211,11 @@ def test_records_without_a_scale_take_it_from_their_data_file(tmp_path, capsys):
         (run / "config.json").write_text(json.dumps({**body, "scaler": scaler}), encoding="utf-8")
         pd.testing.assert_frame_equal(forecast(run, ROWS), expected)
         assert f"lacks scale and step; they are taken from {data}" in capsys.readouterr().out
+    without = {k: v for k, v in body["scaler"].items() if k != "zone"}  # as those that followed
+    (run / "config.json").write_text(json.dumps({**body, "scaler": without}), encoding="utf-8")
+    zoned = ROWS.assign(date=ROWS["date"].dt.tz_localize("UTC"))
+    assert np.array_equal(forecast(run, zoned), expected)
+    (run / "config.json").write_text(json.dumps({**body, "scaler": None}), encoding="utf-8")
     data.write_text(data.read_text(encoding="utf-8").replace(",2", ",3"), encoding="utf-8")
     assert refused(run, ROWS).startswith(f"{data}: has changed since the run was trained; put ")
     data.unlink()
@@ -219,6 +236,11 @@ def test_runs_that_cannot_forecast_say_why(run, tmp_path):
     (tmp_path / "weights.pt").unlink()  # --weights drop
     (run / "weights.pt").rename(tmp_path / "kept.pt")
     assert "weights.pt: cannot be read (No such file" in refused(tmp_path, ROWS)
+    metrics = {**read_json(run / "metrics.json"), "weights_sha256": None}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    assert "made with --weights drop; train with --force" in refused(tmp_path, ROWS)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert refused(tmp_path, ROWS).endswith(": its record is damaged; name another run")
     (tmp_path / "kept.pt").rename(run / "weights.pt")
     command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -193,7 +193,7 @@ READ: dict[str, tuple[Any, str]] = {  # rows that are read, and a part of the er
     "an empty cell": (put(-12, "temp", None), "gaps: 1"),
     "a text": (put(-2, "humid", "?"), "'?' in column 'humid'"),
     "infinity": (ROWS.assign(temp=np.inf), "not a finite number: 12"),
-    "too large": (ROWS.assign(temp=1e30), "is too far from the training rows"),
+    "too large": (ROWS.assign(temp=1e30), "standard deviations from the mean"),
     "a row missing": (ROWS.drop(ROWS.index[-2]), "gaps: 1"),
     "many rows missing": (ROWS.drop(ROWS.index[-20:-1]), "gaps: 1"),
     "a row repeated": (pd.concat([ROWS, ROWS.tail(1)]), "repeated date: 1"),

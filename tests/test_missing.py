@@ -17,7 +17,8 @@ def test_weathers_missing_readings_stay_or_are_filled_in_time(benchmark, capsys)
     cells, where = "81 cells of -9999", "in wv (m/s), max. PAR (�mol/m�/s), OT are"
     assert capsys.readouterr().out.splitlines() == [
         f"note: weather: {cells} {where} taken as they are; --missing interpolate fills them",
-        f"note: weather: {cells} and 0 empty or missing cells {where} filled, linearly in time",
+        f"note: weather: {cells} and 0 empty or missing cells {where} filled, linearly in time, at "
+        "the ends of training, validation and test with the nearest value",
     ]
     load("weather", target="T (degC)", features="S", missing="interpolate")
     assert capsys.readouterr().out == ""  # that column has all its readings
@@ -50,14 +51,15 @@ def test_gaps_are_filled_in_time_and_ends_by_the_nearest(tmp_path, capsys):
     assert data.dates.equals(dates)
     with pytest.raises(UserError) as caught:
         load("custom", tmp_path, **SHORT, missing="interpolate", max_gap=1)
-    hours = [str(dates[hour]) for hour in (0, 1, 100, 101)]
+    hours = [str(dates[hour]) for hour in (0, 1, 100, 101, 209, 210)]
     assert str(caught.value).splitlines()[1:] == [
         f"  {hours[0]} to {hours[1]}: 2 steps without a value in OT",
         f"  {hours[2]} to {hours[3]}: 2 steps without a value in b, OT",
+        f"  {hours[4]} to {hours[5]}: 2 steps without a value in OT",  # over a border
     ]
 
 
 def test_a_column_without_a_value_is_never_filled(tmp_path):
     table = {**columns(), "b": np.full(300, -9999)}
-    with pytest.raises(UserError, match=": 210 steps without a value in b"):
+    with pytest.raises(UserError, match=": 300 steps without a value in b"):
         load_custom(tmp_path, table, missing="interpolate", max_gap=5000)

@@ -90,7 +90,12 @@ def test_a_plan_needs_no_file_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert logs.endswith(f"{tmp_path}/results/logs")
     assert time.startswith("time left: about ")
     assert time.endswith("; runs at a time: 2, threads per run: 1")
-    assert main([*flags, "--lams", "0", "--seeds", "0", "--shard", "2/2"]) == 0  # of one run
+    one = [*flags, "--lams", "0", "--seeds", "0"]
+    assert main([*one, "--plan", "--jobs", "2"]) == 0
+    *_, each, _, time = capsys.readouterr().out.splitlines()[:5]
+    assert re.search(r" about (\d+ s),", time)[1] in each and "at a time: 1," in time
+    assert main([*one, "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out.startswith("no run falls into this share\n")
     with pytest.raises(UserError, match=r"^ETTh2\.csv: not found"):
         main(flags)
     assert not (tmp_path / "results").exists()
@@ -132,7 +137,7 @@ def test_as_many_runs_as_the_container_holds(file, tmp_path, monkeypatch):
         assert limited(tmp_path) == machine
 
 
-STEPS = {  # seconds on two threads of an AMD EPYC with AVX-512: docs/bench/steps.csv, growth.csv
+STEPS = {  # seconds on two threads of an AMD EPYC with AVX-512: docs/bench/steps.csv
     "--seq_len 48 --label_len 48 --factor 3": 0.3124,
     "--seq_len 192 --label_len 48 --factor 5": 0.9267,
     "--seq_len 720 --label_len 168 --factor 5": 3.536,
