@@ -32,7 +32,13 @@ def bash(tmp_path: Path):
         return subprocess.run(
             ["bash", "-o", "pipefail", "-c", line.replace("scripts/", f"{ROOT}/scripts/")],
             cwd=tmp_path,
-            env={**kept, "CDPATH": str(tmp_path / "elsewhere"), "SEED": "3", **variables},
+            env={
+                **kept,
+                "CDPATH": str(tmp_path / "elsewhere"),
+                "SEED": "3",
+                "own": "/etc/passwd",
+                **variables,
+            },
             check=False,
             capture_output=True,
             text=True,
