@@ -93,7 +93,8 @@ def test_a_plan_needs_no_file_and_writes_nothing(tmp_path, monkeypatch, capsys):
     one = [*flags, "--lams", "0", "--seeds", "0"]
     assert main([*one, "--plan", "--jobs", "2"]) == 0
     *_, each, _, time = capsys.readouterr().out.splitlines()[:5]
-    assert re.search(r" about (\d+ s),", time)[1] in each and "at a time: 1," in time
+    found = re.search(r" about (\d+ s),", time)
+    assert found and found[1] in each and "at a time: 1," in time
     assert main([*one, "--shard", "2/2"]) == 0
     assert capsys.readouterr().out.startswith("no run falls into this share\n")
     with pytest.raises(UserError, match=r"^ETTh2\.csv: not found"):
