@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from paper import study
-from paper.runs import load
+from paper.runs import load, select_metrics
 from paper.signs import read_hypotheses
+from paper.tables import accounted, cells
 from tests.records import write_arm, write_run, write_study
 from tests.runs import ROOT
 from tests.test_tables import LUCK, said
@@ -141,6 +142,13 @@ def test_the_axis_of_a_look_and_cells_that_are_not_published(tmp_path):
     assert seeds("--amp", "bf16") == [0, 1, 2]
     with pytest.raises(UserError, match="no such cell"):
         study.main(["look", "ETTm2", "S", "24", "--study", str(tmp_path)])
+
+
+def test_a_copy_of_a_file_under_another_name_is_the_same_cell(tmp_path):
+    for c, seed, name in ((0.0, 0, "n"), (-2.0, 0, "n2"), (-2.0, 1, "n2")):
+        write_run(tmp_path, 0.1, c, seed, data="custom", environment={"data_file": f"{name}.csv"})
+    frame = select_metrics(load(tmp_path).frame)
+    assert accounted(frame, cells(frame)) == ["3 runs: 2 shown, 1 without a pair."]
 
 
 def numbers(text: str) -> set[str]:

@@ -194,13 +194,6 @@ def test_axes_norms_and_precisions_are_cells_of_their_own(tmp_path):
     assert "1 without a pair" in accounted(part, cells(part))[0]
 
 
-def test_a_copy_of_a_file_under_another_name_is_the_same_cell(tmp_path):
-    for c, seed, name in ((0.0, 0, "n"), (-2.0, 0, "n2"), (-2.0, 1, "n2")):
-        write_run(tmp_path, 0.1, c, seed, data="custom", environment={"data_file": f"{name}.csv"})
-    frame = scored(tmp_path)
-    assert accounted(frame, cells(frame)) == ["3 runs: 2 shown, 1 without a pair."]
-
-
 def test_a_run_without_a_setting_is_shown_and_a_lost_one_an_error(tmp_path):
     write_pairs(tmp_path, 0.0, n=3, amp="bf16")
     frame = select_metrics(load(tmp_path).frame.assign(amp=None, model="other"))
