@@ -14,13 +14,13 @@ from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run one command line, without the program's name, and return the exit code.
 
     0: all is done; 1: a run failed; 2: a mistake in flags or data; 130, 143: SIGINT, SIGTERM.
     """
     try:
-        config, options = parse(words)
+        config, options = parse(argv)
         if options.use_multi_gpu:
             print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep uses all of them")
         if options.dry_run:

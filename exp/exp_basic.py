@@ -119,9 +119,9 @@ def load(config: Config, options: Options) -> ForecastData:
     check_batch_size(config.batch_size, data.path.name, len(data.train))
     widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
     for flag, width in widths.items():
-        asked = getattr(options, flag)
-        if config.data == "custom" and asked not in (None, width):
-            raise UserError(f"--{flag} {asked}: {data.path.name} gives {width}; leave the flag out")
+        given = getattr(options, flag)
+        if config.data == "custom" and given not in (None, width):
+            raise UserError(f"--{flag} {given}: {data.path.name} gives {width}; leave the flag out")
     return data
 
 

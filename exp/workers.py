@@ -30,7 +30,7 @@ from utils.files import UserError, advice
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL = 0.2  # seconds
-RUN_MEMORY = 4e9  # bytes that a run on a processor is given: 3.2 at 720 input steps
+RUN_MEMORY = 4e9  # bytes that a run on a processor is given: 3.5 GB at 720 input steps
 Ended = list[tuple[str, str | None]]  # names of runs, and the error each ended with
 
 

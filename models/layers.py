@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PIECE, WHOLE = 2**22, 2**24  # numbers of [B, L, width]
+PIECE_NUMBERS = 2**22  # of [B, L, width] that pass at once in a batch of more than the next
+MAX_WHOLE_NUMBERS = 2**24
 
 
 @cache
@@ -94,9 +95,9 @@ def piecewise(function: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Te
     is part of the results version.
     """
     numbers = x.shape[1] * width  # of one window
-    if x.device.type != "cpu" or len(x) * numbers <= WHOLE:
+    if x.device.type != "cpu" or len(x) * numbers <= MAX_WHOLE_NUMBERS:
         return function(x)
-    return torch.cat([function(piece) for piece in x.split(max(1, PIECE // numbers))])
+    return torch.cat([function(piece) for piece in x.split(max(1, PIECE_NUMBERS // numbers))])
 
 
 class Dropout(nn.Module):

@@ -50,16 +50,16 @@ def test_layers_are_torchs(name):
 
 def test_pieces_draw_their_masks_in_turn(monkeypatch):
     """The order and size of draws is part of the results version."""
-    assert (layers.PIECE, layers.WHOLE) == (2**22, 2**24)
+    assert (layers.PIECE_NUMBERS, layers.MAX_WHOLE_NUMBERS) == (2**22, 2**24)
     layer, x = FeedForward(4, 8, 0.3, "gelu"), torch.randn(5, 6, 4)
     one, most = 6 * 8, 5 * 6 * 8
     cases = (2 * one, most, (5,)), (2 * one, most - 1, (2, 2, 1)), (1, most - 1, (1, 1, 1, 1, 1))
     for piece, whole, sizes in cases:
-        monkeypatch.setattr("models.layers.PIECE", piece)
+        monkeypatch.setattr("models.layers.PIECE_NUMBERS", piece)
         torch.manual_seed(0)
         inner = [layer.conv2(layer.dropout(F.gelu(layer.conv1(part)))) for part in x.split(sizes)]
         expected = layer.dropout(torch.cat(inner))
-        monkeypatch.setattr("models.layers.WHOLE", whole)
+        monkeypatch.setattr("models.layers.MAX_WHOLE_NUMBERS", whole)
         torch.manual_seed(0)
         torch.testing.assert_close(layer.feed_forward(x), expected)
 

@@ -97,9 +97,9 @@ def _processor() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}{bf16})"
 
 
-def ask_git(folder: Path, *words: str) -> str | None:
+def ask_git(folder: Path, *args: str) -> str | None:
     """Ask git about a folder; None where it has no answer, or is not there."""
-    command = ["git", "-C", str(folder), *words]
+    command = ["git", "-C", str(folder), *args]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError):
