@@ -102,7 +102,8 @@ def test_registered_files_are_what_their_rows_say(benchmark, name, counts, last)
 
 
 def test_registered_files_are_found_and_verified(tmp_path, benchmark, monkeypatch):
-    assert load("ETTh1", root_path=tmp_path).path == benchmark / "ETT" / "ETTh1.csv"
+    found = load("ETTh1", root_path=tmp_path).path
+    assert found.samefile(benchmark / "ETT" / "ETTh1.csv")
     (tmp_path / "ETTh1.csv").write_bytes((benchmark / "ETT" / "ETTh1.csv").read_bytes())
     assert load("ETTh1", root_path=tmp_path).path == tmp_path / "ETTh1.csv"
     monkeypatch.delenv("INFORMER_DATA")

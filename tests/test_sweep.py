@@ -128,7 +128,7 @@ def test_as_many_runs_as_the_container_holds(file, tmp_path, monkeypatch):
     (tmp_path / "memory").mkdir()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     limited = workers.memory_limit
-    for limit, number in ((10**9, 1), (5 * 10**9, 2)):
+    for limit, number in ((10**9, 1), (9 * 10**9, 2)):
         (tmp_path / file).write_text(f"{limit}\n")
         monkeypatch.setattr(workers, "memory_limit", lambda: limited(tmp_path))
         assert workers.Local(parse(SETTING)[1], None, 1).side_by_side == number
