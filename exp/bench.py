@@ -123,8 +123,11 @@ def main(argv: list[str]) -> int:
     for _ in range(args.rounds + 1):
         rounds.append({name: seconds(step, device) for name, step in steps.items()})
     table = summary(pd.DataFrame(rounds[1:]))  # the first one warms up
-    for name, value in {**environment(device), "load": os.getloadavg()[0]}.items():
-        print(f"# {name}: {value}")
+    where = {**environment(device), "load": os.getloadavg()[0]}
+    where["command"] = " ".join(["python -m exp.bench", *argv])
+    for name, value in where.items():
+        if name not in ("host", "folder"):  # of no use to others
+            print(f"# {name}: {value}")
     print(table.to_csv(index_label="contender", float_format="%.4g"), end="")
     return 0
 
