@@ -8,7 +8,7 @@ import utils  # noqa: F401 - before torch is imported
 # isort: split
 from exp.config import parse
 from exp.record import RunFailed
-from exp.run import dry_run, run_all
+from exp.run import run_all
 from utils.files import UserError
 from utils.interrupt import Interrupted, signals_noted
 from utils.output import run_command
@@ -21,11 +21,6 @@ def main(argv: list[str]) -> int:
     """
     try:
         config, options = parse(argv)
-        if options.use_multi_gpu:
-            print("note: --use_multi_gpu: uses one GPU; python -m exp.sweep uses all of them")
-        if options.dry_run:
-            dry_run(config, options)
-            return 0
         with signals_noted() as stop:
             run_all(config, options, stop)
         return 0

@@ -171,30 +171,20 @@ def serialise(state: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def load_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a model's weights without running any code that the file may hold.
+def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    """Read a run's weights without running any code that the file may hold.
 
-    The file is weights or a checkpoint of this project, or a state_dict of Informer2020's;
-    `sha256` is its checksum, where known. A UserError if it is missing, damaged or more than that.
+    A UserError if they are missing, or not those of the recorded checksum.
     """
     try:
         content = path.read_bytes()
+        if sha256_of(content) != sha256:
+            raise UserError(f"{path}: damaged, its checksum does not hold; train with --force")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the name") from error
-    if sha256 and sha256_of(content) != sha256:
-        raise UserError(f"{path}: damaged (its checksum does not hold); train anew with --force")
-    try:
-        if not content.startswith(b"PK"):
-            raise pickle.UnpicklingError("not in torch's zip format")
-        body = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        weights = body.get("best", body)
-        if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise ValueError("it holds no weights")
-    except Exception as error:  # a flipped bit makes anything of a pickle
-        reason = str(error).strip().partition("\n")[0][:80]
-        advice = "save a state_dict with torch.save"
-        raise UserError(f"{path}: not a plain weights file ({reason}); {advice}") from error
-    return {name.removeprefix("module."): value for name, value in weights.items()}
+        raise UserError(f"{path}: cannot be read ({error.strerror}); train anew") from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise UserError(f"{path}: not a plain weights file; train anew with --force") from error
 
 
 def load_into(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:

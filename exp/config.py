@@ -12,7 +12,7 @@ from data.data_loader import natural_freq
 from data.registry import DATASETS
 from models import MODELS
 from models.model import NAMES
-from utils.files import UserError, canonical, is_file, nearest, read_json, sha256_of
+from utils.files import UserError, canonical, nearest, sha256_of
 from utils.output import Parser, add_flags, check_ranges, flag, parse_bool, parse_finite
 from utils.timefeatures import parse_freq
 
@@ -20,6 +20,13 @@ from utils.timefeatures import parse_freq
 RESULTS_VERSIONS = {"off": 2, "bf16": 3, "tf32": 2}
 RUN, OUT, WHERE = "running", "what comes out", "where things are"
 LIP, OLD = "regularizer", "kept for commands of the released code"
+NO_EFFECT = {
+    "checkpoints": "weights are in the run's folder",
+    "use_multi_gpu": "python -m exp.sweep uses all GPUs",
+    "devices": "python -m exp.sweep uses all GPUs",
+    "num_workers": "windows are indexed in place",
+    **dict.fromkeys(("enc_in", "dec_in", "c_out"), "columns are counted in the file"),
+}
 
 
 @dataclass(frozen=True)
@@ -178,16 +185,12 @@ class Options:
     root_path: Path = flag(Path("./data/ETT/"), WHERE, "folder searched first for the file")
     data_path: str = flag("ETTh1.csv", WHERE, "file name of a custom data set")
     results: Path = flag(Path("./results"), WHERE, "folder of the runs' folders")
-    checkpoints: Path | None = flag(None, WHERE, "another folder for weights", cls=Path)
     itr: int = flag(2, RUN, "repetitions, with seeds seed, seed + 1, ...", range(1, 10_001))
     device: str = flag("auto", RUN, "auto, cpu, cuda or cuda:N")
     deterministic: bool = flag(False, RUN, "deterministic CUDA kernels, slower")
     threads: int | None = flag(None, RUN, "processor threads (all)", range(1, 1025), cls=int)
     force: bool = flag(False, RUN, "repeat a finished run; its folder is renamed and kept")
     wait: bool = flag(False, RUN, "wait for another process that has the run")
-    dry_run: bool = flag(False, RUN, "check all, try a batch, write nothing")
-    test_only: bool = flag(False, RUN, "test the weights of --load, no training")
-    load: Path | None = flag(None, RUN, "weights, ours or Informer2020's", cls=Path)
     do_predict: bool = flag(False, OUT, "forecast beyond the file's end: CSV, PNG")
     inverse: bool = flag(False, OUT, "print original units of all columns, not the target's alone")
     test_each_epoch: bool = flag(False, OUT, "record the test MSE of every epoch")
@@ -197,19 +200,9 @@ class Options:
     des: str = flag("test", OUT, "a label, recorded")
     use_gpu: bool | None = flag(None, OLD, "True or False (a GPU if there is one)", cls=parse_bool)
     gpu: int | None = flag(None, OLD, "number of the GPU", range(2**10), cls=int)
-    use_multi_gpu: bool = flag(False, OLD, "no effect: python -m exp.sweep uses all GPUs")
-    devices: str = flag("0,1,2,3", OLD, "no effect")
-    num_workers: int = flag(0, OLD, "no effect: windows are indexed in place", range(2**10))
-    enc_in: int | None = flag(None, OLD, "input columns (counted in the file)", cls=int)
-    dec_in: int | None = flag(None, OLD, "input columns (counted in the file)", cls=int)
-    c_out: int | None = flag(None, OLD, "output columns (counted in the file)", cls=int)
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if self.load and not is_file(self.load):
-            raise UserError(f"--load {self.load}: no such file; check its path")
-        if self.test_only != bool(self.load):
-            raise UserError("--test_only, --load FILE: go together; training resumes by itself")
         if self.tensorboard and not importlib.util.find_spec("tensorboard"):
             raise UserError("--tensorboard: pip install -r requirements-tensorboard.txt first")
 
@@ -237,6 +230,8 @@ def build_parser() -> Parser:
     groups[LIP].add_argument("--lip_sign", default="minus", **sign)
     bf16 = {"action": "store_const", "const": "bf16", "help": "same as --amp bf16"}
     groups["training"].add_argument("--use_amp", dest="amp", **bf16)
+    for name, why in NO_EFFECT.items():
+        groups[OLD].add_argument(f"--{name}", nargs="?", metavar="X", help=f"no effect: {why}")
     return parser
 
 
@@ -253,48 +248,19 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
         word = unknown[0].split("=")[0]
         hint = nearest(word, parser._option_string_actions)
         raise UserError(f"{word}: unknown{hint}; --help lists all flags")
-    row, recorded, known = MODELS[args.model], _recorded(args.load), DATASETS.get(args.data)
+    row, known = MODELS[args.model], DATASETS.get(args.data)
     parser.set_defaults(**row.defaults | row.assumed)
     if known is None:  # the time features follow the file's step
         parser.set_defaults(freq=natural_freq("custom", args.root_path, args.data_path, args.embed))
-    parser.set_defaults(**recorded)
     args = parser.parse_args(argv)  # what was asked for wins over these
     if known and args.target not in ("OT", known.target):
         print(f"note: {known.name} has target {known.target}; --target {args.target} is not used")
     args.target = known.target if known else args.target
-    ordered = (*(name for name in args.cols or () if name != args.target), args.target)
-    args.cols = ordered if ordered == recorded.get("cols") else args.cols and tuple(args.cols)
+    args.cols = args.cols and tuple(args.cols)
     args.freq, args.lip_coef = parse_freq(args.freq), signed_coefficient(args.lam, args.lip_sign)
-    config, options = _fill(Config, args), _fill(Options, args)
-    free = ("amp", "target", "cols") if config.features == "S" else ("amp",)
-    for name, value in recorded.items():
-        if name not in free and getattr(config, name) != value:
-            record = f"the record beside {args.load} says {value}; leave the flag out"
-            raise UserError(f"--{name} {getattr(config, name)}: {record}")
+    config, options = (
+        cls(**{one.name: getattr(args, one.name) for one in fields(cls)})
+        for cls in (Config, Options)
+    )
     replace(config, seed=config.seed + options.itr - 1)  # the last seed must be valid, too
     return config, options
-
-
-def _fill(cls: Any, args: argparse.Namespace) -> Any:
-    return cls(**{one.name: getattr(args, one.name) for one in fields(cls)})
-
-
-def read_beside(weights: Path | None) -> dict[str, Any]:
-    """Return the record (config.json) beside weights; empty for weights from elsewhere."""
-    try:
-        return read_json(weights.parent / "config.json") if weights else {}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-
-
-def _recorded(weights: Path | None) -> dict[str, Any]:
-    """Return the settings of data, model and scores from the record beside weights."""
-    body = read_beside(weights)
-    settings = settings_of(body.get("identity", {}))  # absent from another project's file
-    scores = ("seed", "eval_batch_size", "amp")  # with others the test MSE would be another
-    kinds = ("data", "model")
-    kept = {k: v for k, v in settings.items() if RULES[k]["group"] in kinds or k in scores}
-    columns = (body.get("scaler") or {}).get("columns", kept.get("cols"))
-    if kept:  # columns are found by name, in the order the model reads them
-        kept["cols"] = None if kept["features"] == "S" else columns and tuple(columns)
-    return {name: value for name, value in kept.items() if name != "data"}

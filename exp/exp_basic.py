@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from data.data_loader import ForecastData, load_data
-from data.scaler import Scaler
-from exp.config import Config, Options, read_beside
+from exp.config import Config, Options
 from models import MODELS
 from models.layers import has_bf16_kernels
 from utils.files import UserError
@@ -104,24 +103,9 @@ def set_precision(amp: str, device: torch.device) -> None:
 
 
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name; a UserError if file or settings cannot be used.
-
-    Weights of --load are tested on the scale of their record, if one is beside them.
-    """
-    record = read_beside(options.load)
-    scaling = record.get("scaler")
-    scaler = scaling and Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
-    data = load_data(config, options.root_path, options.data_path, scaler)
-    trained = record.get("identity", {})
-    if data.sha256 == trained.get("data_sha256") and config.data != trained["data"]:
-        split = f"the weights were trained on this file as --data {trained['data']}, another split"
-        raise UserError(f"--data {config.data}: {split}")
+    """Read the data set that the settings name; a UserError if file or settings cannot be used."""
+    data = load_data(config, options.root_path, options.data_path)
     check_batch_size(config.batch_size, data.path.name, len(data.train))
-    widths = {"enc_in": data.x_width, "dec_in": data.x_width, "c_out": data.out_width}
-    for flag, width in widths.items():
-        given = getattr(options, flag)
-        if config.data == "custom" and given not in (None, width):
-            raise UserError(f"--{flag} {given}: {data.path.name} gives {width}; leave the flag out")
     return data
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +68,7 @@ class Exp_Informer(Exp_Basic):
             return mse.detach()[None]
         return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
-    def train(self, record: Record, checkpoints: Path) -> TrainState:
+    def train(self, record: Record) -> TrainState:
         """Train from the last checkpoint on; the model ends with the best weights.
 
         Raises:
@@ -81,7 +80,7 @@ class Exp_Informer(Exp_Basic):
         optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
         names = TRACE if MODELS[config.model].embeds else TRACE[:1]
         state = TrainState(
-            checkpoints, self.model, optimizer, steps=steps, epochs=epochs, names=names
+            record.folder, self.model, optimizer, steps=steps, epochs=epochs, names=names
         )
         now = state.progress
         if now.history:  # the end may have come between checkpoint and record
@@ -147,8 +146,7 @@ class Exp_Informer(Exp_Basic):
         print(
             f"epoch {now.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
             f"{' *' if now.bad_epochs == 0 else ''}, lr {row['lr']:.3g}, "
-            f"{duration(row['seconds'])}, run: at most {duration(left)} left",
-            flush=True,
+            f"{duration(row['seconds'])}, run: at most {duration(left)} left"
         )
         if self.writer:
             for step in range(state.position - state.steps, state.position):

@@ -26,7 +26,7 @@ from utils.files import UserError
 from utils.timefeatures import time_features
 
 # flags of main_informer.py that a sweep sets itself, or that fit one run alone
-NOT_IN_A_SWEEP = {"--lam", "--lip_sign", "--seed", "--itr", "--dry_run", "--test_only"}
+NOT_IN_A_SWEEP = {"--lam", "--lip_sign", "--seed", "--itr"}
 # What takes a processor as long as so many operations of a matrix product: a number that is
 # written, a call of one of torch's functions. Fitted to docs/bench and to d_model 64 to 512.
 NUMBER, CALL = 100, 1e6

@@ -4,7 +4,6 @@ import io
 import itertools
 import math
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +18,7 @@ from utils.files import (
     UserError,
     advice,
     make_folder,
-    printable,
     read_json,
-    write_atomic,
     write_json,
     write_npz,
 )
@@ -54,27 +51,21 @@ class Record:
         locks = self.folder.parent / ".locks"  # outside the folder, which --force renames
         make_folder(self.folder)
         make_folder(locks)
-        holder = locks / f"{self.folder.name}.holder"
         lock = filelock.FileLock(locks / f"{self.folder.name}.lock")
-        held = None
-        while not held:
+        while not lock.is_locked:
             try:
-                held = lock.acquire(timeout=0.5 if wait else 0)
+                lock.acquire(timeout=0.5 if wait else 0)
             except filelock.Timeout:
                 if not wait:
-                    who = (
-                        holder.read_text(encoding="utf-8") if holder.exists() else "another process"
-                    )
-                    who += " has this run; stop it, or wait with --wait"
-                    raise UserError(f"{self.folder.name}: {who}") from None
+                    hint = "another process has this run; stop it, or wait with --wait"
+                    raise UserError(f"{self.folder.name}: {hint}") from None
                 wait.check()
             except OSError as error:
                 raise UserError(f"{self.folder}: cannot be locked, {advice(error)}") from error
-            except NotImplementedError:
-                raise UserError(f"{self.folder}: its file system has no locks") from None
-        with held:
-            write_atomic(holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        try:
             yield
+        finally:
+            lock.release()
 
     def start(self, environment: dict[str, Any], scaler: dict[str, Any] | None = None) -> None:
         """Write config.json before a sitting's first step; earlier sittings stay in it."""
@@ -84,11 +75,8 @@ class Record:
         except UserError:  # none yet, or a damaged one
             earlier = []
         for key in ("threads", "torch", "processor", "device"):
-            if earlier and earlier[-1][key] != environment[key]:
-                was = f"{environment[key]}, was {earlier[-1][key]} before"
-                print(
-                    f"note: {key} is {was}: numbers may differ from those of an uninterrupted run"
-                )
+            if earlier and (was := earlier[-1][key]) != (now := environment[key]):
+                print(f"note: {key} is {now}, was {was} before: last digits may differ")
         version = results_version(self.identity)
         body = {"schema": SCHEMA, "results_version": version, "id": self.id}
         body |= {"setting_id": setting_hash(self.identity), "identity": self.identity}
@@ -126,9 +114,7 @@ def find_record(results: Path, config: Config, data_sha256: str, data_path: str)
 
 
 def set_aside(folder: Path) -> None:
-    """Rename the folder of an earlier run, if it holds one, so that nothing is overwritten."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
+    """Rename the folder of an earlier run, so that nothing is overwritten, and make a new one."""
     paths = (folder.with_name(f"{folder.name}{ASIDE}{n}") for n in itertools.count(1))
     aside = next(path for path in paths if not path.exists())
     try:
@@ -168,10 +154,10 @@ def _read_run(folder: Path) -> dict[str, Any]:
         row |= {**identity, **{k: config[k] for k in ("id", "results_version")}}
         row["setting_id"] = config.get("setting_id") or setting_hash(identity)
         sittings = [*config.get("earlier_environments", []), last]
-        row |= {
-            "started": sittings[0].get("started"),
-            "data_file": printable(Path(last.get("data_file", "")).name),
-        }
+        row["data_file"], row["started"] = (
+            Path(last.get("data_file", "")).name,
+            sittings[0]["started"],
+        )
         row["environments"] = len({tuple(map(one.get, SITTING)) for one in sittings})
         for name in SITTING:  # as it is where all sittings agree
             values = list(dict.fromkeys(one.get(name) for one in sittings))
@@ -188,9 +174,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         body = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{path}: not there; --force repeats the run and keeps the old folder"
-        ) from None
+        raise UserError(f"{path}: not there; --force repeats the run") from None
     if body.get("schema") != SCHEMA:
         raise UserError(f"{path}: has schema {body.get('schema')}, not {SCHEMA}; update the code")
     return body

@@ -11,16 +11,14 @@ import torch
 from exp.checkpoint import (
     TRACE,
     TrainState,
-    load_into,
     load_state,
-    load_weights,
     serialise,
     state_files,
 )
 from exp.exp_informer import Exp_Informer, learning_rate
 from exp.record import Record, RunFailed
 from tests.runs import build, tiny
-from utils.files import UserError, sha256_of
+from utils.files import sha256_of
 
 
 def train_state(folder, steps=1, epochs=9) -> TrainState:
@@ -41,7 +39,7 @@ def test_early_stopping(tmp_path, monkeypatch):
     monkeypatch.setattr(Exp_Informer, "vali", lambda _: {"val_mse": next(errors)})
     monkeypatch.setattr("exp.checkpoint.SAVE_SECONDS", 0)
     exp = build("--train_epochs", "9", "--patience", "2", "--batch_size", "615")
-    state = exp.train(Record(tmp_path, {}), tmp_path)
+    state = exp.train(Record(tmp_path, {}))
     # equal is as good as better; two worse ones in a row end the run
     now = state.progress
     assert (now.best_epoch, now.epoch, now.best_val, now.bad_epochs) == (3, 5, 0.4, 2)
@@ -102,14 +100,3 @@ def test_progress_shows_every_step_and_now_and_then_the_losses(tmp_path, capsys,
     lines = re.findall(r"^epoch 1/1, step (\d+)/38: \d+ s left (.*)$", output, re.MULTILINE)
     assert [int(step) for step, _ in lines] == [*range(1, 39)]
     assert [int(step) for step, note in lines if note.startswith("MSE ")] == [25]
-
-
-def test_weights_that_are_none_or_do_not_fit_are_refused(tmp_path):
-    path = tmp_path / "w.pt"
-    for body in ({}, {"epoch": 3}, {"best": {"a": torch.ones(1), "epoch": 3}}):
-        torch.save(body, path)
-        with pytest.raises(UserError, match=r"not a plain weights file \(it holds no weights\)"):
-            load_weights(path)
-    weights = torch.nn.Linear(3, 1).state_dict()
-    with pytest.raises(UserError, match=r"w\.pt: size mismatch for weight: .*; give the flags"):
-        load_into(torch.nn.Linear(2, 1), weights, path)

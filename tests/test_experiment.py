@@ -14,9 +14,8 @@ from exp.baselines import baseline_scores
 from exp.exp_basic import batch_order
 from exp.exp_informer import Exp_Informer, lip_metrics
 from exp.record import read_arrays, read_history, read_runs
-from main_informer import main
-from tests.runs import ROOT, STEPS, TINY, build, numbers, only_run, run, tiny
-from utils.files import read_json, write_json
+from tests.runs import ROOT, STEPS, build, numbers, only_run, run, tiny
+from utils.files import read_json
 
 TENSORBOARD = ["--tensorboard"] if importlib.util.find_spec("tensorboard") else []
 
@@ -99,48 +98,24 @@ def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
     assert samples["history"][3] == pytest.approx(past[first : first + 12], rel=1e-5)
 
 
-def test_a_finished_run_is_skipped_and_still_predicts_until_force(complete, tmp_path, capsys):
+def test_a_finished_run_is_skipped_until_force(complete, tmp_path, capsys):
     folder = shutil.copytree(complete[0], tmp_path / complete[0].name)
     stamp = (folder / "metrics.json").stat().st_mtime_ns
-    expected = (folder / "prediction.csv").read_bytes()
-    for name in ("prediction.csv", "prediction.png"):
-        (folder / name).unlink()
-    assert tiny(tmp_path, "--do_predict", "--test_each_epoch", "--save_forecasts") == 0
-    skipped = capsys.readouterr().out
-    assert "done before, skipped" in skipped and "--test_each_epoch was not" in skipped
-    assert "--save_forecasts" not in skipped  # they are there
+    assert tiny(tmp_path) == 0
+    assert "done before, skipped" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == stamp
-    assert (folder / "prediction.csv").read_bytes() == expected
     assert tiny(tmp_path, "--force") == 0
     old = folder.with_name(f"{folder.name}.replaced-1")
     # the same identity, machine and threads: the same numbers
     assert numbers(old) == numbers(folder) == numbers(complete[0])
 
 
-def test_weights_are_loaded_at_the_sizes_of_their_record(complete, tmp_path, capsys):
-    folder = shutil.copytree(complete[0], tmp_path / complete[0].name)
-    mse = f"{read_json(folder / 'metrics.json')['all']['mse']:.4f}"
-    none, load = tmp_path / "none", ["--test_only", "--load", str(folder / "weights.pt")]
-    short = TINY[: TINY.index("--seq_len")]  # the record says the lengths and the model's sizes
-    assert main([*short, *load, "--results", str(none), "--itr", "3"]) == 0
-    assert capsys.readouterr().out.count(mse) == 1  # tested once
-    (folder / "config.json").unlink()
-    for dry_run in ([], ["--dry_run"]):
-        assert tiny(none, *load, "--d_model", "32", *dry_run) == 2
-    assert not none.exists()
-    assert capsys.readouterr().err.count("give the flags that the weights were trained with") == 2
-
-
-def test_repetitions_checkpoints_elsewhere_and_weights_that_are_dropped(tmp_path, capsys):
-    for where, more in (("c", ["--itr", "2"]), ("d", ["--weights", "drop", "--seed", "9"])):
-        words = [*more, "--checkpoints", str(tmp_path / where), "--train_epochs", "1"]
-        assert tiny(tmp_path / "r", *words) == 0
+def test_repetitions_and_weights_that_are_dropped(tmp_path, capsys):
+    for words in (["--itr", "2"], ["--weights", "drop", "--seed", "9"]):
+        assert tiny(tmp_path, *words, "--train_epochs", "1") == 0
     assert "2 repetitions: MSE" in capsys.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "c").glob("*/*")) == ["weights.pt"] * 2
-    assert not [*(tmp_path / "r").glob("*/*.pt"), *(tmp_path / "d").glob("*/*")]
-    assert sorted(read_runs(tmp_path / "r")["seed"]) == [0, 1, 9]
-    assert tiny(tmp_path / "r", *words, "--do_predict") == 2
-    assert "weights.pt: was not kept, or is gone" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*/weights.pt"))) == 2
+    assert sorted(read_runs(tmp_path)["seed"]) == [0, 1, 9]
 
 
 FAILURES = {
@@ -167,31 +142,6 @@ def test_a_seed_that_fails_lets_the_others_run(what, tmp_path, capsys, monkeypat
     status = read_runs(tmp_path).sort_values("seed")["status"]
     assert list(status) == ["finished", "failed", "finished"]
     assert len(list(tmp_path.glob("*/*.pt"))) == 2
-
-
-def test_weights_are_tested_by_the_names_and_on_the_scale_of_their_record(tmp_path, capsys):
-    assert tiny(tmp_path / "r", "--features", "M", "--train_epochs", "1") == 0
-    folder = only_run(tmp_path / "r")
-    frame, body = pd.read_csv(ROOT / "tests/part.csv"), read_json(folder / "config.json")
-    frame[["date", "temp", "humid", "dewp"]].to_csv(tmp_path / "part.csv", index=False)
-    frame.iloc[:-9].to_csv(tmp_path / "cut.csv", index=False)
-    load = ["--test_only", "--load", str(folder / "weights.pt"), "--features", "M"]
-    mse = f"{read_json(folder / 'metrics.json')['all']['mse']:.4f}"
-    capsys.readouterr()
-    assert tiny(tmp_path, *load, "--root_path", str(tmp_path)) == 0
-    assert f" {mse} " in capsys.readouterr().out
-    cut = build(*load, "--root_path", str(tmp_path), "--data_path", "cut.csv").data
-    assert cut.columns == body["scaler"]["columns"]
-    assert cut.scaler.mean.tolist() == body["scaler"]["mean"]
-    assert tiny(tmp_path, *load, "--cols", "humid", "dewp", "temp") == 2
-    assert "--cols ('humid', 'dewp', 'temp'): the record beside" in capsys.readouterr().err
-    body["identity"]["data"] = "WTH"  # another split of the same file
-    write_json(folder / "config.json", body)
-    assert tiny(tmp_path, *load) == 2
-    assert "were trained on this file as --data WTH, another split" in capsys.readouterr().err
-    (folder / "config.json").unlink()
-    assert tiny(tmp_path, *load) == 0
-    assert "note: no record beside" in capsys.readouterr().out
 
 
 def test_runs_that_differ_in_c_share_weights_batches_and_draws():

@@ -82,7 +82,7 @@ def test_minus_makes_the_embedding_rougher_and_plus_smoother(axis, lam, tmp_path
         exp = build("--lip_axis", axis, "--lip_sign", sign, "--lam", c, *FAST)
         folder = tmp_path / sign / c
         folder.mkdir(parents=True)
-        exp.train(Record(folder, {}), folder)
+        exp.train(Record(folder, {}))
         batch = exp.data.val.batch(torch.arange(len(exp.data.val)))
         with torch.no_grad():
             h = exp.model.eval().enc_embedding(batch.x, batch.x_mark)[0]

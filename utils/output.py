@@ -1,7 +1,6 @@
 """What every command has: flags, output that nothing can break, errors in one line."""
 
 import argparse
-import codecs
 import io
 import itertools
 import math
@@ -14,49 +13,23 @@ from typing import Any, NoReturn
 
 from utils.files import UserError, nearest
 
-PLAIN = {"λ": "lambda", "±": "+-", "−": "-", "–": "-", "≤": "<=", "≥": ">=", "×": "x", "·": "*"}
-
-
-class _Forgiving(io.FileIO):
-    """A file descriptor that takes what is written to a closed pipe, and drops it."""
-
-    def write(self, content: bytes) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        try:
-            return super().write(content)
-        except BrokenPipeError:
-            return len(content)
-
-
-def _plain_letters(error: UnicodeError) -> tuple[str, int]:
-    """Write what an output's encoding lacks in letters that every encoding has."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    wanted = error.object[error.start : error.end]
-    return "".join(PLAIN.get(letter, "?") for letter in wanted), error.end
-
 
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run a command on this process's arguments and return its exit code, 2 after a UserError.
 
-    A reader that goes away, as in `| head -1`, a closed output and an encoding without λ leave the
-    work alone: hours of training must not end with them.
+    Letters that the output's encoding lacks become ?; a log shows each line as it is written.
     """
-    codecs.register_error("plain", _plain_letters)
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:  # closed: without this the next file that is opened would get its place
-            os.open(os.devnull, os.O_RDWR)
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        encoding = getattr(getattr(sys, name), "encoding", None) or "utf-8"
-        buffer = io.BufferedWriter(_Forgiving(number, "w", closefd=False))  # pyright: ignore[reportArgumentType]
-        stream = io.TextIOWrapper(buffer, encoding, errors="plain", line_buffering=True)
-        setattr(sys, name, stream)  # by lines: a log of both shows them in their order
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         return main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has gone, as in `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python flushes what is left
+        return 141
 
 
 class Parser(argparse.ArgumentParser):

@@ -26,7 +26,7 @@ class Meter:
             self.shown = now
             left = (now - self.begun) / (self.done - self.first) * (self.total - self.done)
             step = f"{self.label}, step {self.done}/{self.total}"
-            print(f"{step}: {duration(left)} left {note}", flush=True)
+            print(f"{step}: {duration(left)} left {note}")
 
     def close(self) -> None:
         """Take the bar away."""
