@@ -38,7 +38,6 @@ class TrainState:
     Args:
         model, optimizer: what is trained; restored from the folder's last sound checkpoint.
         steps, epochs: steps of an epoch; epochs at most.
-        names: what each step measures, of TRACE.
     """
 
     def __init__(
@@ -49,12 +48,11 @@ class TrainState:
         *,
         steps: int,
         epochs: int,
-        names: tuple[str, ...] = TRACE,
     ) -> None:
         self.folder, self.model, self.optimizer = folder, model, optimizer
-        self.steps, self.epochs, self.names = steps, epochs, names
+        self.steps, self.epochs = steps, epochs
         self.device = next(model.parameters()).device
-        self.trace = torch.zeros(epochs * steps, len(names), device=self.device)
+        self.trace = torch.zeros(epochs * steps, len(TRACE), device=self.device)
         self.best: dict[str, Tensor] = {}  # the model's weights of the best epoch
         self.progress, self.begun = Progress(), time.monotonic()
         self.saved = self.begun
@@ -81,7 +79,7 @@ class TrainState:
         now.epoch, now.step = now.epoch + 1, 0
         spent = now.seconds + time.monotonic() - self.begun - sum(r["seconds"] for r in now.history)
         row: dict[str, Any] = {"epoch": now.epoch, "lr": lr}
-        row |= {f"train_{name}": mean for name, mean in zip(self.names, means, strict=True)}
+        row |= {f"train_{name}": mean for name, mean in zip(TRACE, means, strict=True)}
         row |= {**measures, "seconds": round(spent, 3)}
         now.history.append(row)
         return row
@@ -94,7 +92,7 @@ class TrainState:
         """Return the trace of the epochs that are closed, with the epoch of each step [n]."""
         rows = self.trace[: self.progress.epoch * self.steps].cpu().numpy()
         epoch = np.arange(1, len(rows) + 1) / self.steps
-        return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(self.names)}}
+        return {"epoch": epoch, **{name: rows[:, i] for i, name in enumerate(TRACE)}}
 
     def save_if_due(self) -> None:
         """Write a checkpoint, unless the last one is younger than SAVE_SECONDS."""

@@ -112,8 +112,6 @@ class Config:
         ):
             if broken:
                 raise UserError(f"--{name} {getattr(self, name)}: {text.format(**vars(self))}")
-        if self.lip_coef and not row.embeds:
-            raise UserError(f"--lam: {self.model} embeds nothing to regularize; use --lam 0")
 
     @property
     def loss_text(self) -> str:

@@ -13,7 +13,6 @@ from data.data_loader import Batch, Windows
 from exp.checkpoint import TRACE, TrainState
 from exp.exp_basic import Exp_Basic, batch_order
 from exp.record import Record, RunFailed
-from models import MODELS
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast
 from utils.interrupt import Interrupted
@@ -21,7 +20,6 @@ from utils.metrics import ErrorSums, score
 from utils.progress import Meter, duration
 
 CHECK_EVERY = 25  # steps between looks at the losses, each of which waits for the device
-SHOWN: dict[str, str] = dict(zip(TRACE, ("MSE", "LipReg time", "feature", "L_f"), strict=True))
 
 
 class TestForecasts(NamedTuple):
@@ -57,15 +55,12 @@ class Exp_Informer(Exp_Basic):
     def train_step(self, index: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
         """Do one step on the windows of the given numbers [B].
 
-        Returns:
-            MSE, and where the input is embedded LipReg along time and features, L_f: on the device.
+        Returns what TRACE names, on the device: MSE, LipReg along time and features, L_f.
         """
         optimizer.zero_grad()  # before the forward pass: its peak is then without gradients
         loss, mse, forecast = self.loss(self.data.train.batch(index))
         loss.backward()
         optimizer.step()
-        if forecast.embedded is None:
-            return mse.detach()[None]
         return torch.cat([mse.detach()[None], lip_metrics(forecast.embedded, self.config.lip_norm)])
 
     def train(self, record: Record) -> TrainState:
@@ -78,10 +73,7 @@ class Exp_Informer(Exp_Basic):
         config, windows = self.config, len(self.data.train)
         steps, epochs = windows // config.batch_size, config.train_epochs
         optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
-        names = TRACE if MODELS[config.model].embeds else TRACE[:1]
-        state = TrainState(
-            record.folder, self.model, optimizer, steps=steps, epochs=epochs, names=names
-        )
+        state = TrainState(record.folder, self.model, optimizer, steps=steps, epochs=epochs)
         now = state.progress
         if now.history:  # the end may have come between checkpoint and record
             record.write_history(now.history, state.curves())
@@ -129,7 +121,7 @@ class Exp_Informer(Exp_Basic):
         before = state.progress.epoch * state.steps
         bad = rows.isfinite().all(1).logical_not().nonzero().flatten().tolist()
         step = bad[0] if bad else len(rows) - 1
-        text = _text(state.names, rows[step].tolist()) if len(rows) else ""
+        text = _text(rows[step].tolist()) if len(rows) else ""
         if bad:
             raise RunFailed(
                 f"the loss stopped being finite at step {before + step + 1} "
@@ -141,7 +133,7 @@ class Exp_Informer(Exp_Basic):
     def _print_epoch(self, row: dict[str, Any], state: TrainState) -> None:
         """Print an epoch's row, and hand it to TensorBoard where that is asked for."""
         now = state.progress
-        means = _text(state.names, [row[f"train_{name}"] for name in state.names])
+        means = _text([row[f"train_{name}"] for name in TRACE])
         left = (state.epochs - now.epoch) * now.seconds / now.epoch
         print(
             f"epoch {now.epoch}/{state.epochs}: train {means}, val MSE {row['val_mse']:.4f}"
@@ -150,7 +142,7 @@ class Exp_Informer(Exp_Basic):
         )
         if self.writer:
             for step in range(state.position - state.steps, state.position):
-                for name, value in zip(state.names, state.trace[step], strict=True):
+                for name, value in zip(TRACE, state.trace[step], strict=True):
                     self.writer.add_scalar(f"step/{name}", value, step + 1)
             for name, value in row.items():
                 self.writer.add_scalar(f"epoch/{name}", value, now.epoch)
@@ -175,7 +167,7 @@ class Exp_Informer(Exp_Basic):
         """
         sums, tested, measures = ErrorSums(), ErrorSums(), {}
         for forecast, true in self._forecasts(self.data.val, "validation"):
-            if not measures and forecast.embedded is not None:
+            if not measures:
                 values = lip_metrics(forecast.embedded, self.config.lip_norm).tolist()
                 measures = {f"eval_{name}": x for name, x in zip(TRACE[1:], values, strict=True)}
                 measures["eval_max"] = float(forecast.embedded.max())
@@ -226,10 +218,11 @@ class Exp_Informer(Exp_Basic):
         return batch, forecast
 
 
-def _text(names: Sequence[str], values: Sequence[float]) -> str:
-    """Write measures of TRACE."""
-    measured = zip(names, values, strict=True)
-    return ", ".join(f"{SHOWN[name]} {x:.{4 if name == 'mse' else 3}g}" for name, x in measured)
+def _text(values: Sequence[float]) -> str:
+    """Write what TRACE measures."""
+    mse, lip_time, lip_feature, l_f = values
+    lips = f"LipReg time {lip_time:.3g}, feature {lip_feature:.3g}"
+    return f"MSE {mse:.4g}, {lips}, L_f {l_f:.3g}"
 
 
 def learning_rate(initial: float, schedule: str, epoch: int) -> float:

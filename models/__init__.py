@@ -10,7 +10,6 @@ from typing import Any
 from torch import nn
 
 from models.autoformer import Autoformer
-from models.dlinear import DLinear
 from models.lipreg import LipReg, lipschitz_constant
 from models.model import Forecast, Informer, InformerStack, Transformer
 
@@ -22,7 +21,6 @@ class Model:
     cls: Callable[..., nn.Module]
     depth: str = "e_layers"  # the setting that gives its e_layers
     unused: tuple[str, ...] = ()  # settings of other models
-    embeds: bool = True  # its input, which LipReg measures; otherwise c must be 0
     defaults: dict[str, Any] = field(default_factory=dict)  # published, other than Informer's
     assumed: dict[str, Any] = field(default_factory=dict)  # not published with the results
 
@@ -47,15 +45,6 @@ MODELS = {
         unused=("attn", "distil", "mix"),
         defaults={"seq_len": 96},
         assumed={**AUTOFORMERS, "factor": 3, "moving_avg": 25},
-    ),
-    "dlinear": Model(
-        DLinear,
-        unused=(
-            *("d_model", "n_heads", "e_layers", "d_layers", "d_ff", "factor", "padding", "dropout"),
-            *("attn", "embed", "activation", "output_attention", "distil", "mix"),
-        ),
-        embeds=False,
-        assumed={"seq_len": 336, "train_epochs": 10, "learning_rate": 0.005},
     ),
 }
 

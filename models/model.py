@@ -29,9 +29,9 @@ class Forecast(NamedTuple):
     """What every model's forward pass gives."""
 
     pred: Tensor  # of the scaled series [B, out_len, c_out], fp32
-    lip: Any  # LipReg of the encoder's embedding, an fp32 scalar; None in a model without one
+    lip: Tensor  # LipReg of the encoder's embedding, an fp32 scalar
     attns: list[Tensor] | None  # encoder layers' maps [B, H, L, L] (Autoformer: [B, 1, L, L])
-    embedded: Any  # the encoder's embedded input [B, seq_len, d_model] after dropout; or None
+    embedded: Tensor  # the encoder's embedded input [B, seq_len, d_model] after dropout
 
 
 def check_names(**chosen: str) -> None:

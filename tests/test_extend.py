@@ -10,6 +10,7 @@ from tests.runs import ROOT, only_run, tiny
 
 MODEL = """
 import torch
+from models.lipreg import LipReg
 from models.model import Forecast
 class Mean(torch.nn.Module):
     def __init__(self, *, out_len, c_out, **_):
@@ -17,8 +18,9 @@ class Mean(torch.nn.Module):
         self.out_len, self.c_out = out_len, c_out
         self.shift = torch.nn.Parameter(torch.zeros(()))
     def forward(self, x_enc, *_):
-        mean = x_enc[..., -self.c_out :].mean(1, keepdim=True) + self.shift
-        return Forecast(mean.expand(-1, self.out_len, -1), None, None, None)
+        h = torch.cat([x_enc, x_enc + self.shift], dim=-1)  # what is embedded
+        mean = h[..., -self.c_out :].mean(1, keepdim=True)
+        return Forecast(mean.expand(-1, self.out_len, -1), LipReg(h, False), None, h)
 """
 KIND = """    lip_kind: str = flag(
         *("squares", "regularizer", "of differences", ("squares", "absolute")),
@@ -35,7 +37,7 @@ from main_informer import main
 from paper import tables
 from tests.runs import TINY
 for words in (
-    "--results other --model mean --lam 0",
+    "--results other --model mean",
     "--results other --data mine",
     "--lam 0 --lip_kind absolute",
     "--lam 2",
@@ -60,7 +62,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def add_model(copy: Path) -> None:
     (copy / "models/mean.py").write_text(MODEL)
     rows = copy / "models/__init__.py"
-    edit(rows, "MODELS = {", 'MODELS = {\n    "mean": Model(Mean, embeds=False),')
+    edit(rows, "MODELS = {", 'MODELS = {\n    "mean": Model(Mean),')
     edit(rows, "from models.model import", "from models.mean import Mean\nfrom models.model import")
 
 

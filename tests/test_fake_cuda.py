@@ -116,8 +116,7 @@ def train_step(exp: Exp_Informer) -> Watch:
 @pytest.mark.parametrize("axis", ["time", "feature"])
 @pytest.mark.parametrize("model", MODELS)
 def on_device_a_step_and_an_evaluation_stay(model: str, axis: str, amp: str):
-    lam = "2" if MODELS[model].embeds else "0"
-    with on_fake_device(f"--model {model} --lam {lam} --lip_axis {axis} --amp {amp}") as exp:
+    with on_fake_device(f"--model {model} --lip_axis {axis} --amp {amp}") as exp:
         sparse = [m for m in exp.model.modules() if isinstance(m, ProbAttention)]
         assert all(m._count(24) < 24 for m in sparse)  # fewer keys than there are
         watch = train_step(exp)

@@ -108,7 +108,7 @@ def test_help_names_every_flag_and_the_models_own_defaults(capsys):
     text = capsys.readouterr().out
     assert all(one.option_strings[-1] in text and one.help for one in build_parser()._actions)
     assert "(default: 96)" in text and "regularizer:" in text
-    assert "\ndlinear, assumed: --seq_len 336 --train_epochs 10 --learning_rate 0.005\n" in text
+    assert "\ntransformer, assumed: --label_len 48 --e_layers 2" in text
 
 
 MISTAKES = {  # one of each kind of check
@@ -132,7 +132,6 @@ MISTAKES = {  # one of each kind of check
     "--gpu 1": "cuda:1: this machine has 0 CUDA devices; use --device cpu",
     "--device cpu:7": "--device cpu:7: not supported; use auto, cpu, cuda or cuda:N",
     "--embed fixed --freq d": "--freq d: --embed fixed knows hours (h) and minutes (t)",
-    "--model dlinear": "--lam: dlinear embeds nothing to regularize; use --lam 0",
     "--data_path gone.csv": f"{ROOT / 'tests' / 'gone.csv'}: ",
     "--batch_size 9999": "--batch_size 9999: part.csv has 615 training windows; lower it",
 }

@@ -27,7 +27,6 @@ CASES = [  # input, label and forecast steps; series in and out; time embedding
 UNREACHED = ("key_projection.bias", "query_projection.bias", "downConv.bias", "norm2.bias")
 UNREACHED += ("layernorm.bias",)
 every_model = pytest.mark.parametrize("name", MODELS)
-embedding_model = pytest.mark.parametrize("name", [n for n, row in MODELS.items() if row.embeds])
 
 
 def build(name="informer", **settings) -> Any:
@@ -50,8 +49,7 @@ def batch(embed="timeF", freq="h", lengths=USUAL, width=2):
 
 
 def loss(forecast: Forecast):
-    mse = forecast.pred.square().mean()
-    return mse if forecast.lip is None else mse - 2 * forecast.lip
+    return forecast.pred.square().mean() - 2 * forecast.lip
 
 
 @every_model
@@ -65,14 +63,10 @@ def test_any_length_width_and_time_embedding(name, lengths, widths, time):
     for training in (False, True):
         forecast = model.train(training)(*inputs)
         assert forecast.pred.shape == (BATCH, lengths[2], widths[1])
-        if MODELS[name].embeds:
-            assert forecast.embedded.shape == (BATCH, lengths[0], 8)
-            assert forecast.lip.shape == ()
-        else:
-            assert forecast.lip is forecast.embedded is forecast.attns is None
-        maps_of = {"informerstack": 6, "dlinear": 0}
-        assert len(forecast.attns or ()) == maps_of.get(name, 2)
-        for maps in () if training else forecast.attns or ():
+        assert forecast.embedded.shape == (BATCH, lengths[0], 8)
+        assert forecast.lip.shape == ()
+        assert len(forecast.attns) == (6 if name == "informerstack" else 2)
+        for maps in () if training else forecast.attns:
             torch.testing.assert_close(maps.sum(3), torch.ones(maps.shape[:3]))
     loss(forecast).backward()
     for key, parameter in model.named_parameters():
@@ -82,7 +76,7 @@ def test_any_length_width_and_time_embedding(name, lengths, widths, time):
                 assert parameter.grad.abs().max() > 1e-7, key
 
 
-@embedding_model
+@every_model
 @pytest.mark.parametrize(("axis", "norm"), [("time", "max"), ("feature", "range")])
 def test_lip_is_of_the_encoder_embedding_after_dropout(name, axis, norm):
     model, inputs = build(name, dropout=0.3, lip_axis=axis, lip_norm=norm).train(), batch()
@@ -112,10 +106,9 @@ def test_bf16_stays_close_to_fp32(name):
         assert all(v.dtype != torch.bfloat16 for v in model.state_dict().values())
     full, half = forecasts
     assert half.pred.dtype == gradients[1].dtype == torch.float32
-    if MODELS[name].embeds:
-        assert torch.equal(full.lip, half.lip)
-        assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
-        assert all(maps.dtype == torch.bfloat16 for maps in half.attns)
+    assert torch.equal(full.lip, half.lip)
+    assert not torch.equal(half.pred, half.pred.bfloat16().float())  # projected in fp32
+    assert all(maps.dtype == torch.bfloat16 for maps in half.attns)
     torch.testing.assert_close(half.pred, full.pred, rtol=0, atol=0.03)
     assert nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
 
@@ -160,16 +153,3 @@ def test_dropout_stands_where_the_specification_puts_it(name):
             module.register_forward_hook(lambda m, args, y: found.append((tuple(y.shape[1:]), m.p)))
     model(*batch())
     assert found == [(shape, 0.1) for shape in DROPPED[name]]
-
-
-@pytest.mark.parametrize("window", [1, 5, 25])  # also longer than the series
-def test_dlinear_is_two_maps_of_trend_and_rest(window):
-    model = build("dlinear", moving_avg=window, c_out=2).eval()
-    x, reach = torch.randn(BATCH, 16, 2), window // 2
-    around = [min(max(s, 0), 15) for s in range(-reach, 16 + reach)]  # the ends repeated
-    trend = x[:, around].unfold(1, window, 1).mean(-1)  # [B, 16, 2]
-    expected = [
-        torch.einsum("blc,ol->boc", part, layer.weight) + layer.bias[:, None]
-        for part, layer in ((x - trend, model.seasonal), (trend, model.trend))
-    ]
-    torch.testing.assert_close(model(x, None, None, None).pred, sum(expected))

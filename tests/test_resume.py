@@ -40,8 +40,7 @@ def test_killed_or_stopped_and_continued_is_bit_identical(fault, finished, tmp_p
 
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "informer"])
 def test_every_model_continues_to_the_same_bits(model, tmp_path, capsys):
-    lam = "2" if MODELS[model].embeds else "0"
-    words = ["--model", model, "--train_epochs", "2", "--batch_size", "128", "--lam", lam]
+    words = ["--model", model, "--train_epochs", "2", "--batch_size", "128"]
     assert tiny(tmp_path / "whole", *words) == 0
     looks = [None] * 10 + [Interrupted(signal.SIGTERM)]  # once, and in 4 steps and 3 evaluations
     with mock.patch.object(Stop, "check", side_effect=looks):
