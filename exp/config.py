@@ -92,11 +92,7 @@ class Config:
     def __post_init__(self) -> None:
         check_ranges(self)
         row, decoded = MODELS[self.model], self.label_len + self.pred_len
-        depths = self.s_layers if row.depth == "s_layers" else (self.e_layers,)  # of the encoders
-        read = [self.seq_len // 2**i for i in range(len(depths))]  # steps, by each encoder
-        # The batch normalisation of the last distilling layer needs two values.
-        left = min(-(-n // 2 ** max(0, d - 2)) for n, d in zip(read, depths, strict=True))
-        distils = self.distil and "distil" not in row.unused
+        least = 2 ** (len(self.s_layers) - 1) if row.depth == "s_layers" else 2
         calendar_only = self.embed != "timeF" and parse_freq(self.freq) not in "ht"
         for broken, name, text in (
             (self.label_len > self.seq_len, "label_len", "must not exceed --seq_len {seq_len}"),
@@ -106,8 +102,7 @@ class Config:
             (self.moving_avg % 2 == 0, "moving_avg", "must be odd"),
             (not 0 <= self.dropout < 1, "dropout", "must be at least 0 and below 1"),
             (not 0 < self.learning_rate < math.inf, "learning_rate", "must be above 0"),
-            (not read[-1], "s_layers", "the last encoder would read none of --seq_len"),
-            (distils and self.batch_size * left < 2, "batch_size", "too small for distilling"),
+            (self.seq_len < least, "s_layers", "the last encoder would read none of --seq_len"),
             (calendar_only, "freq", "--embed {embed} knows hours (h) and minutes (t)"),
         ):
             if broken:

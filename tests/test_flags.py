@@ -119,7 +119,6 @@ MISTAKES = {  # one of each kind of check
     "--label_len 12 --pred_len 4990": "--pred_len 4990: with --label_len over the position table's",
     "--s_layers 3,0": "--s_layers 0: must be from 1 to 64",
     "--model informerstack --s_layers 1,1,1,1,1": "--s_layers (1, 1, 1, 1, 1): the last encoder",
-    "--batch_size 1 --seq_len 2 --label_len 1 --e_layers 3": "--batch_size 1: too small for",
     "--seed 2147483647 --itr 2": "--seed 2147483648: must be from 0 to 2147483647",
     "--lam nan": "--lam: nan: must be a finite number",
     "--dropout 1": "--dropout 1.0: must be at least 0 and below 1",
