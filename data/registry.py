@@ -26,7 +26,6 @@ class DataSet:
     target: str  # what S and MS forecast
     step: pd.Timedelta
     split: tuple[int, ...]  # rows that end train, val, test; empty: 70/10/20 %
-    size: int  # bytes
     sha256: str
     url: str  # empty for a file placed by hand
     source: str
@@ -39,7 +38,7 @@ class DataSet:
 
 
 def _read_row(row: dict[str, Any]) -> DataSet:
-    row |= {name: int(row[name]) for name in ("rows", "columns", "size")}
+    row |= {name: int(row[name]) for name in ("rows", "columns")}
     row["folder"] = str(HERE / "demo") if row["name"] == "demo" else row["folder"]
     row["split"], row["step"] = tuple(map(int, row["split"].split())), pd.to_timedelta(row["step"])
     return DataSet(**row)
@@ -57,11 +56,8 @@ def locate(name: str, root_path: Path, data_path: str) -> Path:
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
-    paths = [root_path / dataset.file, dataset.path]
-    for path in paths:
+    for path in (root_path / dataset.file, dataset.path):
         if is_file(path):
             return path
-    raise UserError(
-        f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "
-        f"data.download {name}`, or name its folder with --root_path or in INFORMER_DATA"
-    )
+    what = f"{dataset.file}: neither in {root_path} nor at {dataset.path}"
+    raise UserError(f"{what}; run `python -m data.download {name}`, or give its --root_path")
