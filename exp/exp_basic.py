@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from data.data_loader import ForecastData, load_data
-from data.scaler import Scaler
 from exp.config import Config, Options, read_beside
 from models import MODELS
 from models.layers import has_bf16_kernels
@@ -104,15 +103,9 @@ def set_precision(amp: str, device: torch.device) -> None:
 
 
 def load(config: Config, options: Options) -> ForecastData:
-    """Read the data set that the settings name; a UserError if file or settings cannot be used.
-
-    Weights of --load are tested on the scale of their record, if one is beside them.
-    """
-    record = read_beside(options.load)
-    scaling = record.get("scaler")
-    scaler = scaling and Scaler(np.array(scaling["mean"]), np.array(scaling["std"]))
-    data = load_data(config, options.root_path, options.data_path, scaler)
-    trained = record.get("identity", {})
+    """Read the data set that the settings name; a UserError if file or settings cannot be used."""
+    data = load_data(config, options.root_path, options.data_path)
+    trained = read_beside(options.load).get("identity", {})
     if data.sha256 == trained.get("data_sha256") and config.data != trained["data"]:
         split = f"the weights were trained on this file as --data {trained['data']}, another split"
         raise UserError(f"--data {config.data}: {split}")
