@@ -30,7 +30,7 @@ class Table:
         """Choose columns: `cols` in their order (None for all), then the target."""
         for name in (target, *(cols or ())):
             if name not in self.cells:
-                hint = nearest(name, self.cells)
+                hint = nearest(name, map(str, self.cells))
                 raise UserError(f"{self.path}: no column {name!r}{hint}; see --target and --cols")
         names = dict.fromkeys(cols or self.cells)
         return [*(name for name in names if name != target), target]
@@ -122,16 +122,14 @@ def parse_dates(cells: pd.Series, path: Path | str) -> pd.DatetimeIndex:
 
 
 def find_step(dates: pd.DatetimeIndex) -> BaseOffset:
-    """Find the step of dates; fewer than two are taken for hourly.
+    """Find the step of dates: the commonest, or one of the calendar that gives all of them.
 
-    It is the commonest length, or a step of the calendar (months, business days) that gives all.
+    Such steps are months and business days. Fewer than two dates are taken for hourly.
     """
     dates = dates.unique().sort_values()
-    if len(dates) < 2:
-        return to_offset("h")
-    lengths = dates[1:] - dates[:-1]
-    usual: Any = pd.Series(lengths).mode()[0]
-    if len(dates) > 2 and usual >= pd.Timedelta(days=1) and (lengths != usual).any():
+    steps = pd.Series(dates[1:] - dates[:-1])
+    usual: Any = steps.mode()[0] if len(steps) else pd.Timedelta(hours=1)
+    if len(steps) > 1 and usual >= pd.Timedelta(days=1) and (steps != usual).any():
         with pd.option_context("future.infer_freq_returns_offset", True):
             usual = infer_freq(dates) or usual
     return to_offset(usual)

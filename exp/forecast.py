@@ -57,20 +57,20 @@ class Prediction:
         ahead = inverse(forecast.pred[0].double().cpu().numpy())  # [pred_len, C]
         self.history = pd.DataFrame(history, data.dates[-len(history) :], names)
         self.ahead = pd.DataFrame(ahead, dates, names)
-        later = self.history if cells is None else cells[~cells.index.duplicated()]  # or nothing
-        self.truth = later[names].reindex(dates).apply(pd.to_numeric, errors="coerce")
+        later = self.history if cells is None else cells[~cells.index.duplicated()]
+        truth = later[names].reindex(dates).apply(pd.to_numeric, errors="coerce")
+        self.truth = truth.dropna(axis=1, how="all")  # of the columns that are known
         self.attention = [layer[0].float().cpu().numpy() for layer in forecast.attns or []]
 
     def write(self, folder: Path, stem: str = "prediction") -> list[Path]:
         """Write STEM.csv, STEM.png and the attention maps, if there are any; return their paths."""
         paths = [folder / f"{stem}.csv", folder / f"{stem}.png"]
-        known = self.truth.dropna(axis=1, how="all")
-        table = self.ahead.join(known.add_suffix(" (truth)"))
+        table = self.ahead.join(self.truth.add_suffix(" (truth)"))
         write_atomic(paths[0], table.to_csv(float_format="%.12g").encode())
         dates, panels = self.history.index.append(self.ahead.index).to_numpy(), []
         for name in self.ahead.columns[-MOST_PANELS:]:
             lines = {"forecast": self.ahead[name].to_numpy()}
-            lines |= {"truth": known[name].to_numpy()} if name in known else {}
+            lines |= {"truth": self.truth[name].to_numpy()} if name in self.truth else {}
             panels.append(Window(name, dates, self.history[name].to_numpy(), lines))
         figure = draw_windows(panels, sharex=True)
         figure.axes[-1].set_xlabel(f"date (forecast from {self.ahead.index[0]})")
