@@ -41,7 +41,7 @@ class Table:
         Raises UserError where a cell is empty or no number, or a date does not follow.
         """
         cells, dates = self.cells[names], pd.DatetimeIndex(self.cells.index)
-        numbers = cells.apply(pd.to_numeric, errors="coerce").astype(float)
+        numbers: Any = cells.apply(pd.to_numeric, errors="coerce").astype(float)
         if self.registered:
             return numbers
         fit = np.abs(numbers.to_numpy()) <= np.finfo(np.float32).max  # NaN compares false
@@ -96,7 +96,7 @@ def make_table(cells: pd.DataFrame, path: Path, sha256: str = "") -> Table:
         raise UserError(f"{path}: no column 'date'{hint}; call the column of dates date")
     if any(str(name).startswith("Unnamed: ") for name in cells):
         raise UserError(f"{path}: a column has no name; name it (pandas: to_csv(index=False))")
-    dates = parse_dates(cells["date"], path)
+    dates = parse_dates(pd.Series(cells["date"]), path)
     return Table(path, sha256, cells.drop(columns="date").set_axis(dates), find_step(dates))
 
 

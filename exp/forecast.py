@@ -57,7 +57,7 @@ class Prediction:
         ahead = inverse(forecast.pred[0].double().cpu().numpy())  # [pred_len, C]
         self.history = pd.DataFrame(history, data.dates[-len(history) :], names)
         self.ahead = pd.DataFrame(ahead, dates, names)
-        later = self.history if cells is None else cells[~cells.index.duplicated()]
+        later: Any = self.history if cells is None else cells[~cells.index.duplicated()]
         truth = later[names].reindex(dates).apply(pd.to_numeric, errors="coerce")
         self.truth = truth.dropna(axis=1, how="all")  # of the columns that are known
         self.attention = [layer[0].float().cpu().numpy() for layer in forecast.attns or []]
@@ -82,27 +82,23 @@ class Prediction:
 
 
 def write_samples(
-    folder: Path,
-    data: ForecastData,
-    config: Config,
-    tested: TestForecasts,
-    ridge: Forecaster | None,
+    folder: Path, data: ForecastData, config: Config, test: TestForecasts, ridge: Forecaster | None
 ) -> None:
     """Draw forecasts.png: the best, median and worst test window, by the target's error."""
     assert ridge, "it always applies"
-    mse = (tested.pred[..., -1] - tested.true).square().mean(1)  # [windows]
+    mse = (test.pred[..., -1] - test.true).square().mean(1)  # [windows]
     chosen = mse.argsort(stable=True)[[0, len(mse) // 2, -1]]
     index, panels = chosen.to(data.test.values.device), []
     batch = data.test.batch(index)
-    scaled = (batch.x, batch.y[:, config.label_len :], tested.pred[chosen], ridge(index))
+    scaled = (batch.x, batch.y[:, config.label_len :], test.pred[chosen], ridge(index))
     targets = [data.scaler.inverse(one[..., -1:].double().cpu().numpy())[..., 0] for one in scaled]
     for i, rank in enumerate(("best", "median", "worst")):
         history, *after = (target[i] for target in targets)
         first = data.test.start + int(chosen[i])
         dates = data.dates[first : first + config.seq_len + config.pred_len]
-        what = f"test window {chosen[i]}, from {dates[config.seq_len]}"
-        title = f"{rank}: {what}: MSE {mse[chosen[i]]:.3g} (scaled)"
-        lines = dict(zip(("truth", "forecast", "ridge"), after, strict=True))
+        window = f"test window {chosen[i]}, from {dates[config.seq_len]}"
+        title = f"{rank}: {window}: MSE {mse[chosen[i]]:.3g} (scaled)"
+        lines: dict[str, Any] = dict(zip(("truth", "forecast", "ridge"), after, strict=True))
         panels.append(Window(data.columns[-1], dates.to_numpy(), history, lines, title))
     write_atomic(folder / "forecasts.png", render(draw_windows(panels), "png"))
 

@@ -23,7 +23,7 @@ from utils.plots import draw_windows
 
 COLUMNS = ["dewp", "humid", "temp"]
 DEMO = pd.read_csv(ROOT / "data/demo/demo.csv", usecols=["date", *COLUMNS], parse_dates=["date"])
-ROWS = DEMO.tail(400).reset_index(drop=True)  # hours, up to 2013-12-30 18:00
+ROWS: Any = DEMO.tail(400).reset_index(drop=True)  # hours, up to 2013-12-30 18:00
 
 
 def train(folder: Path, *flags: str) -> Path:
@@ -39,7 +39,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, index_col="date", parse_dates=["date"])
 
 
-def agree(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
+def agree(ahead: pd.DataFrame, expected: Any) -> None:
     """Compare forecasts, one of them read from a CSV file."""
     kinds: Any = {"check_freq": False, "check_index_type": False}
     pd.testing.assert_frame_equal(ahead, expected, rtol=1e-5, **kinds)

@@ -10,16 +10,9 @@ from pandas.tseries.offsets import BaseOffset, BusinessDay, Tick
 from utils.files import UserError, nearest
 
 _LETTERS = {"min": "t", "sec": "s", "me": "m"} | {letter: letter for letter in "sthdbwm"}
-_DAILY = ("day_of_week", "day", "day_of_year")
-_FIELDS = {
-    "s": ("second", "minute", "hour", *_DAILY),
-    "t": ("minute", "hour", *_DAILY),
-    "h": ("hour", *_DAILY),
-    "d": _DAILY,
-    "b": _DAILY,
-    "w": ("day", "week"),
-    "m": ("month",),
-}
+_FINEST_FIRST = ("second", "minute", "hour", "day_of_week", "day", "day_of_year")
+_FIELDS = {letter: _FINEST_FIRST[i:] for i, letter in enumerate("sthd")}
+_FIELDS |= {"b": _FIELDS["d"], "w": ("day", "week"), "m": ("month",)}
 _RANGES = {
     **{"second": (0, 59), "minute": (0, 59), "hour": (0, 23), "day_of_week": (0, 6)},
     **{"day": (1, 31), "day_of_year": (1, 366), "week": (1, 53), "month": (1, 12)},
