@@ -90,12 +90,11 @@ def _read(path: Path, _mtime: int, dataset: DataSet | None) -> Table:
 
 
 def make_table(cells: pd.DataFrame, path: Path, sha256: str = "") -> Table:
-    """Make a table of a frame with a column `date`."""
-    if "date" not in cells:
-        hint = nearest("date", map(str, cells))
-        raise UserError(f"{path}: no column 'date'{hint}; call the column of dates date")
-    if any(str(name).startswith("Unnamed: ") for name in cells):
-        raise UserError(f"{path}: a column has no name; name it (pandas: to_csv(index=False))")
+    """Make a table of a frame with a column `date`; a UserError names what it has instead."""
+    names = [str(name) for name in cells]
+    if "date" not in names or any(name.startswith("Unnamed: ") for name in names):
+        advice = "call the dates date, and name every column (pandas: to_csv(index_label='date'))"
+        raise UserError(f"{path}: its columns are {', '.join(names[:9])}; {advice}")
     dates = parse_dates(pd.Series(cells["date"]), path)
     return Table(path, sha256, cells.drop(columns="date").set_axis(dates), find_step(dates))
 
@@ -105,18 +104,15 @@ def parse_dates(cells: pd.Series, path: Path | str) -> pd.DatetimeIndex:
 
     Raises UserError where one is no date or has a time zone.
     """
-    dates: Any = cells
-    if not pd.api.types.is_datetime64_any_dtype(cells):
-        texts = cells.map(str)
-        form = None if "/" in next(iter(texts), "") else "ISO8601"  # None: as the first is written
-        try:
-            dates = pd.to_datetime(texts, format=form, errors="coerce")
-        except ValueError:  # some have a zone, others have none or another
-            dates = pd.to_datetime([], utc=True)
-    dates = pd.DatetimeIndex(dates)
+    texts = cells.map(str)
+    form = None if "/" in next(iter(texts), "") else "ISO8601"  # None: as the first is written
+    try:
+        dates = pd.DatetimeIndex(pd.to_datetime(texts, format=form, errors="coerce"))
+    except ValueError:  # some have a zone, others have none or another
+        dates = pd.DatetimeIndex([], tz="UTC")
     if dates.tz is not None:
         raise UserError(f"{path}: the dates have a time zone; write UTC without zone")
-    found = [f"row {i + 2}: {str(cells.iloc[i])[:40]!r}" for i in np.flatnonzero(dates.isna())]
+    found = [f"row {i + 2}: {texts.iloc[i][:40]!r}" for i in np.flatnonzero(dates.isna())]
     _refuse(path, "no date", found, "write dates like 2020-12-31 23:00 (with slashes: month first)")
     return dates
 

@@ -43,10 +43,7 @@ DATASETS = {row["name"]: DataSet(**row) for row in _rows.to_dict("records")}
 
 
 def locate(name: str, root_path: Path, data_path: str) -> Path:
-    """Find a data set's file: in root_path, or in the data folder; a custom one in root_path.
-
-    Raises UserError if a registered file is in neither.
-    """
+    """Find a file in root_path, or in the data folder; a UserError if a known one is in neither."""
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
