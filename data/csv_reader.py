@@ -1,26 +1,19 @@
-"""CSV files and frames as numbers over dates; files are read once a process."""
+"""CSV files and frames as columns over dates; files are read once a process."""
 
-import csv
 import functools
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import infer_freq, to_offset
-from pandas.tseries.offsets import BaseOffset, Tick
+from pandas.tseries.offsets import BaseOffset
 
 from data.registry import DataSet
 from utils.files import UserError, nearest, sha256_of
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)  # models compute in float32
-EMPTY = {"", "nan", "na", "n/a", "null", "none", "<na>", "nat"}  # cells without a value
-FIRST_ROW = 2  # a spreadsheet shows the header as row 1
-SLASHES = ("%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S")  # by colons
-FIRST_YEAR, LAST_YEAR = 1000, 4000  # the longest forecast of years ends before 9999
 
 
 @dataclass(frozen=True)
@@ -29,151 +22,110 @@ class Table:
 
     path: Path
     sha256: str
-    stamps: pd.DatetimeIndex  # [N] the dates, in their time zone; NaT where a cell is no date
-    values: pd.DataFrame  # [N, C] over rows from 0; NaN: an empty cell, infinity: no number
-    written: pd.DataFrame  # the cells of rows in which one is no date or no finite number
-    offset: BaseOffset  # the step, as pandas' date_range continues the dates by it
-    checked: bool = False  # a registered file, taken as it is
+    cells: pd.DataFrame  # [N, C] over dates, as pandas reads them
+    offset: BaseOffset  # the step, as pandas continues the dates by it
+    registered: bool = False  # known by its checksum, taken as it is
 
-    @functools.cached_property
-    def dates(self) -> pd.DatetimeIndex:
-        """The dates as their clock shows them, without the zone."""
-        return self.stamps.tz_localize(None)
-
-    @property
-    def zone(self) -> str | None:
-        """The time zone of the dates, if they have one."""
-        return None if self.stamps.tz is None else str(self.stamps.tz)
-
-    @functools.cached_property
-    def grid(self) -> pd.DatetimeIndex:
-        """All dates from the first to the last at the file's step; those of the file if checked."""
-        kept: Any = self.dates.dropna()
-        if self.checked or kept.empty:
-            return kept
-        first, last = kept.min(), kept.max()
-        steps = (last - first) / pd.Timedelta(self.offset) if isinstance(self.offset, Tick) else 0
-        if steps > 10 * len(kept) + 1000:
-            what = f"{len(kept)} rows are too few from {first} to {last} at {self.offset.freqstr}"
-            raise UserError(f"{self.path}: {what}, the commonest step; resample to one step")
-        return pd.date_range(first, last, freq=self.offset)
-
-    def pick(self, target: str, cols: Sequence[str] | None) -> list[str]:
+    def choose(self, target: str, cols: Sequence[str] | None) -> list[str]:
         """Choose columns: `cols` in their order (None for all), then the target."""
-        names = list(self.values.columns)
-        for flag, name in [("target", target), *(("cols", name) for name in cols or ())]:
-            if name not in names:
-                hint = nearest(name, names)
-                raise UserError(f"--{flag} {name}: {self.path} has no such value column{hint}")
-        if cols is not None and len(set(cols)) < len(cols):
-            raise UserError(f"--cols {' '.join(cols)}: a column is named twice; name each once")
-        return [name for name in cols or names if name != target] + [target]
+        for name in (target, *(cols or ())):
+            if name not in self.cells:
+                hint = nearest(name, map(str, self.cells))
+                raise UserError(f"{self.path}: no column {name!r}{hint}; see --target and --cols")
+        names = dict.fromkeys(cols or self.cells)
+        return [*(name for name in names if name != target), target]
+
+    def numbers(self, names: list[str]) -> pd.DataFrame:
+        """Return columns [N, C] float64 over dates that follow each other by the step.
+
+        Raises UserError where a cell is empty or no number, or a date does not follow.
+        """
+        cells, dates = self.cells[names], pd.DatetimeIndex(self.cells.index)
+        numbers: Any = cells.apply(pd.to_numeric, errors="coerce").astype(float)
+        if self.registered:
+            return numbers
+        fit = np.abs(numbers.to_numpy()) <= np.finfo(np.float32).max  # NaN compares false
+        bad = [(dates[i], names[j], str(cells.iat[i, j])[:40]) for i, j in np.argwhere(~fit)]
+        found = [f"{date}, {name}: {cell!r}" for date, name, cell in bad]
+        advice = "correct or fill it (docs/data.md), or leave its column out (--cols)"
+        _refuse(self.path, "empty cell or no number", found, advice)
+        late = np.flatnonzero(dates[1:] != dates[:-1] + self.offset)
+        found = [f"{dates[i + 1]} after {dates[i]}" for i in late]
+        what = f"date that does not follow by one step ({self.offset.freqstr})"
+        _refuse(self.path, what, found, "keep one row a step, sorted; fill gaps (docs/data.md)")
+        return numbers
+
+
+def _refuse(path: Path | str, what: str, found: list[str], advice: str) -> None:
+    """Raise a UserError that counts defects of one kind and names the first three, if any."""
+    if found:
+        raise UserError(f"{path}: {what}: {len(found)} ({'; '.join(found[:3])}); {advice}")
 
 
 def read_table(path: Path, dataset: DataSet | None = None) -> Table:
     """Read a file, or return what was read before if it has not changed since.
 
-    A registered data set is known by its checksum and taken as it is. Raises UserError where the
-    file cannot be read, or is no table.
+    Raises UserError where it cannot be read, is no table over dates, or not the registered one.
     """
     try:
-        status = path.stat()
-        return _read(path, status.st_mtime_ns, status.st_size, dataset)
+        return _read(path, path.stat().st_mtime_ns, dataset)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check its path") from error
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path, _mtime: int, _size: int, dataset: DataSet | None) -> Table:
+def _read(path: Path, _mtime: int, dataset: DataSet | None) -> Table:
     content = path.read_bytes()
-    if dataset is None:
-        return parse_table(content, path)
-    if (sha256 := sha256_of(content)) != dataset.sha256:
-        raise UserError(
-            f"{path}: sha256 is {sha256}, but {dataset.name} has {dataset.sha256}; delete the file "
-            f"and run `python -m data.download {dataset.name}`, or use it as --data custom"
-        )
-    values: Any = pd.read_csv(io.BytesIO(content))
-    dates, step = parse_dates(values.pop("date"), path), to_offset(dataset.step)
-    return Table(path, sha256, dates, values.astype(float), values[:0], step, checked=True)
-
-
-def parse_table(content: bytes, path: Path) -> Table:
-    """Read UTF-8 CSV with a header and a column `date`; a UserError if it is none."""
+    sha256 = sha256_of(content)
+    if dataset and sha256 != dataset.sha256:
+        what = f"{path}: its sha256 is not that of {dataset.name}; delete it and run"
+        raise UserError(f"{what} `python -m data.download {dataset.name}`, or use --data custom")
     try:
-        text = io.StringIO(content.decode("utf-8-sig").rstrip("\r\n"), newline=None)
-        header, *rows = list(csv.reader(text, strict=True)) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a CSV file in UTF-8 ({error}); save it as one") from None
-    if len(header) == 1:
-        raise UserError(f"{path}: row 1 has no comma; save the file with commas between cells")
-    for number, row in enumerate(rows, FIRST_ROW):
-        if len(row) != len(header):
-            cells = f"{len(row)} cells, the header {len(header)}"
-            raise UserError(f"{path}: row {number} has {cells}; give every row as many")
-    return make_table(pd.DataFrame(rows, columns=header, dtype=object), path, sha256_of(content))
+        cells = pd.read_csv(io.BytesIO(content), dtype={"date": str}, low_memory=False)
+    except ValueError as error:  # pandas' own and UnicodeDecodeError are among them
+        reason = str(error).strip()
+        raise UserError(f"{path}: not a CSV file in UTF-8 ({reason}); save it as one") from None
+    table = make_table(cells, path, sha256)
+    return replace(table, offset=to_offset(dataset.step), registered=True) if dataset else table
 
 
-def make_table(
-    cells: pd.DataFrame, path: Path, sha256: str = "", offset: BaseOffset | None = None
-) -> Table:
-    """Turn texts or numbers with a column `date` into a table; without a step, find it."""
-    cells = cells.reset_index(drop=True)
-    for i, name in enumerate(cells.columns, 1):
-        if not name.strip() or name.splitlines() != [name]:
-            advice = "name it in one line (pandas: to_csv(index=False), or index_label='date')"
-            raise UserError(f"{path}: column {i} is named {name!r}; {advice}")
-    if len(repeated := cells.columns[cells.columns.duplicated()]):
-        raise UserError(f"{path}: column {repeated[0]!r} is there twice; rename one")
-    if "date" not in cells:
-        hint = nearest("date", cells.columns)
-        advice = "name the column of dates date, or in a frame make it the index"
-        raise UserError(f"{path}: no column 'date'{hint}; {advice}")
-    stamps, columns = parse_dates(cells["date"], path), cells.drop(columns="date")
-    numbers = {name: _read_numbers(column) for name, column in columns.items()}
-    values = pd.DataFrame(numbers, cells.index, dtype=float)
-    written: Any = cells[~np.isfinite(values.to_numpy()).all(axis=1) | stamps.isna()]
-    return Table(path, sha256, stamps, values, written, offset or find_step(stamps))
+def make_table(cells: pd.DataFrame, path: Path, sha256: str = "") -> Table:
+    """Make a table of a frame with a column `date`; a UserError names what it has instead."""
+    names = [str(name) for name in cells]
+    if "date" not in names or any(name.startswith("Unnamed: ") for name in names):
+        advice = "call the dates date, and name every column (pandas: to_csv(index_label='date'))"
+        raise UserError(f"{path}: its columns are {', '.join(names[:9])}; {advice}")
+    dates = parse_dates(pd.Series(cells["date"]), path)
+    return Table(path, sha256, cells.drop(columns="date").set_axis(dates), find_step(dates))
 
 
-def _read_numbers(column: pd.Series) -> np.ndarray:
-    """Read cells as numbers: NaN where one is empty, infinity where it is no finite float32."""
-    read: Any = pd.to_numeric(column, errors="coerce")
-    numbers = read.to_numpy(np.float64, na_value=np.nan, copy=True)
-    unfit = np.flatnonzero(~(np.abs(numbers) <= FLOAT32_MAX))  # NaN compares false
-    empty = [str(cell).strip().lower() in EMPTY for cell in column.iloc[unfit]]
-    numbers[unfit] = np.where(empty, np.nan, np.inf)
-    return numbers
+def parse_dates(cells: pd.Series, path: Path | str) -> pd.DatetimeIndex:
+    """Turn cells [N] into dates: ISO 8601, or month first with slashes.
 
-
-def parse_dates(cells: Any, path: Path) -> pd.DatetimeIndex:
-    """Turn cells [N] into dates, NaT where one is none: ISO 8601, or month first with slashes.
-
-    A time zone that all have is kept. Raises UserError where zones are mixed.
+    Raises UserError where one is no date or has a time zone.
     """
-    series: Any = pd.Series(cells)
-    if not pd.api.types.is_datetime64_any_dtype(series):
-        series = series.map(str)
-        first = next(filter(None, series), "")
-        form = SLASHES[min(2, first.count(":"))] if "/" in first else "ISO8601"
-        try:
-            series = pd.to_datetime(series, format=form, errors="coerce")
-        except ValueError:
-            raise UserError(f"{path}: the dates mix time zones; write them all in one") from None
-    return pd.DatetimeIndex(series.where(series.dt.year.between(FIRST_YEAR, LAST_YEAR)))
+    texts = cells.map(str)
+    form = None if "/" in next(iter(texts), "") else "ISO8601"  # None: as the first is written
+    try:
+        dates = pd.DatetimeIndex(pd.to_datetime(texts, format=form, errors="coerce"))
+    except ValueError:  # some have a zone, others have none or another
+        dates = pd.DatetimeIndex([], tz="UTC")
+    if dates.tz is not None:
+        raise UserError(f"{path}: the dates have a time zone; write UTC without zone")
+    found = [f"row {i + 2}: {texts.iloc[i][:40]!r}" for i in np.flatnonzero(dates.isna())]
+    _refuse(path, "no date", found, "write dates like 2020-12-31 23:00 (with slashes: month first)")
+    return dates
 
 
-def find_step(stamps: pd.DatetimeIndex) -> BaseOffset:
-    """Find the step of dates; fewer than two are taken for hourly.
+def find_step(dates: pd.DatetimeIndex) -> BaseOffset:
+    """Find the step of dates: the commonest, or one of the calendar that gives all of them.
 
-    It is the commonest length, or a step of the calendar (months, business days) that gives all.
+    Such steps are months and business days. Fewer than two dates are taken for hourly.
     """
-    dates: Any = stamps.tz_localize(None).dropna().unique().sort_values()
-    if len(dates) < 2:
-        return to_offset("h")
-    gaps = dates[1:] - dates[:-1]
-    usual: Any = pd.Series(gaps).mode()[0]
-    if len(dates) > 2 and usual >= pd.Timedelta(days=1) and (gaps != usual).any():
+    dates = dates.unique().sort_values()
+    steps = pd.Series(dates[1:] - dates[:-1])
+    usual: Any = steps.mode()[0] if len(steps) else pd.Timedelta(hours=1)
+    if len(steps) > 1 and usual >= pd.Timedelta(days=1) and (steps != usual).any():
         with pd.option_context("future.infer_freq_returns_offset", True):
             usual = infer_freq(dates) or usual
     return to_offset(usual)

@@ -1,6 +1,5 @@
 """A data set as scaled tensors, held once, and the windows cut from them by indexing."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,12 @@ from pandas.tseries.offsets import BaseOffset
 from torch import Tensor
 
 from data.csv_reader import Table, read_table
-from data.gaps import regular_rows
 from data.registry import DATASETS, locate
 from data.scaler import Scaler
 from utils.files import UserError
 from utils.timefeatures import natural_unit, time_features
 
-NOTED, REFUSED = 1e6, 1e15  # standard deviations; squares of the latter soon leave float32
+MISSING = -9999.0  # how weather, and many loggers, mark a missing value
 
 
 class Batch(NamedTuple):
@@ -67,7 +65,6 @@ class ForecastData:
     columns: list[str]  # in tensor order, the target last
     dates: pd.DatetimeIndex  # [N]
     beyond: pd.DatetimeIndex  # [pred_len] the dates that follow, at the data's own step
-    zone: str | None  # the dates' time zone
     offset: BaseOffset  # the step, as pandas continues dates by it
     scaler: Scaler
     x_width: int  # columns of x and y
@@ -86,8 +83,7 @@ class ForecastData:
     def scaling(self) -> dict[str, Any]:
         """Return what a run's record keeps, so that the run can forecast new rows."""
         mean, std = self.scaler.mean.tolist(), self.scaler.std.tolist()
-        scale = {"columns": self.columns, "mean": mean, "std": std}
-        return {**scale, "step": self.offset.freqstr, "zone": self.zone}
+        return {"columns": self.columns, "mean": mean, "std": std, "step": self.offset.freqstr}
 
     def to(self, device: torch.device | str) -> "ForecastData":
         """Give the same data with its tensors, shared by the parts, on a device."""
@@ -97,26 +93,20 @@ class ForecastData:
         return replace(self, train=train, val=val, test=test)
 
 
-def load_data(
-    settings: Any, root_path: Path | str, data_path: str, scaler: Scaler | None = None
-) -> ForecastData:
-    """Read a data set, check it, scale it and cut it into parts.
+def load_data(settings: Any, root_path: Path | str, data_path: str) -> ForecastData:
+    """Read a data set, check it, scale it by its training rows and cut it into parts.
 
     The settings are a run's Config: they name a registered data set, or custom, the regular CSV
-    data_path in root_path. It is scaled by its training rows unless a scaler is given. Raises
-    UserError where the file, or what it holds, cannot be used.
+    data_path in root_path. Raises UserError where the file, or what it holds, cannot be used.
     """
-    name, seq_len = settings.data, settings.seq_len
-    table = _table(name, root_path, data_path)
-    names = table.pick(settings.target, settings.cols)
-    names = names[-1:] if settings.features == "S" else names
-    _, train_end, val_end, _ = _borders(name, len(table.grid))
-    parts = [(0, train_end), (train_end, val_end), (val_end, len(table.grid))]
-    max_gap = settings.max_gap if settings.missing == "interpolate" else None
-    rows = regular_rows(table, names, table.grid, parts, max_gap)
-    counts = window_counts(name, root_path, data_path, seq_len, settings.pred_len)
-    starts = (0, train_end - seq_len, val_end - seq_len)
-    scaler = scaler or Scaler.fit(rows.head(train_end).to_numpy())
+    place, seq_len = (settings.data, root_path, data_path), settings.seq_len
+    table = _table(*place)
+    names = table.choose(settings.target, settings.cols)
+    rows = table.numbers(names[-1:] if settings.features == "S" else names)
+    counts = window_counts(*place, seq_len, settings.pred_len)
+    train_end, val_end, _ = _ends(settings.data, len(rows))
+    starts = (0, train_end - seq_len, val_end - seq_len)  # they reach back into the part before
+    scaler = Scaler.fit(rows.head(train_end).to_numpy())
     return scaled_rows(table, rows, scaler, settings, list(zip(starts, counts, strict=True)))
 
 
@@ -129,38 +119,22 @@ def scaled_rows(
 ) -> ForecastData:
     """Scale a table's rows [N, C] over dates, the target last, and give them their time features.
 
-    `parts` are the first row and the number of windows of training, validation and test. Raises
-    UserError where float32 could not hold a scaled square.
+    `parts` are the first row and the number of windows of training, validation and test.
     """
-    columns, dates = list(rows.columns), pd.DatetimeIndex(rows.index)
+    columns, dates, marked = list(rows.columns), pd.DatetimeIndex(rows.index), rows.eq(MISSING)
+    if count := marked.to_numpy().sum():
+        where = ", ".join(rows.columns[marked.any()])
+        print(f"note: {table.path.stem}: {count} cells of -9999 in {where} are taken as they are")
     scaled = scaler.transform(rows.to_numpy())
-    row, column = np.unravel_index(np.abs(scaled).argmax(), scaled.shape)
-    if not (far := abs(scaled[row, column])) <= NOTED:
-        what = f"{table.path}: {dates[row]}, column {columns[column]!r}: {rows.iat[row, column]:g}"
-        what += f" is {far:.1g} standard deviations from the mean of the training rows"
-        if not far <= REFUSED:
-            raise UserError(f"{what}; correct it")
-        print(f"note: {what}: scores will show little else")
     values = torch.from_numpy(scaled.astype(np.float32, order="C"))  # rows whole, fast to gather
     beyond = pd.date_range(dates[-1], periods=settings.pred_len + 1, freq=table.offset)[1:]
     stamps = pd.DatetimeIndex(dates.append(beyond))
     marks = torch.from_numpy(time_features(stamps, settings.freq, settings.embed))
     marks = marks.to(torch.float32 if settings.embed == "timeF" else torch.int64)
-    train, val, test = (Windows(values, marks, settings, *part) for part in parts)
+    windows = [Windows(values, marks, settings, *part) for part in parts]
+    widths = len(columns), len(columns) if settings.features == "M" else 1
     return ForecastData(
-        path=table.path,
-        sha256=table.sha256,
-        columns=columns,
-        dates=dates,
-        beyond=beyond,
-        zone=table.zone,
-        offset=table.offset,
-        scaler=scaler,
-        x_width=len(columns),
-        out_width=len(columns) if settings.features == "M" else 1,
-        train=train,
-        val=val,
-        test=test,
+        table.path, table.sha256, columns, dates, beyond, table.offset, scaler, *widths, *windows
     )
 
 
@@ -174,15 +148,11 @@ def window_counts(
 ) -> tuple[int, int, int]:
     """Count the windows of training, validation and test; a UserError if a part has none."""
     _, rows, _ = _facts(name, root_path, data_path)
-    parts = itertools.pairwise(_borders(name, rows))
-    train, val, test = (end - start - pred_len + 1 for start, end in parts)
-    counts = train - seq_len, val, test  # windows of the latter reach back into the part before
-    if min(counts) < 1:
-        file = Path(root_path) / data_path if name == "custom" else name
+    train, val, test = np.diff([seq_len, *_ends(name, rows)]) - pred_len + 1
+    if min(train, val, test) < 1:
         lengths = f"--seq_len {seq_len} and --pred_len {pred_len}"
-        advice = "a part has no window; shorten them, or give more rows"
-        raise UserError(f"{file}: {rows} rows are too few for {lengths}: {advice}")
-    return counts
+        raise UserError(f"--data {name}: {rows} rows are too few for {lengths}; shorten them")
+    return int(train), int(val), int(test)
 
 
 def column_counts(
@@ -206,14 +176,14 @@ def _facts(name: str, root_path: Path | str, data_path: str) -> tuple[str, int, 
     if known := DATASETS.get(name):
         return known.sha256, known.rows, known.columns
     table = _table(name, root_path, data_path)
-    return table.sha256, len(table.grid), table.values.shape[1]
+    return table.sha256, *table.cells.shape
 
 
 def _table(name: str, root_path: Path | str, data_path: str) -> Table:
     return read_table(locate(name, Path(root_path), data_path), DATASETS.get(name))
 
 
-def _borders(name: str, rows: int) -> tuple[int, ...]:
-    """Return the rows between which training, validation and test lie."""
+def _ends(name: str, rows: int) -> tuple[int, ...]:
+    """Return the rows before which training, validation and test end."""
     split = DATASETS[name].split if name in DATASETS else ()
-    return 0, *(split or (int(rows * 0.7), rows - int(rows * 0.2), rows))
+    return split or (int(rows * 0.7), rows - int(rows * 0.2), rows)

@@ -1,6 +1,5 @@
 """The registered data sets, one row of registry.csv each, and where their files are."""
 
-import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import pandas as pd
 from utils.files import UserError, is_file
 
 HERE = Path(__file__).resolve().parent
-DOWNLOADS = HERE / "downloads"
 
 
 @dataclass(frozen=True)
@@ -20,13 +18,12 @@ class DataSet:
 
     name: str  # what --data calls it
     file: str
-    folder: str  # below a data folder; absolute for the file that the project carries
+    folder: str  # below the folder of all data
     rows: int
     columns: int  # without the date
     target: str  # what S and MS forecast
     step: pd.Timedelta
     split: tuple[int, ...]  # rows that end train, val, test; empty: 70/10/20 %
-    size: int  # bytes
     sha256: str
     url: str  # empty for a file placed by hand
     source: str
@@ -35,33 +32,23 @@ class DataSet:
     @property
     def path(self) -> Path:
         """Where the file is, or will be fetched to: INFORMER_DATA names the folder of all data."""
-        return Path(os.environ.get("INFORMER_DATA") or DOWNLOADS) / self.folder / self.file
+        folder = Path(os.environ.get("INFORMER_DATA") or HERE / "downloads")
+        return (HERE if self.name == "demo" else folder) / self.folder / self.file
 
 
-def _read_row(row: dict[str, Any]) -> DataSet:
-    row |= {name: int(row[name]) for name in ("rows", "columns", "size")}
-    row["folder"] = str(HERE / "demo") if row["name"] == "demo" else row["folder"]
-    row["split"], row["step"] = tuple(map(int, row["split"].split())), pd.to_timedelta(row["step"])
-    return DataSet(**row)
-
-
-with (HERE / "registry.csv").open(encoding="utf-8", newline="") as rows:
-    DATASETS = {row["name"]: _read_row(row) for row in csv.DictReader(rows)}
+_rows: Any = pd.read_csv(HERE / "registry.csv", keep_default_na=False)
+_rows["step"] = pd.to_timedelta(_rows["step"])
+_rows["split"] = [tuple(map(int, ends.split())) for ends in _rows["split"]]
+DATASETS = {row["name"]: DataSet(**row) for row in _rows.to_dict("records")}
 
 
 def locate(name: str, root_path: Path, data_path: str) -> Path:
-    """Find a data set's file: in root_path, or in the data folder; a custom one in root_path.
-
-    Raises UserError if a registered file is in neither.
-    """
+    """Find a file in root_path, or in the data folder; a UserError if a known one is in neither."""
     if name == "custom":
         return root_path / data_path
     dataset = DATASETS[name]
-    paths = [root_path / dataset.file, dataset.path]
-    for path in paths:
+    for path in (root_path / dataset.file, dataset.path):
         if is_file(path):
             return path
-    raise UserError(
-        f"{dataset.file}: not found, looked for {', '.join(map(str, paths))}; run `python -m "
-        f"data.download {name}`, or name its folder with --root_path or in INFORMER_DATA"
-    )
+    what = f"{dataset.file}: neither in {root_path} nor at {dataset.path}"
+    raise UserError(f"{what}; run `python -m data.download {name}`, or give its --root_path")

@@ -30,5 +30,5 @@ class Scaler:
 
     def last(self, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the last columns, [width] float64 each."""
-        mean, std = torch.from_numpy(self.mean), torch.from_numpy(self.std)
-        return mean[-width:].to(device), std[-width:].to(device)
+        mean, std = torch.from_numpy(self.mean[-width:]), torch.from_numpy(self.std[-width:])
+        return mean.to(device), std.to(device)

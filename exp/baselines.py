@@ -1,6 +1,6 @@
 """Forecasts that a model has to beat, scored on the same windows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,6 @@ from utils.metrics import score
 
 RIDGE_SAMPLES = 60_000  # rows of the fit at most; windows are strided evenly beyond it
 Forecaster = Callable[[Tensor], Tensor]  # numbers of test windows to forecasts, scaled
-
 
 NAMES = {
     "last": "last value",
@@ -43,17 +42,17 @@ def baseline_scores(
 ) -> dict[str, Any]:
     """Score baselines on all test windows: all, truncated and by_step, as metrics.json has them."""
     methods = methods or baselines(data, config)
-    windows = torch.arange(len(data.test), device=data.test.values.device)
+    windows, scores = torch.arange(len(data.test), device=data.test.values.device), {}
 
-    def stream(method: Forecaster) -> Iterator[tuple[Tensor, Tensor]]:
-        for index in windows.split(config.eval_batch_size):
-            true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
-            yield method(index).expand_as(true), true
+    def forecast(method: Forecaster, index: Tensor) -> tuple[Tensor, Tensor]:
+        true = data.test.batch(index).y[:, config.label_len :, -data.out_width :]
+        return method(index).expand_as(true), true
 
-    scores: dict[str, Any] = dict.fromkeys(methods)
     for name, method in methods.items():
+        scores[name] = None
         if method:
-            found = score(stream(method), len(windows))
+            batches = (forecast(method, index) for index in windows.split(config.eval_batch_size))
+            found = score(batches, len(windows))
             scores[name] = {**found.as_dict(), "by_step": found.full.by_step()}
     return scores
 

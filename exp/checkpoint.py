@@ -183,13 +183,3 @@ def load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); train anew") from error
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise UserError(f"{path}: not a plain weights file; train anew with --force") from error
-
-
-def load_into(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load weights into a model built from the flags; a UserError names the first difference."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()[:100]
-        advice = "give the flags that the weights were trained with"
-        raise UserError(f"{path}: {reason}; {advice}") from error

@@ -44,10 +44,6 @@ class Config:
     features: str = flag("M", "data", "M: all; S: target; MS: all to target", ("M", "S", "MS"))
     target: str = flag("OT", "data", "target column of a custom file")
     cols: tuple[str, ...] | None = flag(None, "data", "columns to use (all)", cls=str, nargs="+")
-    missing: str = flag(
-        "keep", "data", "cells of -9999, gaps", ("keep", "interpolate"), absent="keep"
-    )
-    max_gap: int = flag(24, "data", "steps of gaps interpolated", range(1, 5001), absent=None)
     freq: str = flag("h", "data", "time features: s, t (minutes), h, d, b, w, m; custom: by file")
     seq_len: int = flag(96, "data", "encoder input length in steps", range(2, 5001))
     label_len: int = flag(48, "data", "known steps at the decoder's start", range(5001))
@@ -123,7 +119,6 @@ class Config:
         settings = asdict(self) | dict.fromkeys(row.unused)
         settings["freq"] = parse_freq(self.freq)
         settings["s_layers" if row.depth == "e_layers" else "e_layers"] = None
-        settings["max_gap"] = None if self.missing == "keep" else self.max_gap
         if self.attn == "full" and "attn" not in row.unused:
             settings["factor"] = None
         for name, rules in RULES.items():

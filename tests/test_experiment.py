@@ -41,7 +41,7 @@ def test_a_run_leaves_what_the_readme_promises(complete):
         assert text in output
     assert {path.name for path in folder.iterdir()} - {"tensorboard"} == {
         "config.json", "forecasts.npz", "forecasts.png", "history.json", "metrics.json",
-        "prediction.csv", "prediction.png", "samples.npz", "trace.npz", "weights.pt",
+        "prediction.csv", "prediction.png", "trace.npz", "weights.pt",
         "window_errors.npz",
     }  # fmt: skip
     config, metrics = (read_json(folder / f"{name}.json") for name in ("config", "metrics"))
@@ -78,24 +78,17 @@ def test_tensorboard_gets_the_curves(complete):
     assert found == list(enumerate(read_arrays(complete[0], "trace")["l_f"].tolist(), 1))
 
 
-def test_forecasts_and_samples_are_dated_and_in_original_units(complete):
+def test_forecasts_are_dated_and_in_original_units(complete):
     folder, data = complete[0], build().data
     windows = read_json(folder / "metrics.json")["all"]["windows"]
-    forecasts, samples = (read_arrays(folder, name) for name in ("forecasts", "samples"))
+    forecasts = read_arrays(folder, "forecasts")
     assert forecasts["columns"].tolist() == ["temp"]
-    assert list(samples["rank"]) == ["best", "median", "worst", "1/4", "1/2", "3/4"]
-    assert samples["window"][4] == windows // 2
-    assert samples["mse"][0] <= samples["mse"][1] <= samples["mse"][2]
-    worst = samples["window"][2]
-    for name, sample in (("pred", "pred"), ("true", "truth")):
-        assert forecasts[name].shape == (windows, 4, 1)
-        assert forecasts[name][worst, :, 0] == pytest.approx(samples[sample][2], rel=1e-5)
-    assert (forecasts["dates"][worst] == samples["date"][2][12:]).all()
-    first = data.test.start + windows // 4
-    assert samples["date"][3][0] == data.dates.to_numpy()[first]
+    assert forecasts["pred"].shape == forecasts["true"].shape == (windows, 4, 1)
+    rows = data.test.start + 12 + np.arange(windows)[:, None] + np.arange(4)
+    assert (forecasts["dates"] == data.dates.to_numpy()[rows]).all()
     past = data.scaler.inverse(data.test.values.numpy())[:, 0]
     assert data.scaler.mean[-1] == pytest.approx(past[: int(0.7 * len(past))].mean(), rel=1e-4)
-    assert samples["history"][3] == pytest.approx(past[first : first + 12], rel=1e-5)
+    assert forecasts["true"][..., 0] == pytest.approx(past[rows], rel=1e-5)
 
 
 def test_a_finished_run_is_skipped_until_force(complete, tmp_path, capsys):

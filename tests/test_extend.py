@@ -68,7 +68,7 @@ def add_model(copy: Path) -> None:
 
 def add_data_set(copy: Path) -> None:
     content = (ROOT / "tests/part.csv").read_bytes()
-    row = f"mine,part.csv,,900,3,temp,1h,,{len(content)},{hashlib.sha256(content).hexdigest()},,,"
+    row = f"mine,part.csv,,900,3,temp,1h,,{hashlib.sha256(content).hexdigest()},,,"
     with (copy / "data/registry.csv").open("a") as registry:
         registry.write(row + "\n")
 

@@ -20,7 +20,7 @@ from exp.record import read_arrays, read_runs
 from tests.runs import ROOT, STEPS, numbers, only_run, tiny
 from utils.files import UserError, read_json, write_json
 
-KINDS = ["config", "state-", "history", "samples", "weights", "metrics"]
+KINDS = ["config", "state-", "history", "window_errors", "weights", "metrics"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,7 +99,7 @@ def test_damaged_json_is_named_and_not_overwritten(name, broken, finished, tmp_p
 def test_damaged_and_missing_arrays_are_named(finished, tmp_path):
     content = (finished / "trace.npz").read_bytes()
     (tmp_path / "trace.npz").write_bytes(content[: len(content) // 2])
-    for name in ("trace", "samples"):
+    for name in ("trace", "window_errors"):
         with pytest.raises(UserError, match=f"{tmp_path}/{name}.npz: not there, or damaged"):
             read_arrays(tmp_path, name)
 

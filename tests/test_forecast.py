@@ -1,13 +1,10 @@
 """A finished run forecasts new rows: the right numbers, dates and places, or one line."""
 
+import datetime
 import itertools
 import json
 import re
 import shutil
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +14,24 @@ import pytest
 import torch
 
 import main_informer
-from exp.forecast import Prediction, forecast, main
+from exp.baselines import baselines
+from exp.forecast import Prediction, forecast, main, write_samples
 from models import MODELS
 from tests.runs import ROOT, TINY, build, only_run
 from utils.files import UserError, read_json
+from utils.plots import draw_windows
 
-COLUMNS = ["date", "dewp", "humid", "temp"]
-ROWS = pd.read_csv(ROOT / "data/demo/demo.csv", usecols=COLUMNS, parse_dates=["date"]).tail(400)
-FLAGS = ["--train_epochs", "1", "--batch_size", "128", "--do_predict", "--target", "temp"]
+COLUMNS = ["dewp", "humid", "temp"]
+DEMO = pd.read_csv(ROOT / "data/demo/demo.csv", usecols=["date", *COLUMNS], parse_dates=["date"])
+ROWS: Any = DEMO.tail(400).reset_index(drop=True)  # hours, up to 2013-12-30 18:00
 
 
 def train(folder: Path, *flags: str) -> Path:
     """Train on ROWS, in folder/mine.csv; return the run's folder."""
     ROWS.to_csv(folder / "mine.csv", index=False)
-    flags = ("--data", "custom", "--root_path", str(folder), "--data_path", "mine.csv", *flags)
-    assert main_informer.main([*TINY, *FLAGS, *flags, "--results", str(folder / "results")]) == 0
+    words = ["--data", "custom", "--root_path", str(folder), "--data_path", "mine.csv", *flags]
+    words += ["--train_epochs", "1", "--do_predict", "--results", str(folder / "results")]
+    assert main_informer.main([*TINY, *words]) == 0
     return only_run(folder / "results")
 
 
@@ -39,105 +39,59 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, index_col="date", parse_dates=["date"])
 
 
-def agree(ahead: pd.DataFrame, expected: pd.DataFrame) -> None:
+def agree(ahead: pd.DataFrame, expected: Any) -> None:
     """Compare forecasts, one of them read from a CSV file."""
-    pd.testing.assert_frame_equal(ahead, expected, rtol=1e-5, check_freq=False)
+    kinds: Any = {"check_freq": False, "check_index_type": False}
+    pd.testing.assert_frame_equal(ahead, expected, rtol=1e-5, **kinds)
 
 
 def refused(*args: Any) -> str:
     with pytest.raises(UserError) as caught:
         forecast(*args)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    return train(tmp_path_factory.mktemp("run"))
+    return train(tmp_path_factory.mktemp("run"), "--features", "M")
 
 
-PAIRS = list(zip(MODELS, itertools.cycle(("M", "MS"))))
+PAIRS = list(zip(MODELS, itertools.cycle(("S", "MS"))))
 
 
 @pytest.mark.parametrize(("model", "features"), PAIRS)
 def test_every_model_forecasts_as_it_predicts(tmp_path, model, features):
-    lam = "2" if MODELS[model].embeds else "0"
-    run = train(tmp_path, "--model", model, "--features", features, "--lam", lam)
-    expected = read(run / "prediction.csv")
-    agree(forecast(run, ROWS.iloc[-50:, ::-1]), expected)  # columns are found by name
-    assert list(expected.columns) == (COLUMNS[1:] if features == "M" else ["temp"])
+    run = train(tmp_path, "--model", model, "--features", features, "--lam", "0")
+    agree(forecast(run, ROWS.iloc[-12:, ::-1]), read(run / "prediction.csv"))  # found by name
 
 
 def test_a_prediction_goes_on_from_the_last_rows():
-    rows = read(ROOT / "tests" / "part.csv")["temp"].tail(12)
+    rows = read(ROOT / "tests" / "part.csv")[["temp"]].tail(12)
     ahead = Prediction(build())
-    assert list(ahead.past) == list(rows.index)
-    assert ahead.history[:, 0] == pytest.approx(rows.to_numpy(), rel=1e-5)
-    assert list(ahead.dates - rows.index[-1]) == [pd.Timedelta(h, "h") for h in range(1, 5)]
+    agree(ahead.history, rows)
+    assert list(ahead.ahead.index - rows.index[-1]) == [pd.Timedelta(h, "h") for h in range(1, 5)]
 
 
-def test_a_series_is_a_frame_of_one_column(run):
-    whole, series = forecast(run, ROWS), ROWS.set_index("date")["temp"].tail(12)
-    for one in (series, series.rename(None)):
-        pd.testing.assert_frame_equal(forecast(run, one), whole)
-    assert (whole.index.name, list(whole.columns), len(whole)) == ("date", ["temp"], 4)
-
-
-def test_files_are_forecast_scored_and_never_overwritten(run, tmp_path, capsys):
-    paths = [tmp_path / name / "new.csv" for name in ("a", "b", "c")]
-    for path, rows, moved in zip(paths, (40, 50, 40), (0.0, 0.0, 0.5), strict=True):
-        path.parent.mkdir()
-        ROWS.tail(rows).assign(temp=ROWS["temp"] + moved).to_csv(path, index=False)
-    (a, b, c), out = map(str, paths), run.with_name(f"forecast-{run.name}")
-    main([str(run), a, b])  # the same rows at the end
-    assert sorted(path.name for path in out.iterdir()) == ["new.csv", "new.png"]
-    main([str(run), c])
-    assert sorted(path.name for path in out.glob("*.csv")) == ["new-2.csv", "new.csv"]
-    agree(read(out / "new.csv"), forecast(run, ROWS))
-    at, known = "12/30/2013 12:00", ROWS.set_index("date").filter(["temp"]).iloc[-7:-3]
-    main([str(run), a, "--at", at])
+def test_files_are_forecast_and_scored(run, tmp_path, capsys):
+    path, out = tmp_path / "new.csv", run.with_name(f"forecast-{run.name}")
+    ROWS.tail(40).to_csv(path, index=False)
+    assert main([str(run), str(path)]) == 0
+    agree(read(out / "new_from-2013-12-30T190000.csv"), forecast(run, ROWS))
+    assert " steps known: " not in capsys.readouterr().out
+    at, known = "12/30/2013 17:00", ROWS.set_index("date").tail(2)  # of four steps
+    assert main([str(run), str(path), "--at", at]) == 0
     ahead = forecast(run, ROWS, at)
-    table = read(out / "new_from-2013-12-30T120000.csv")
-    agree(table, ahead.assign(**{"temp (truth)": known["temp"]}))
-    error = np.abs(ahead.to_numpy() - known.to_numpy())
-    scaled = error / read_json(run / "config.json")["scaler"]["std"][0]
+    agree(ahead, forecast(run, ROWS.iloc[:-2]))
+    table = read(out / "new_from-2013-12-30T170000.csv")
+    agree(table, ahead.join(known.add_suffix(" (truth)")))
+    assert (out / "new_from-2013-12-30T170000.png").exists()
+    error = np.abs(ahead.to_numpy()[:2] - known.to_numpy())
+    scaled = error / np.array(read_json(run / "config.json")["scaler"]["std"])
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"{a}: 4 steps known: MSE {np.square(scaled).mean():.4f}, MAE {scaled.mean():.4f} (scaled)"
-        f"; MAE {error.mean():.5g} in original units"
+        f"{path}: 2 steps known: MSE {np.square(scaled).mean():.4f}, MAE {scaled.mean():.4f} "
+        f"(scaled); MAE {error.mean():.5g} in original units"
     )
-
-
-def test_missing_readings_are_filled_as_the_run_was_trained(run, tmp_path, capsys):
-    filling = train(tmp_path, "--missing", "interpolate", "--max_gap", "2")
-    rows: Any = ROWS.set_index("date").filter(["temp"]).tail(20)
-    rows.iloc[[12, 18, 19]], rows.iloc[[11, 13, 17]] = -9999, [[30.0], [34.0], [36.0]]
-    filled = rows.copy()
-    filled.iloc[[12, 18, 19]] = [[32.0], [36.0], [36.0]]
-    pd.testing.assert_frame_equal(forecast(filling, rows), forecast(filling, filled))
-    rows.iloc[7:9], filled.iloc[6:10] = -9999, [[20.0], [21.0], [22.0], [23.0]]
-    rows.iloc[[6, 9]] = [[20.0], [23.0]]  # a gap that begins before what is read
-    pd.testing.assert_frame_equal(forecast(filling, rows), forecast(filling, filled))
-    longer = rows.copy()
-    longer.iloc[6:9] = np.nan
-    assert "gaps of over 2 steps: 1" in refused(filling, longer)
-    first = str(rows.index[13])  # what is read ends in a gap, and must not see its other end
-    pd.testing.assert_frame_equal(forecast(filling, rows, first), forecast(filling, rows[:13]))
-    rows.iloc[15] = -9999  # of the four steps ahead, one is not known
-    rows.to_csv(tmp_path / "gap.csv")
-    main([str(filling), str(tmp_path / "gap.csv"), "--at", first])
-    assert ": 3 steps known: MSE " in capsys.readouterr().out
-    (table,) = filling.parent.glob("forecast-*/gap_from-*.csv")
-    assert list(read(table)["temp (truth)"].isna()) == [False, False, True, False]
-    rows.iloc[15] = filled.iloc[15]
-    assert (forecast(run, rows) - forecast(run, filled)).abs().to_numpy().max() > 1
-
-
-def test_marks_of_missing_values_are_noted_where_they_are_read(run, capsys):
-    for row, noted in ((-13, False), (-12, True), (-1, True)):
-        rows = ROWS.copy()
-        rows.iloc[row, 3] = -9999
-        forecast(run, rows)
-        note = "note: frame: 1 cells of -9999 in temp are taken as they are"
-        assert (note in capsys.readouterr().out) == noted
 
 
 def test_the_readme_example_runs(run, tmp_path, monkeypatch):
@@ -149,100 +103,125 @@ def test_the_readme_example_runs(run, tmp_path, monkeypatch):
     Path(folder).symlink_to(run)
     names: dict[str, Any] = {"frame": ROWS}
     exec(code, names)
-    pd.testing.assert_frame_equal(names["ahead"], forecast(run, ROWS))
+    agree(names["ahead"], forecast(run, ROWS))
 
 
-def test_loaded_weights_are_on_the_scale_of_their_record(run, tmp_path, capsys):
-    ROWS.tail(200).to_csv(tmp_path / "new.csv", index=False)
-    flags = [*TINY, *FLAGS, "--data", "custom", "--root_path", str(tmp_path), "--data_path"]
-    flags += ["new.csv", "--batch_size", "64", "--results", str(tmp_path), "--test_only"]
-    assert main_informer.main([*flags, "--load", str(run / "weights.pt")]) == 0
-    assert "its record's scale" in capsys.readouterr().out
-    (folder,) = tmp_path.glob("loaded-*")
-    agree(forecast(run, ROWS), read(folder / "prediction.csv"))
+def test_the_windows_of_a_run_that_are_drawn(tmp_path, monkeypatch):
+    exp, drawn = build("--features", "MS"), []
+    monkeypatch.setattr("exp.forecast.draw_windows", lambda w: drawn.extend(w) or draw_windows(w))
+    _, tested = exp.test()
+    ridge = baselines(exp.data, exp.config)["ridge"]
+    write_samples(tmp_path, exp.data, exp.config, tested, ridge)
+    assert (tmp_path / "forecasts.png").exists() and len(drawn) == 3
+    target, std = read(ROOT / "tests" / "part.csv")["temp"], exp.data.scaler.std[-1]
+    errors = (tested.pred[..., 0] - tested.true).square().mean(1).sort().values
+    for window, mse in zip(drawn, errors[[0, len(errors) // 2, -1]], strict=True):
+        assert window.history == pytest.approx(target[window.dates[:12]], rel=1e-5)
+        assert window.lines["truth"] == pytest.approx(target[window.dates[12:]], rel=1e-5)
+        scaled = (window.lines["forecast"] - window.lines["truth"]) / std
+        assert np.square(scaled).mean() == pytest.approx(float(mse), rel=1e-4)
+        assert f"from {window.dates[12].astype('datetime64[s]')}".replace("T", " ") in window.title
 
 
-@pytest.mark.parametrize("at", ["noon", "2013-12-30 12:30", "2013-12-30T12:00Z", "2014-01-01"])
-def test_dates_that_are_none_of_the_rows_are_refused(run, at):
-    expected = "write them as" if at.endswith("Z") else "give one of its dates, or 2013-12-30 19:00"
-    assert refused(run, ROWS, at).startswith(f"--at {at}: ") and expected in refused(run, ROWS, at)
+AT = [
+    *("2013-12-30", "2013-12-30 00:00", "20131230", "12/30/2013", "12/30/2013 00:00:00"),
+    *(datetime.datetime(2013, 12, 30), datetime.date(2013, 12, 30), np.datetime64("2013-12-30")),
+]
 
 
-def test_a_forecast_leaves_the_process_as_it_was_and_threads_get_the_same_numbers(run):
+@pytest.mark.parametrize("at", AT, ids=str)
+def test_ways_to_write_the_first_date(at, run):
+    agree(forecast(run, ROWS, at), forecast(run, ROWS[ROWS["date"] < "2013-12-30"]))
+
+
+NONE = {  # dates that do not follow a row by one step
+    "noon": "no date: 1 (row 2: 'noon'); write dates like",
+    "2013-12-30 12:30": "what follows the rows before it begins at 2013-12-30 13:00:00",
+    "2014-01-01": "what follows the rows before it begins at 2013-12-30 19:00:00",
+    "2013-12-30T12:00Z": "the dates have a time zone; write UTC without zone",
+}
+
+
+@pytest.mark.parametrize("at", NONE)
+def test_dates_that_follow_no_row_are_refused(at, run):
+    assert refused(run, ROWS, at).startswith(f"--at {at}: {NONE[at]}")
+
+
+def put(row: int, name: str, value: Any) -> pd.DataFrame:
+    """ROWS with one other cell."""
+    frame = ROWS.astype(object)
+    frame.iloc[row, frame.columns.get_loc(name)] = value
+    return frame
+
+
+DATED = ROWS.set_index("date")
+GIVEN: dict[str, pd.DataFrame] = {  # the same rows: other columns, types, rows that are not read
+    "dates in the index": DATED,
+    "periods in the index": DATED.to_period("h"),
+    "texts": ROWS.astype(str),
+    "nullable": ROWS.astype(dict.fromkeys(COLUMNS, "Float64")),
+    "further columns": ROWS.assign(x="text", y=None),
+    "only what is read": ROWS.tail(12),
+    "an empty cell before": put(-13, "temp", np.nan),
+    "a text before": put(3, "humid", "?"),
+    "a row missing before": ROWS.drop(30),
+    "rows repeated before": pd.concat([ROWS.head(20), ROWS]),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_rows_given_in_other_ways_and_rows_that_are_not_read(kind, run):
+    agree(forecast(run, GIVEN[kind]), forecast(run, ROWS))
+
+
+STEP, CELL = "date that does not follow by one step (h): ", "empty cell or no number: "
+READ: dict[str, tuple[pd.DataFrame, str]] = {  # rows that are read, and the error
+    "an empty cell": (put(-12, "temp", None), f"{CELL}1 (2013-12-30 07:00:00, temp: "),
+    "a text": (put(-2, "humid", "?"), f"{CELL}1 (2013-12-30 17:00:00, humid: '?')"),
+    "a row missing": (ROWS.drop(397), f"{STEP}1 (2013-12-30 17:00:00 after 2013-12-30 15:00:00)"),
+    "a row repeated": (pd.concat([ROWS, ROWS.tail(1)]), f"{STEP}1 (2013-12-30 18:00:00 after "),
+    "reversed": (ROWS[::-1], f"{STEP}11"),
+    "other step": (ROWS.assign(date=pd.date_range("2013", periods=400, freq="30min")), f"{STEP}11"),
+    "too few": (ROWS.tail(11), "11 rows before 2013-12-30 19:00:00, the run reads 12; give more"),
+    "none": (ROWS.head(0), "0 rows before "),
+    "no dates": (ROWS.drop(columns="date"), "no date: 400 (row 2: '0'; "),
+    "a zone": (DATED.tz_localize("UTC"), "the dates have a time zone; write UTC without zone"),
+    "no column": (ROWS.drop(columns="temp"), "no column 'temp'"),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_rows_that_are_read_and_wrong(kind, run):
+    frame, expected = READ[kind]
+    assert refused(run, frame).startswith(f"frame: {expected}")
+
+
+def test_a_forecast_leaves_the_generator_as_it_was(run):
     """M's attention draws; a library call must leave the caller's generator alone."""
     torch.manual_seed(5)
     before, alone = torch.get_rng_state(), forecast(run, ROWS)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.backends.cudnn.allow_tf32 = True
-    forecast(run, ROWS)
-    assert torch.backends.cudnn.allow_tf32
-    with ThreadPoolExecutor(4) as pool:
-        for ahead in pool.map(lambda _: forecast(run, ROWS), range(8)):
-            pd.testing.assert_frame_equal(ahead, alone)
+    pd.testing.assert_frame_equal(forecast(run, ROWS), alone)
 
 
-def test_rows_that_are_read_need_dates(run):
-    texts = ROWS.assign(date=ROWS["date"].astype(str))
-    expected = forecast(run, ROWS)
-    texts.iloc[3, 0] = "foo"  # long before
-    pd.testing.assert_frame_equal(forecast(run, texts), expected)
-    texts.iloc[-1, 0] = "foo"
-    assert refused(run, texts) == "frame: a row that is read has no date; correct it"
-    assert "did you mean Date?" in refused(run, ROWS.rename(columns={"date": "Date"}))
-    hours = ROWS.set_index(pd.PeriodIndex(ROWS["date"], freq="h")).drop(columns="date")
-    pd.testing.assert_frame_equal(forecast(run, hours), expected)
-
-
-def test_a_large_frame_costs_no_more_than_its_dates(run):
-    hours = pd.date_range(end=ROWS["date"].iloc[-1], periods=10**6, freq="h")
-    large = pd.DataFrame({"temp": 0.0, "text": "x"}, index=hours)
-    large.iloc[-400:, 0] = ROWS["temp"].to_numpy()
-    begun = time.process_time()
-    ahead = forecast(run, large)
-    assert time.process_time() - begun < 10  # 44 s through a CSV file
-    pd.testing.assert_frame_equal(ahead, forecast(run, ROWS))
-
-
-def test_records_without_a_scale_take_it_from_their_data_file(tmp_path, capsys):
-    run = train(tmp_path)
-    body, data = read_json(run / "config.json"), tmp_path / "mine.csv"
-    expected = forecast(run, ROWS)
-    for scaler in (None, {"mean": [0.0], "std": [1.0]}):  # as the first versions left them
-        (run / "config.json").write_text(json.dumps({**body, "scaler": scaler}), encoding="utf-8")
-        pd.testing.assert_frame_equal(forecast(run, ROWS), expected)
-        assert f"lacks scale and step; they are taken from {data}" in capsys.readouterr().out
-    without = {k: v for k, v in body["scaler"].items() if k != "zone"}  # as those that followed
-    (run / "config.json").write_text(json.dumps({**body, "scaler": without}), encoding="utf-8")
-    zoned = ROWS.assign(date=ROWS["date"].dt.tz_localize("UTC"))
-    assert np.array_equal(forecast(run, zoned), expected)
-    (run / "config.json").write_text(json.dumps({**body, "scaler": None}), encoding="utf-8")
-    data.write_text(data.read_text(encoding="utf-8").replace(",2", ",3"), encoding="utf-8")
-    assert refused(run, ROWS).startswith(f"{data}: has changed since the run was trained; put ")
-    data.unlink()
-    assert refused(run, ROWS).startswith(f"{data}: cannot be read (No such file")
-
-
-def test_runs_that_cannot_forecast_say_why(run, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "change", "expected"),
+    [
+        ("metrics", {"status": "failed", "error": "NaN"}, "failed, or made with --weights drop"),
+        ("metrics", {"weights_sha256": None}, "failed, or made with --weights drop; name another"),
+        ("metrics", {"weights_sha256": "0" * 64}, "its checksum does not hold"),
+        ("identity", {"missing": "interpolate", "max_gap": 24}, "of an old version: its model is gone"),
+        ("scaler", {"zone": "UTC"}, "of an old version: its model is gone, a time zone, or"),
+        ("scaler", {"step": None}, "or no scale and step; train anew"),
+    ],
+)
+def test_runs_that_cannot_forecast_say_why(run, tmp_path, file, change, expected):
     assert refused(tmp_path, ROWS).endswith(": no finished run; name a run's folder in results")
     shutil.copytree(run, tmp_path, dirs_exist_ok=True)
-    for change, expected in (
-        ({"status": "failed", "error": "NaN"}, "the run failed (NaN); name a finished one"),
-        ({"weights_sha256": "0" * 64}, "damaged (its checksum does not hold)"),
-    ):
-        metrics = {**read_json(run / "metrics.json"), **change}
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-        assert expected in refused(tmp_path, ROWS)
-    shutil.copy(run / "metrics.json", tmp_path)
-    (tmp_path / "weights.pt").unlink()  # --weights drop
-    (run / "weights.pt").rename(tmp_path / "kept.pt")
-    assert "weights.pt: cannot be read (No such file" in refused(tmp_path, ROWS)
-    metrics = {**read_json(run / "metrics.json"), "weights_sha256": None}
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    assert "made with --weights drop; train with --force" in refused(tmp_path, ROWS)
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    assert refused(tmp_path, ROWS).endswith(": its record is damaged; name another run")
-    (tmp_path / "kept.pt").rename(run / "weights.pt")
-    command = [sys.executable, "-m", "exp.forecast", run, "none.csv"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    message = "error: none.csv: cannot be read (No such file or directory); check its path\n"
-    assert (ended.returncode, ended.stderr) == (2, message)
+    bodies = {name: read_json(run / f"{name}.json") for name in ("config", "metrics")}
+    part = bodies[file] if file in bodies else bodies["config"][file]
+    part |= change
+    bodies["config"]["scaler"] = {k: v for k, v in bodies["config"]["scaler"].items() if v}
+    for name, body in bodies.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(body), encoding="utf-8")
+    assert expected in refused(tmp_path, ROWS)

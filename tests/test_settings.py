@@ -9,11 +9,9 @@ import torch
 from exp.config import Config
 from exp.record import Record, read_history
 from models.layers import has_bf16_kernels
-from tests.runs import ROOT, build, only_run, tiny
-from utils.files import UserError
+from tests.runs import build, only_run, tiny
 
 CALM = ["--lam", "0", "--batch_size", "512"]
-FILL = ["--missing", "interpolate"]
 SINGLE = {torch.float32}
 MAPS, ALL, STACK = "--output_attention", "--features M", "--model informerstack"
 
@@ -109,21 +107,6 @@ def features(_):
         assert mse.item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
-def missing_and_max_gap(folder):
-    lines = (ROOT / "tests/part.csv").read_text(encoding="utf-8").splitlines()
-    lines[4] = lines[4].rpartition(",")[0] + ",-9999"
-    (folder / "part.csv").write_text("\n".join(lines), encoding="utf-8")
-    for words, reading in (([], -9999), (FILL, 39.47)):
-        data = build("--root_path", str(folder), *words).data
-        rows = data.scaler.inverse(data.train.values.numpy())[2:5, 0]
-        assert rows.tolist() == pytest.approx([39.92, reading, 39.02], abs=0.01)
-    (folder / "part.csv").write_text("\n".join(lines[:4] + lines[6:]), encoding="utf-8")
-    words = ["--root_path", str(folder), *FILL, "--max_gap"]
-    assert len(build(*words, "2").data.dates) == len(lines) - 1
-    with pytest.raises(UserError, match="gaps of over 1 steps"):
-        build(*words, "1")
-
-
 def train_epochs_and_learning_rate_and_lradj(folder):
     words = ["--train_epochs", "4", "--learning_rate", "0.002", "--batch_size", "512", "--lradj"]
     for schedule, rates in (("type1", [1e-3, 5e-4]), ("type2", [5e-5, 5e-5])):
@@ -153,7 +136,7 @@ def eval_batch_size(_):
 
 # settings that take more than one look at the forward pass
 LONGER = (
-    *(features, missing_and_max_gap, train_epochs_and_learning_rate_and_lradj),
+    *(features, train_epochs_and_learning_rate_and_lradj),
     *(seed, eval_batch_size),
 )
 

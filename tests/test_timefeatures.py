@@ -6,7 +6,7 @@ from utils.files import UserError
 from utils.timefeatures import FEATURE_WIDTH, parse_freq, time_features
 
 
-@pytest.mark.parametrize(("embed", "frequencies"), [("timeF", "htsdbm"), ("fixed", "htdbwm")])
+@pytest.mark.parametrize(("embed", "frequencies"), [("timeF", "htsdbm"), ("fixed", "ht")])
 def test_equals_the_golden_columns(golden, embed, frequencies):
     arrays = np.load(golden / "timefeatures.npz")
     for freq in frequencies:

@@ -7,9 +7,6 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ import pandas
 import torch
 
 HERE = Path(__file__).resolve().parent
-_one_at_a_time = threading.Lock()  # models draw from the one generator of the process
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -43,22 +39,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "command": sys.argv,
     }
-
-
-@contextmanager
-def undisturbed(cuda: bool) -> Iterator[None]:
-    """Own torch's generators, device and precision for a while; they are as before afterwards."""
-    products: Any = torch.backends.cuda.matmul
-    convolutions: Any = torch.backends.cudnn
-    with _one_at_a_time, torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else []):
-        before = products.allow_tf32, convolutions.allow_tf32
-        device = torch.cuda.current_device() if cuda else None
-        try:
-            yield
-        finally:
-            products.allow_tf32, convolutions.allow_tf32 = before
-            if device is not None:
-                torch.cuda.set_device(device)
 
 
 def peak_memory_mb(device: torch.device) -> float:

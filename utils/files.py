@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import errno
 import hashlib
-import itertools
 import json
 import os
 import zipfile
@@ -61,13 +60,6 @@ def discard_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written; the folder must be this process's own."""
     for rest in folder.glob(f"{TEMPORARY}*"):
         rest.unlink(missing_ok=True)
-
-
-def free_path(path: Path, content: bytes) -> Path:
-    """Return the path, or the first with a number before its suffix, that holds nothing else."""
-    numbered = (path.with_stem(f"{path.stem}-{i}") for i in itertools.count(2))
-    candidates = itertools.chain([path], numbered)
-    return next(p for p in candidates if not p.exists() or p.read_bytes() == content)
 
 
 def make_folder(path: Path) -> None:

@@ -10,22 +10,14 @@ from pandas.tseries.offsets import BaseOffset, BusinessDay, Tick
 from utils.files import UserError, nearest
 
 _LETTERS = {"min": "t", "sec": "s", "me": "m"} | {letter: letter for letter in "sthdbwm"}
-_DAILY = ("day_of_week", "day", "day_of_year")
-_FIELDS = {
-    "s": ("second", "minute", "hour", *_DAILY),
-    "t": ("minute", "hour", *_DAILY),
-    "h": ("hour", *_DAILY),
-    "d": _DAILY,
-    "b": _DAILY,
-    "w": ("day", "week"),
-    "m": ("month",),
-}
+_FINEST_FIRST = ("second", "minute", "hour", "day_of_week", "day", "day_of_year")
+_FIELDS = {letter: _FINEST_FIRST[i:] for i, letter in enumerate("sthd")}
+_FIELDS |= {"b": _FIELDS["d"], "w": ("day", "week"), "m": ("month",)}
 _RANGES = {
     **{"second": (0, 59), "minute": (0, 59), "hour": (0, 23), "day_of_week": (0, 6)},
     **{"day": (1, 31), "day_of_year": (1, 366), "week": (1, 53), "month": (1, 12)},
 }
-_WHOLE = ("month", "day", "day_of_week", "hour", "minute")  # columns of fixed and learned
-_WHOLE_WIDTH = {"t": 5, "h": 4, "d": 3, "b": 3, "w": 1, "m": 1}
+_WHOLE = ("month", "day", "day_of_week", "hour", "minute")  # of fixed and learned; h has 4
 
 FEATURE_WIDTH: dict[str, int] = {letter: len(fields) for letter, fields in _FIELDS.items()}
 
@@ -53,14 +45,14 @@ def time_features(dates: pd.DatetimeIndex, freq: str, embed: str) -> np.ndarray:
     """Turn dates [L] into inputs of the time embedding [L, T] (Informer's global time stamps).
 
     `embed` timeF gives fields scaled to [-0.5, 0.5], finest first; fixed and learned give month,
-    day, weekday (Monday is 0), hour and minute // 15, as far as the frequency reaches.
+    day, weekday (Monday is 0) and hour, with freq t also minute // 15.
     """
     letter = parse_freq(freq)
-    names = _FIELDS[letter] if embed == "timeF" else _WHOLE[: _WHOLE_WIDTH[letter]]
+    names = _FIELDS[letter] if embed == "timeF" else _WHOLE[: 5 if letter == "t" else 4]
     sources = {name: dates.isocalendar() if name == "week" else dates for name in names}
     fields = [np.asarray(getattr(source, name), np.float64) for name, source in sources.items()]
     columns = np.stack(fields, axis=1)  # [L, T]
     if embed != "timeF":
-        return columns // np.array([15 if name == "minute" else 1 for name in names])
+        return columns // [15 if name == "minute" else 1 for name in names]
     low, high = np.array([_RANGES[name] for name in names], dtype=np.float64).T
     return (columns - low) / (high - low) - 0.5
