@@ -118,9 +118,7 @@ class TrainedRun:
             raise UserError(f"{folder}: failed, or made with --weights drop; name another run")
         old = identity["model"] not in MODELS or "missing" in identity or scaling.get("zone")
         if old or "step" not in scaling:
-            what = (
-                "of an old version: another model, filled gaps, a time zone, or no scale and step"
-            )
+            what = "of an old version (a model that is gone, filled gaps, a zone, no step)"
             raise UserError(f"{folder}: its record is {what}; train anew")
         # in fp32, which every device has
         self.config = Config(**settings_of(identity) | {"output_attention": False, "amp": "off"})
