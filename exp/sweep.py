@@ -35,8 +35,7 @@ STATES = {"finished": "done", "failed": "failed", "damaged": "failed", "unfinish
 
 def build_parser() -> Parser:
     """Return the parser of the sweep's own flags; all others go to every run."""
-    text = "Run settings x lambdas x signs x seeds, each run once. All other flags are "
-    text += "main_informer.py's, and go to every run."
+    text = "Settings x lambdas x signs x seeds. Other flags are main_informer.py's, for every run."
     parser = Parser(prog="python -m exp.sweep", description=text, allow_abbrev=False)
     add, signs = parser.add_argument, ("minus", "plus")
     number: dict[str, Any] = {"type": parse_finite, "metavar": "X"}
@@ -127,10 +126,9 @@ class Plan:
         print(f"features {' '.join(features)}, seeds {' '.join(seeds)}, {'; '.join(losses)}")
         print(", ".join(f"{n} {state}" for state, n in Counter(self.states.values()).items()))
         titles = {run.setting: run.name.rpartition("_c")[0] for run in self.runs}
-        to_do = {run.setting for run in self.to_do}
         for setting, number in Counter(run.setting for run in self.runs).items():
             seconds, source = self.takes.get(setting, (0.0, ""))
-            text = f", {duration(seconds)} each ({source})" if setting in to_do else ""
+            text = f", {duration(seconds)} each ({source})" if source else ""
             print(f"  {titles[setting]}: {number} runs{text}")
         print(f"what each run prints: {self.runs[0].log.parent}")
         if self.to_do:

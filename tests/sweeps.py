@@ -25,10 +25,10 @@ def finish(sweep: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def wait_for(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> None:
     """Wait until something is so, while the sweep is at work."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         assert sweep.poll() is None, finish(sweep)
-        assert time.monotonic() < deadline, "not so after two minutes"
+        assert time.monotonic() < deadline, "not so after four minutes"
         time.sleep(0.02)
 
 
