@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
     where |= {"command": " ".join(["python -m exp.bench", *argv])}
     for name in sorted(where.keys() - {"host", "folder"}):  # those are of no use to others
         print(f"# {name}: {where[name]}")
-    table = summary(times[1:])  # the first one warms up
+    table = summary(times.iloc[1:])  # the first one warms up
     print(table.to_csv(index_label="contender", float_format="%.4g"), end="")
     return 0
 

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
@@ -88,14 +89,14 @@ class Plan:
         found = read_runs(results) if results.is_dir() else pd.DataFrame()
         found = found.reindex(columns=["run", "status", "error", "setting_id", "wall_seconds"])
         found = found.set_index("run")  # even if there is none
-        states = found["status"].map(STATES).to_dict()
+        states = found["status"].replace(STATES).to_dict()
         states |= {run: "in the study" for run in recorded if states.get(run) in (None, "cut off")}
         states |= {run.name: "new" for run in runs if run.options.force or run.name not in states}
         self.states = {run.name: states[run.name] for run in runs}
         failed = [name for name, state in self.states.items() if state == "failed"]
         self.errors = found["error"].loc[failed].to_dict()
         self.to_do = [run for run in runs if self.states[run.name] in ("new", "cut off")]
-        self.takes = self._takes(found[found["status"] == "finished"])
+        self.takes = self._takes(found.loc[found["status"] == "finished"])
 
     def _takes(self, finished: pd.DataFrame) -> dict[str, tuple[float, str]]:
         """Return what a run of each setting takes: seconds, and in words where they are from.
@@ -105,7 +106,7 @@ class Plan:
         """
         takes: dict[str, tuple[float, str]] = {}
         for setting, times in finished.groupby("setting_id")["wall_seconds"]:
-            takes[str(setting)] = times.median(), f"median of {len(times)} finished"
+            takes[str(setting)] = median(times), f"median of {len(times)} finished"
         untimed = {run.setting: run for run in self.to_do if run.setting not in takes}
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             times = pool.map(step_seconds, untimed.values(), itertools.repeat(self.threads))
