@@ -35,22 +35,20 @@ CONTENDERS = {  # and their flags, where they are ours
 COMMON = "--model informer --data demo --features S --lip_axis feature"
 
 
-def own_step(flags: list[str]) -> Callable[[], object]:
-    """Return the training step that a run with these flags does."""
+def own_step(flags: list[str], lip: bool = True) -> Callable[[], object]:
+    """Return the training step that a run with these flags does, or one that computes no LipReg."""
     run = Exp_Informer(*parse(flags))
     optimizer = torch.optim.Adam(run.model.parameters(), lr=1e-4, fused=True)
     run.model.train()
-    shape = (run.config.batch_size,)
-    windows = len(run.data.train)
-    return lambda: run.train_step(torch.randint(windows, shape, device=run.device), optimizer)
+    shape, windows = (run.config.batch_size,), len(run.data.train)
 
+    def step() -> object:
+        return run.train_step(torch.randint(windows, shape, device=run.device), optimizer)
 
-def without_lipreg(step: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """Return a step in which no LipReg is computed."""
-    zeros = torch.zeros(3, device=device)
+    zeros = torch.zeros(3, device=run.device)
     no_loss = mock.patch("models.embed.LipReg", lambda *_, **__: zeros[0])
     no_record = mock.patch("exp.exp_informer.lip_metrics", lambda *_: zeros)
-    return no_loss(no_record(step))
+    return step if lip else no_loss(no_record(step))
 
 
 def peer_step(config: Config, device: torch.device) -> Callable[[], object]:
@@ -83,7 +81,7 @@ def peer_step(config: Config, device: torch.device) -> Callable[[], object]:
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """Time a step."""
+    """Time a step on a device."""
     begun = time.perf_counter()
     step()
     if device.type == "cuda":
@@ -114,20 +112,16 @@ def main(argv: list[str]) -> int:
     steps = {}
     for name in args.contenders:
         if name != PEER:
-            steps[name] = own_step([*flags, *CONTENDERS[name].split()])
+            steps[name] = own_step([*flags, *CONTENDERS[name].split()], name != "nolip")
         elif config.model in PEERS:
             steps[name] = peer_step(config, device)
-    if "nolip" in steps:
-        steps["nolip"] = without_lipreg(steps["nolip"], device)
-    rounds = []
-    for _ in range(args.rounds + 1):
-        rounds.append({name: seconds(step, device) for name, step in steps.items()})
-    table = summary(pd.DataFrame(rounds[1:]))  # the first one warms up
-    where = {**environment(device), "load": os.getloadavg()[0]}
-    where["command"] = " ".join(["python -m exp.bench", *argv])
-    for name, value in where.items():
-        if name not in ("host", "folder"):  # of no use to others
-            print(f"# {name}: {value}")
+    rounds = range(args.rounds + 1)
+    times = pd.DataFrame([{n: seconds(s, device) for n, s in steps.items()} for _ in rounds])
+    where = environment(device) | {"load": os.getloadavg()[0]}
+    where |= {"command": " ".join(["python -m exp.bench", *argv])}
+    for name in sorted(where.keys() - {"host", "folder"}):  # those are of no use to others
+        print(f"# {name}: {where[name]}")
+    table = summary(times.iloc[1:])  # the first one warms up
     print(table.to_csv(index_label="contender", float_format="%.4g"), end="")
     return 0
 

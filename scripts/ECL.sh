@@ -1,3 +1,2 @@
 #!/usr/bin/env bash
-# The paper's runs on ECL: --help lists variables, flags and settings.
-exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" ECL "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" ECL "$@" # --help lists variables, flags, settings

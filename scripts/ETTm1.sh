@@ -1,3 +1,2 @@
 #!/usr/bin/env bash
-# The paper's runs on ETTm1: --help lists variables, flags and settings.
-exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" ETTm1 "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" ETTm1 "$@" # --help lists variables, flags, settings

@@ -1,3 +1,2 @@
 #!/usr/bin/env bash
-# The paper's runs on WTH (Informer's Weather): --help lists variables, flags and settings.
-exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" WTH "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" WTH "$@" # --help lists variables, flags, settings

@@ -15,7 +15,5 @@ for loss in "--lam 2 --lip_sign minus" "--lam 0" "--lam 2 --lip_sign plus"; do
 done
 
 python -m paper.report --results "$results" --data demo # the same with figures, as one page
-echo $'\nIn each run\'s folder: settings, scores, plots, and the dated forecast, prediction.csv:'
-ls -d "$results"/informer_demo_*
-echo
+echo "each run's folder, $results/informer_demo_*, has the dated forecast, prediction.csv"
 python -m paper.tables --results "$results" --data demo # the answer

@@ -11,10 +11,8 @@ setup() {
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
         if [ ! -x .venv/bin/python ]; then
             local python
-            python=$(command -v python3.11 || command -v python3) ||
-                { echo "error: no python3 found; install Python 3.11" >&2; exit 2; }
-            "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-                { echo "error: $python is older than Python 3.11" >&2; exit 2; }
+            python=$(command -v python3.11 || echo python3)
+            "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: install Python 3.11")'
             "$python" -m venv .venv || { rm -rf .venv; exit 2; }
         fi
         # shellcheck disable=SC1091

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Runs with and without LipReg: the paper's on one of its data sets, others on any data, or your own file.
 own=""
-unset CDPATH # with it `cd` may go elsewhere, and prints where
-[ -f "${1:-}" ] && own=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") # setup.sh changes the folder
+[ -f "${1:-}" ] && own=$(realpath "$1") # setup.sh changes the folder
 # shellcheck source=scripts/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -38,12 +37,9 @@ bf16). python -m exp.sweep --help and python main_informer.py --help list them.
 
 Five seeds cannot show which sign helps (p is 0.0625 at best), eight and more can:
   FEATURES=S PRED_LENS=24 SEEDS="0 1 2 3 4 5 6 7" JOBS=2 bash scripts/ETTh2.sh
-The paper's choice of lambda, along its own axis, as a plan:
-  LAMS="0 1 2 3 4 5 6 7 8" AXIS=time bash scripts/ETTh2.sh --plan
 HELP
     [ -f "$table" ] || return 0
-    echo $'\n'"Settings, from $table:"
-    [ "$model" = informer ] || echo "(assumed: the paper does not publish this model's)"
+    echo $'\n'"Settings, from $table (transformer's and autoformer's are assumed):"
     grep -E "^(dataset|${rows_of/--help/.*})," "$table" | tr , '\t'
 }
 
@@ -52,38 +48,35 @@ stop() {
     exit 2
 }
 
-if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
-if [ -z "${own:-}" ] && [[ $data == *[./]* ]]; then stop "$data: no such file"; fi
-for name in SEED SIGN LAM LAMBDA LAMBDAS FEATURE PRED_LEN JOB; do
-    [ -z "${!name:-}" ] || echo "note: the variable $name is not read; --help lists those that are" >&2
-done
-shift
-seeds="0 1 2 3 4" features=S pred_lens=24 rows="" common=(--data "$data")
-if [ -n "${own:-}" ]; then
-    common=(--data custom --root_path "$(dirname "$own")" --data_path "$(basename "$own")")
-elif rows=$(grep -s "^$rows_of," "$table"); then
-    features=$(cut -d, -f2 <<<"$rows" | sort -u | xargs)
-    pred_lens=$(cut -d, -f3 <<<"$rows" | sort -un | xargs)
-    if [ "$data" = WTH ]; then seeds="0 1 2"; fi
-fi
 settings() { # a line of flags for each of FEATURES and PRED_LENS
-    local one pred_len row seq_len label_len e_layers d_layers factor
-    for one in ${FEATURES:-$features}; do
-        for pred_len in ${PRED_LENS:-$pred_lens}; do
-            if [ -z "$rows" ]; then echo "--features $one --pred_len $pred_len"; continue; fi
-            row=$(grep "^$rows_of,$one,$pred_len," <<<"$rows") ||
-                stop "FEATURES=$one PRED_LENS=$pred_len: $data has only $features; $pred_lens"
-            IFS=, read -r _ _ _ seq_len label_len e_layers d_layers factor _ <<<"$row"
-            echo "--features $one --pred_len $pred_len --seq_len $seq_len --label_len $label_len" \
-                "--e_layers $e_layers --d_layers $d_layers --factor $factor"
-        done
+    local features pred_len
+    if [ -z "$own" ] && grep -qs "^$rows_of," "$table"; then
+        awk -F, -v data="$rows_of" -v features="${FEATURES:-}" -v pred_lens="${PRED_LENS:-}" '
+            function wanted(list, one) { return !list || index(" " list " ", " " one " ") }
+            NR == 1 { split($0, names) }
+            $1 == data && wanted(features, $2) && wanted(pred_lens, $3) {
+                for (i = 2; i < 9; i++) printf "--%s %s ", names[i], $i
+                print ""
+            }' "$table"
+        return
+    fi
+    for features in ${FEATURES:-S}; do
+        for pred_len in ${PRED_LENS:-24}; do echo "--features $features --pred_len $pred_len"; done
     done
 }
+
+if [[ " $data $* " == *" --help "* ]]; then show_help; exit; fi
+if [ -z "$own" ] && [[ $data == *[./]* ]]; then stop "$data: no such file"; fi
+shift
+file=(--data "$data") seeds="0 1 2 3 4"
+if [ "$data" = WTH ]; then seeds="0 1 2"; fi
+if [ -n "$own" ]; then file=(--data custom --root_path "${own%/*}" --data_path "${own##*/}"); fi
 lines=$(settings)
+[ -n "$lines" ] || stop "FEATURES=${FEATURES:-} PRED_LENS=${PRED_LENS:-}: not in $table"
 if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
 # shellcheck disable=SC2086 # several words each
 exec python -m exp.sweep --settings - --lams ${LAMS:-0 2} --signs ${SIGNS:-minus plus} \
     --seeds ${SEEDS:-$seeds} --engine "${ENGINE:-local}" --shard "${SHARD:-1/1}" \
-    ${JOBS:+--jobs "$JOBS"} --runs_per_gpu "${RUNS_PER_GPU:-1}" "${common[@]}" \
+    ${JOBS:+--jobs "$JOBS"} --runs_per_gpu "${RUNS_PER_GPU:-1}" "${file[@]}" \
     --model "$model" --lip_axis "${AXIS:-feature}" --results "${RESULTS:-results}" \
     "$@" <<<"$lines"

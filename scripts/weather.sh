@@ -1,3 +1,2 @@
 #!/usr/bin/env bash
-# The paper's Transformer and Autoformer runs on weather (MODEL=transformer or autoformer): --help.
-MODEL=${MODEL:-autoformer} exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" weather "$@"
+MODEL=${MODEL:-autoformer} exec bash "$(dirname "${BASH_SOURCE[0]}")/sweep.sh" weather "$@" # or MODEL=transformer

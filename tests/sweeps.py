@@ -3,9 +3,11 @@
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from exp.record import read_runs
+from tests.runs import ROOT
 
 SETTING = [
     *("--model", "informer", "--data", "demo", "--features", "S"),
@@ -23,10 +25,10 @@ def finish(sweep: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def wait_for(condition: Callable[[], bool], sweep: subprocess.Popen[str]) -> None:
     """Wait until something is so, while the sweep is at work."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         assert sweep.poll() is None, finish(sweep)
-        assert time.monotonic() < deadline, "not so after two minutes"
+        assert time.monotonic() < deadline, "not so after four minutes"
         time.sleep(0.02)
 
 
@@ -35,15 +37,16 @@ def ended(results: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in results.glob("*/metrics.json")}
 
 
-def under_way(results: Path) -> dict[str, int]:
-    """Return the unfinished runs in training, and the process of each."""
-    holders = {}
-    for holder in results.glob(".locks/[!.]*.holder"):
-        name, words = holder.stem, holder.read_text().split()
-        begun = (results / name / "config.json").exists() and name not in ended(results)
-        if begun and Path(f"/proc/{words[1]}").exists():
-            holders[name] = int(words[1])
-    return holders
+def under_way(results: Path) -> list[int]:
+    """Return the processes of runs, once one has begun to train."""
+    begun = {path.parent.name for path in results.glob("*/config.json")} - ended(results).keys()
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline") if begun else ():
+        with suppress(OSError):
+            words = file.read_text().split("\0")
+            if f"{ROOT}/main_informer.py" in words and str(results) in words:
+                found.append(int(file.parent.name))
+    return found
 
 
 def statuses(results: Path) -> list[str]:

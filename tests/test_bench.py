@@ -6,9 +6,8 @@ from unittest import mock
 
 import pandas as pd
 import pytest
-import torch
 
-from exp.bench import COMMON, CONTENDERS, PEER, main, own_step, summary, without_lipreg
+from exp.bench import COMMON, CONTENDERS, PEER, main, own_step, summary
 from models.layers import has_bf16_kernels
 from utils.files import UserError
 
@@ -37,10 +36,11 @@ def test_ratios_are_medians_over_rounds():
 
 
 def test_lipreg_is_computed_in_every_step_but_one(monkeypatch):
-    step = own_step([*COMMON.split(), *SMALL[:-2]])
+    flags = [*COMMON.split(), *SMALL[:-2]]
+    steps = own_step(flags), own_step(flags, lip=False)
     for name in ("models.embed.LipReg", "exp.exp_informer.lip_metrics"):
         with monkeypatch.context() as patch:
             patch.setattr(name, mock.Mock(side_effect=ArithmeticError))
-            without_lipreg(step, torch.device("cpu"))()
+            steps[1]()
             with pytest.raises(ArithmeticError):
-                step()
+                steps[0]()

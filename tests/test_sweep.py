@@ -12,13 +12,12 @@ import torch
 
 from exp import sweep, workers
 from exp.config import parse
-from exp.grid import expand, shard_of, step_operations
+from exp.grid import expand, shard_of, step_seconds
 from exp.sweep import main
+from tests.records import ENVIRONMENT
 from tests.runs import ROOT
 from tests.sweeps import SETTING, ended, finish, statuses, under_way, wait_for
 from utils.files import UserError
-
-STUDY = ROOT / "results" / "study" / "runs.csv"
 
 
 def test_lambda_zero_is_one_run_and_flags_give_the_run_itself():
@@ -52,20 +51,12 @@ def test_shards_are_whole_pairs_disjoint_complete_even_and_stable(count):
 MISTAKES = {
     "--lam 2": "--lam: not in a sweep; use --lams",
     "--seed=3": "--seed: not in a sweep; use ",
-    "--label_len 30": "--label_len 30: must not exceed --seq_len 24",
     "--shard 0/4": "--shard 0/4: must be K/N with K from 1 to N",
-    "--lams nan": "--lams: nan: must be a finite number",
-    "--engine rays": "--engine rays: unknown (did you mean ray?)",
-    "--jobs 0": "--jobs, --runs_per_gpu: must be at least 1",
-    "--batch_size 7000": "--batch_size 7000: demo has 6080 training windows",
-    "--engine ray": "Ray is not installed; pip install -r requirements-ray.txt",
-    "--engine ray --jobs 2": "--jobs: Ray decides how many fit",
+    "--jobs -1": "--jobs, --runs_per_gpu: must be at least 1",
+    "--engine ray": "pip install -r requirements-ray.txt",
     "--settings nowhere.txt": "--settings nowhere.txt: cannot be read ([Errno 2] No such file",
-    "--settings /dev/null": "--settings /dev/null: no setting in it",
     f"--recorded {ROOT}/README.md": "README.md: is not a study's runs.csv",
-    f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target tmp": (
-        "demo.csv has no such value column (did you "
-    ),
+    f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target tmp": "demo.csv",
 }
 
 
@@ -79,138 +70,86 @@ def test_mistakes_are_one_line_before_anything_runs(flags, tmp_path, monkeypatch
     assert not (tmp_path / "results").exists()
 
 
-def test_a_plan_needs_no_file_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_a_plan_needs_no_file_writes_nothing_and_says_how_long_it_takes(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.delenv("INFORMER_DATA", raising=False)
-    flags = [*SETTING, "--data", "ETTh2", "--results", str(tmp_path / "results")]
-    assert main([*flags, "--plan", "--jobs", "2"]) == 0
-    first, counts, setting, logs, time, *_ = capsys.readouterr().out.splitlines()
+    setting = [*SETTING, "--data", "ETTh2", "--results", str(tmp_path)]
+    flags = [*setting, "--jobs", "2"]
+    assert main([*flags, "--plan"]) == 0
+    first, counts, cell, logs, left = capsys.readouterr().out.splitlines()
     assert first.startswith("features S, seeds 0 1 2 3 4, loss = MSE (no regularizer); loss = ")
-    assert counts == "15 new"
-    assert re.fullmatch(r"  informer_ETTh2_S_24-12-8: 15 runs, \d+ s each", setting)
-    assert logs.endswith(f"{tmp_path}/results/logs")
-    assert time.startswith("time left: about ")
-    assert time.endswith("; runs at a time: 2, threads per run: 1")
-    one = [*flags, "--lams", "0", "--seeds", "0"]
-    assert main([*one, "--plan", "--jobs", "2"]) == 0
-    *_, each, _, time = capsys.readouterr().out.splitlines()[:5]
-    found = re.search(r" about (\d+ s),", time)
-    assert found and found[1] in each and "at a time: 1," in time
-    assert main([*one, "--shard", "2/2"]) == 0
-    assert capsys.readouterr().out.startswith("no run falls into this share\n")
+    assert counts == "15 new" and logs.endswith(f"{tmp_path}/logs")
+    each = r"  informer_ETTh2_S_24-12-8: 15 runs, \d+ s each \(by a step timed here\)"
+    assert re.fullmatch(each, cell)
+    assert left.startswith("time left: about ")
+    assert left.endswith("; runs at a time: 2, threads per run: 1")
+    assert main([*flags, "--seeds", "0", "--shard", "2/2"]) == 0
+    assert capsys.readouterr().out == "no run falls into this share\n"
     with pytest.raises(UserError, match=r"^ETTh2\.csv: not found"):
         main(flags)
-    assert not (tmp_path / "results").exists()
+    assert not list(tmp_path.iterdir())
+    done = expand([setting], [8.0], ["plus"], [0, 1, 2])
+    for run, minutes in zip(done, (6, 9, 10), strict=True):
+        run.record.folder.mkdir()
+        run.record.start(ENVIRONMENT)
+        run.record.finish("finished", {"wall_seconds": minutes * 60.0})
+    flags += ["--lams", "0", "8", "--signs", "plus", "--seeds", "2", "3", "--plan"]
+    assert main(flags) == 0
+    *_, counts, cell, _, left = capsys.readouterr().out.splitlines()
+    assert counts == "3 new, 1 done" and "4 runs, 9.0 min each (median of 3 finished)" in cell
+    assert left.startswith("time left: about 13.5 min, ")
+    names = [run.name for run in expand([setting], [0.0], ["plus"], [2, 3, 4])]
+    study = {"run": names, "status": ["failed", "unfinished", "finished"]}
+    pd.DataFrame(study).to_csv(tmp_path / "runs.csv")
+    assert main([*flags, "--recorded", str(tmp_path / "runs.csv")]) == 0
+    assert "\n1 in the study, 1 done, 2 new\n" in capsys.readouterr().out
 
 
-def test_gpus_are_taken_in_turn(monkeypatch):
+STEPS = [  # what a plan must be able to time: its model, its file, its embedding
+    "--model autoformer --data ECL --features M --amp off",
+    "--model informerstack --data ETTm1 --features MS --embed fixed --freq t",
+    f"--model informer --data custom --root_path {ROOT}/tests --data_path part.csv --target temp",
+]
+
+
+@pytest.mark.parametrize("flags", STEPS)
+def test_a_step_of_any_setting_is_timed_and_steps_are_counted(flags):
+    sizes = "--seq_len 24 --label_len 12 --pred_len 8 --d_model 8 --n_heads 2 --d_ff 16"
+    words = [*flags.split(), *sizes.split(), "--train_epochs"]
+    short, long = expand([[*words, "6"], [*words, "12"]], [0.0], ["minus"], [0])
+    assert step_seconds(short, 1) > 0
+    assert long.steps == pytest.approx(2 * short.steps, rel=0.1)
+
+
+def test_gpus_are_taken_in_turn_and_processors_as_memory_allows(monkeypatch):
+    def places(*flags: str, jobs: int | None = None, per_gpu: int = 1) -> list[str]:
+        found = workers.places_for(parse([*SETTING, *flags])[1], jobs, per_gpu)
+        return [" ".join(words) for words in found]
+
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    monkeypatch.setattr(workers, "run_to_end", lambda *given: str(given[3]))
-    runs = expand([SETTING], [0], ["minus"], list(range(6)))
-
-    def gpus(*flags: str, jobs: int | None = None, per_gpu: int = 1) -> tuple[int, list[str]]:
-        engine = workers.Local(parse([*SETTING, *flags])[1], jobs, per_gpu)
-        ended = [str(text) for some in engine.carry_out(runs) for _, text in some]
-        return engine.side_by_side, sorted({re.sub(r"\D", "", text) for text in ended})
-
-    assert gpus() == gpus("--device", "cuda") == (2, ["3", "5"])
-    assert gpus(jobs=1) == (1, ["3"]) and gpus(per_gpu=2) == (4, ["3", "5"])
-    for processor in (("--device", "cpu"), ("--use_gpu", "0")):
-        assert gpus(*processor, jobs=2) == (2, [""])
-    for one in (("--device", "cuda:1"), ("--gpu", "1")):  # the flag, not a variable, names it
-        assert gpus(*one) == (1, [""]) and gpus(*one, per_gpu=3) == (3, [""])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert gpus() == (2, ["0", "1"])
+    both = ["--device cuda:0", "--device cuda:1"]
+    assert places() == places("--device", "cuda") == both
+    assert places(jobs=1) == both[:1] and places(per_gpu=2) == places(jobs=4) == both * 2
+    for one in (("--device", "cuda:1"), ("--gpu", "1")):  # the run's own flags say which
+        assert places(*one) == [""] and places(*one, per_gpu=3) == [""] * 3
+    monkeypatch.setattr(workers, "cores", lambda: 16)
+    for memory, number in ((10**9, 1), (9 * 10**9, 2), (10**12, 16)):
+        monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": memory}.get)
+        assert places("--device", "cpu") == places("--use_gpu", "0") == [""] * number
 
 
-@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
-def test_as_many_runs_as_the_container_holds(file, tmp_path, monkeypatch):
-    (tmp_path / "memory").mkdir()
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    limited = workers.memory_limit
-    for limit, number in ((10**9, 1), (9 * 10**9, 2)):
-        (tmp_path / file).write_text(f"{limit}\n")
-        monkeypatch.setattr(workers, "memory_limit", lambda: limited(tmp_path))
-        assert workers.Local(parse(SETTING)[1], None, 1).side_by_side == number
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for text in ("max", str(2**63)):
-        (tmp_path / file).write_text(f"{text}\n")
-        assert limited(tmp_path) == machine
-
-
-STEPS = {  # seconds on two threads of an AMD EPYC with AVX-512: docs/bench/steps.csv
-    "--seq_len 48 --label_len 48 --factor 3": 0.3124,
-    "--seq_len 192 --label_len 48 --factor 5": 0.9267,
-    "--seq_len 720 --label_len 168 --factor 5": 3.536,
-}
-
-
-def test_counted_operations_tell_how_measured_steps_compare():
-    paces = []
-    for flags, seconds in STEPS.items():
-        cell = f"--model informer --data ETTh2 --features S --pred_len 24 {flags}"
-        (run,) = expand([cell.split()], [0], ["minus"], [0])
-        paces.append(seconds / step_operations(run.config, run.columns))
-    assert max(paces) / min(paces) < 1.2
-
-
-def test_recorded_runs_are_done_and_calibrate_a_plan_on_their_kind_of_processor_alone(
-    tmp_path, capsys, monkeypatch
-):
-    study = pd.read_csv(STUDY)
-    for kind, recorded in study.groupby("processor"):
-        monkeypatch.setattr(sweep, "environment", lambda _, kind=kind: {"processor": kind})
-        found = sweep.recorded_paces(study, 1, "off")
-        assert len(found) == len(recorded) and 1e-12 < min(found) < max(found) < 1e-10
-        assert not sweep.recorded_paces(study, 2, "off")
-        assert not sweep.recorded_paces(study, 1, "bf16")
-    runs = expand([SETTING], [0.0, 2.0], ["minus"], [0, 1])
-    ended = study.head(3).assign(run=[run.name for run in runs[:3]])
-    ended.assign(status=["finished", "failed", "unfinished"]).to_csv(tmp_path / "runs.csv")
-    flags = ["--signs", "minus", "--seeds", "0", "1", "--plan", "--recorded"]
-    assert main([*SETTING, *flags, str(tmp_path / "runs.csv")]) == 0
-    assert "\n2 in the study, 2 new\n" in capsys.readouterr().out
-
-
-def test_steps_are_timed_without_recorded_runs_and_long_plans_name_a_small_model(
-    monkeypatch, capsys
-):
-    monkeypatch.setattr(sweep, "recorded_paces", lambda *_: [])
-    own = f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target temp"
-    flags = f"--model informer {own} --features S --plan --jobs 1 --results nowhere".split()
-    assert main([*flags, "--train_epochs", "99", "--batch_size", "2"]) == 0
-    text = capsys.readouterr().out
-    assert "from the fastest of a few steps timed here; " in text
-    unit = {"min": 60, "h": 3600, "days": 86400}
-    long, short = (
-        float(found[1]) * unit[found[2]]
-        for name in ("left:", "n_heads 4, takes")
-        if (found := re.search(rf"{name} about (\S+) (min|h|days)", text))
-    )
-    assert long > 4 * 3600 and short < long / 2
-    assert main([*flags, "--seeds", "0", "--d_model", "64", "--d_ff", "256"]) == 0
-    assert "smaller model" not in capsys.readouterr().out
-
-
-def test_progress_is_shown_and_what_is_asked_for_later_made_or_named(tmp_path, capsys, monkeypatch):
+def test_progress_is_shown_and_a_sweep_is_repeated_by_force(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "LINE_SECONDS", 0.0)
     flags = [*SETTING, "--results", str(tmp_path), "--lams", "0", "--seeds", "0", "1"]
     flags += ["--jobs", "2"]
-    assert main(flags) == 0 and not list(tmp_path.glob("*/prediction.csv"))
+    assert main(flags) == 0
     output, line = capsys.readouterr().out, r"\n  informer_demo_S_24-12-8_c0_s[01]: "
-    assert re.search(rf"\n0/2 runs, about \d+ s left by the plan{line}.*{line}", output)
+    assert re.search(rf"\n0/2 runs, about \S+ \w+ left{line}.*{line}", output)
     assert re.search(rf"{line}epoch 1/2: train MSE ", output)
     assert re.search(r"\ninformer_demo_S_24-12-8_c0_s1-\w{8}: done\n", output)
-    assert "made without" not in output
-    assert main([*flags, "--do_predict"]) == 0
-    output = capsys.readouterr().out
-    assert "done 2, skipped 0 " in output and "time left: about 0 s" in output
-    assert len(list(tmp_path.glob("*/prediction.csv"))) == 2
-    assert main([*flags, "--do_predict", "--test_each_epoch", "--save_forecasts"]) == 0
-    output = capsys.readouterr().out
-    for flag in ("save_forecasts", "test_each_epoch"):
-        assert f"\nnote: 2 of the done were made without --{flag}; --force repeats them" in output
-    assert "done 0, skipped 2 " in output
+    assert main([*flags, "--save_forecasts"]) == 0
+    assert "done 0, skipped 2 " in capsys.readouterr().out
     assert main([*flags, "--save_forecasts", "--force", "--seeds", "1"]) == 0
     assert len(list(tmp_path.glob("*_s1-????????/forecasts.npz"))) == 1
 
@@ -219,7 +158,7 @@ def test_killed_and_started_again_every_run_is_done_once(start_sweep, tmp_path, 
     flags = ("--seeds", "0", "1", "--signs", "minus", "--jobs", "2", "--shard")
     shards = [(*flags, shard) for shard in ("1/2", "2/2")]
     sweeps = [start_sweep(*shard, results=tmp_path) for shard in shards]
-    wait_for(lambda: under_way(tmp_path) != {}, sweeps[0])
+    wait_for(lambda: bool(under_way(tmp_path)), sweeps[0])
     for process in sweeps:
         process.kill()
         process.communicate()
@@ -237,22 +176,22 @@ def test_failed_killed_and_stopped_runs_take_no_other_along(start_sweep, tmp_pat
     settings.write_text(f"{first}\n\n--learning_rate 1e30\n--factor 4\n")
     flags = ("--settings", str(settings), "--lams", "0", "--seeds", "0", "--jobs", "1")
     process = start_sweep(*flags, results=results)
-    wait_for(lambda: under_way(results) != {}, process)
-    ((victim, number),) = under_way(results).items()
-    os.kill(number, signal.SIGKILL)
+    wait_for(lambda: bool(under_way(results)), process)
+    (victim,) = under_way(results)
+    os.kill(victim, signal.SIGKILL)
     code, output, _ = finish(process)
     assert code == 1
     assert "done 1, skipped 0 (done before), failed 2" in output
-    assert f"{victim}: killed by SIGKILL (out of memory?) (log: {results}/logs/{victim}" in output
+    assert f": killed by SIGKILL (out of memory?) (log: {results}/logs/informer_demo_S_" in output
     assert ": the loss stopped being finite at step 2 (MSE " in output
     assert statuses(results) == ["failed", "finished", "unfinished"]
 
     process = start_sweep(*flags, results=results)
-    wait_for(lambda: under_way(results) != {}, process)
+    wait_for(lambda: bool(under_way(results)), process)
     process.send_signal(signal.SIGTERM)
     code, _, errors = finish(process)
     assert (code, errors) == (143, "stopped by SIGTERM; the same command continues\n")
-    assert under_way(results) == {}, "the sweep left a process behind"
+    assert not under_way(results), "the sweep left a process behind"
 
     before = ended(results)
     assert main([*SETTING, *flags, "--results", str(results)]) == 1

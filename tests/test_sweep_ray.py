@@ -47,13 +47,13 @@ def test_killed_driver_and_lost_worker_leave_the_sweep_complete(start_sweep, tmp
     code, _, errors = finish(start_sweep(*flags, "--threads", "3", results=tmp_path))
     assert code == 2 and "error: --threads 3: the cluster has 2 CPUs\n" in errors
     sweep = start_sweep(*flags, results=tmp_path)
-    wait_for(lambda: under_way(tmp_path) != {}, sweep)
+    wait_for(lambda: bool(under_way(tmp_path)), sweep)
     sweep.kill()
     sweep.communicate()
 
     sweep = start_sweep(*flags, results=tmp_path)
-    wait_for(lambda: len(ended(tmp_path)) == 2 and under_way(tmp_path) != {}, sweep)
-    ((_, process),) = under_way(tmp_path).items()
+    wait_for(lambda: len(ended(tmp_path)) == 2 and len(under_way(tmp_path)) == 1, sweep)
+    (process,) = under_way(tmp_path)
     status = Path(f"/proc/{process}/status").read_text().splitlines()
     worker = next(int(line.split()[1]) for line in status if line.startswith("PPid:"))
     assert "ray::" in Path(f"/proc/{worker}/cmdline").read_text()
