@@ -10,38 +10,28 @@ import jinja2
 from paper import runs as records
 from paper import signs, tables
 from paper.figures import draw_all
-from utils.formats import write_text
+from utils.formats import render, write_text
 from utils.output import run_command
-from utils.plots import render
+from utils.plots import render as draw
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def build(runs: records.Runs, named: signs.Preregistration, data: str | None = None) -> str:
+def build(runs: records.Runs, data: str | None = None) -> str:
     """Return the page; equal runs give an equal page. data: the one data set to show; None: all."""
-    scored, none = tables.select(records.select_metrics(runs.frame), data)
-    rows, pairs, tested = tables.cells(scored), signs.contrasts(scored), signs.verdicts(runs, named)
-    tested = tested if runs.committed else tested.loc[tested["state"] != "no runs"]
-    results = tables.result_tables(scored)
-    tests = [signs.hypothesis_table(tested, named)] if len(tested) else []
-    compared = [signs.contrast_table(pairs)] if len(pairs) else []
-    figures, gaps = draw_all(runs, scored)
-    notes = [note for table in [*results, *tests, *compared] for note in table.notes]
+    scored = tables.select(runs, data)
+    rows, (answers, _) = tables.cells(scored), signs.answers(runs, data)
+    figures = draw_all(runs, scored)
+    notes = [*runs.notes, *tables.accounted(scored, rows)]
+    notes += [] if runs.committed else [tables.STUDY_LINE, *tables.more_lines(rows)]
     # names of columns and folders come from outside: autoescape
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return page.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         source=runs.source,
-        about=[*runs.notes, *none, *(tables.accounted(scored, rows) if len(scored) else [])],
-        study="" if runs.committed else tables.STUDY_LINE,
-        results=results,
-        more=[] if runs.committed else tables.more_lines(rows),
-        tests=tests,
-        figures=[(one, b64encode(render(one.drawing, "svg")).decode()) for one in figures],
-        details=[
-            ("Every loss against MSE, and both signs", compared, []),
-            ("Left out, or not there", [], [*tables.left_out(scored), *gaps]),
-            ("Notes to the tables", [], dict.fromkeys(notes)),
-        ],
+        results=render(tables.result_tables(rows), "html"),
+        answers=render(answers, "html"),
+        figures={name: b64encode(draw(one, "svg")).decode() for name, one in figures.items()},
+        notes=[*notes, *tables.left_out(scored)],
     )
 
 
@@ -51,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     tables.add_flags(parser, "results", "data")
     parser.add_argument("--out", type=Path, help="file to write (RESULTS/report.html)")
     args = parser.parse_args(argv)
-    page = build(records.load(args.results), signs.read_hypotheses(), args.data)
+    page = build(records.load(args.results), args.data)
     write_text(args.out or args.results / "report.html", page)
     return 0
 

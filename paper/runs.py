@@ -108,10 +108,10 @@ class Runs:
         if name == "window_errors":
             return read_arrays(self.source / run, name)["mse"].astype(float)
         path = self.source / run / "metrics.json"
-        try:
-            return np.array(read_json(path)[name]["mse"])
-        except (FileNotFoundError, KeyError) as error:
-            raise UserError(f"{path}: has no errors {name.replace('_', ' ')}") from error
+        body = read_json(path)
+        if name not in body:
+            raise UserError(f"{path}: has no errors {name.replace('_', ' ')}")
+        return np.array(body[name]["mse"])
 
     def _values(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
         row = self._rows(name, run).iloc[0]
@@ -132,24 +132,21 @@ def load(results: Path) -> Runs:
     """Read the runs of a folder, or the committed study: its CSV, there or, without runs, below.
 
     Raises:
-        UserError: there is no such folder, or the study's CSV is damaged.
+        UserError: there is no such folder.
     """
     frame = read_runs(results)
     for folder in (results, results / "study") if frame.empty else ():
         if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
-            try:
-                frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
-                return Runs(add_labels(frame), folder, True, [note] * (folder != results))
-            except (ValueError, KeyError) as error:
-                raise UserError(f"{path}: not the study's CSV ({error}); restore it") from error
+            frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+            return Runs(add_labels(frame), folder, True, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
     return Runs(add_labels(frame), results)
 
 
-def current_name(column: str) -> str:
-    """Return what a column is called now."""
-    return column.replace("_trunc", "_drop_last") if column.endswith("_trunc") else column
+def current(column: str) -> str:
+    """Return what a column of an earlier version is called now."""
+    return column.replace("_trunc", "_drop_last")
 
 
 def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +157,7 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
     (settings unlike the paper's), label (cell and all that sets it apart), sort_key (the paper's
     order).
     """
-    frame = frame.rename(columns=current_name)
+    frame = frame.rename(columns=current)
     frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *DEFAULTS, *EXPECTED])])
     added = [_label(row) for row in frame.to_dict("records")]
     frame = frame.join(pd.DataFrame(added, index=frame.index, columns=LABELS))
@@ -209,15 +206,13 @@ def text(value: Any) -> str:
     return "" if pd.isna(value) else written.encode(errors="replace").decode()  # names of files
 
 
-def shared_overrides(rows: pd.DataFrame) -> list[str]:
-    """Return the overrides that all rows have."""
-    every = [row.split(", ") for row in rows["overrides"]]
-    return [one for one in every[0] if one and all(one in other for other in every)]
-
-
-def without(label: str, overrides: list[str]) -> str:
-    """Leave overrides out of a label."""
-    return functools.reduce(lambda rest, one: rest.replace(f", {one}", "", 1), overrides, label)
+def shorten(labels: pd.Series, overrides: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Leave the overrides that all rows have out of their labels, and say them in a note."""
+    every = [row.split(", ") for row in overrides]
+    same = [one for one in every[0] if one and all(one in other for other in every)]
+    for one in same:
+        labels = labels.str.replace(f", {one}", "", n=1, regex=False)
+    return labels, [f"In every row: {', '.join(same)}."] * bool(same)
 
 
 def loss_text(c: float) -> str:
