@@ -18,12 +18,13 @@ from scipy import stats
 
 from paper.runs import HYPOTHESES, LIP, PLACE, loss_text
 from utils.formats import change, joined
-from utils.stats import LEVEL, mean_interval, sign_flip_p, sign_test_p, smallest_p
+from utils.stats import sign_flip_p, sign_test_p, smallest_p
 
 LOOKS = (3, 5, 8)  # pairs at which the rule looks; where a hypothesis was extended, 16 as well
 LOOK_LEVEL = 1 - 0.05 / 3  # of the interval at each look
+LEVEL = 0.95  # of the intervals shown
 FEWEST = 3  # seeds, or cells, for an interval
-ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit", "git_dirty"]
+ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit"]
 DRAWS = 50_000  # bootstrap samples
 
 
@@ -39,31 +40,22 @@ def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
     """Pair the runs of two c by seed; cell: rows of `by_cell`.
 
     Returns mse_first and mse_second over all test windows, infinite where the run failed;
-    log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch: what of
-    the environment the two do not share; run, started and ENVIRONMENT of both.
+    log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch: whether
+    the two were made in unlike environments; run and ENVIRONMENT of both.
     """
     ended = cell.loc[cell["status"].isin(["finished", "failed"])].set_index("seed")
     good = np.isfinite(ended["mse_all"]) & (ended["status"] == "finished")
     ended = ended.assign(mse=ended["mse_all"].where(good, math.inf))
-    ended = ended[["c", "mse", "run", "started", *ENVIRONMENT]]
+    ended = ended[["c", "mse", "run", *ENVIRONMENT]]
     one, other = (ended.loc[ended["c"] == c] for c in (first, second))
     suffixes = ("_first", "_second")
     pairs = one.merge(other, left_index=True, right_index=True, suffixes=suffixes).sort_index()
     with np.errstate(invalid="ignore", divide="ignore"):
         pairs["log_ratio"] = np.log(pairs["mse_first"] / pairs["mse_second"])
     pairs["d"] = pairs["log_ratio"].where(np.isfinite(pairs["log_ratio"]))
-    pairs["mismatch"] = [environment_mismatch(row) for row in pairs.to_dict("records")]
+    made = [pairs[[f"{name}{end}" for name in ENVIRONMENT]].to_numpy(dtype=str) for end in suffixes]
+    pairs["mismatch"] = (made[0] != made[1]).any(axis=1)
     return pairs
-
-
-def environment_mismatch(row: dict[Any, Any]) -> str:
-    """Name what of the environment a pair does not share, between its runs or their sittings."""
-
-    def unlike(name: str) -> bool:
-        one, other = (str(row[f"{name}_{side}"]) for side in ("first", "second"))
-        return one != other or " / " in one or (name == "git_dirty" and one == "True")
-
-    return ", ".join(name for name in ENVIRONMENT if unlike(name))
 
 
 def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
@@ -81,7 +73,7 @@ def compare(pairs: pd.DataFrame, first: float, second: float) -> dict[str, Any]:
         "low": found.low, "high": found.high, "low90": within.low, "high90": within.high,
         "sd": d.std(ddof=1) if n > 1 else math.nan, "failed": "", "direction": found.value,
         "p": sign_flip_p(d), "smallest_p": smallest_p(n),
-        "mismatched": int(np.count_nonzero(pairs["mismatch"] != "")),
+        "mismatched": int(pairs["mismatch"].sum()),
     }  # fmt: skip
     one, other = pairs[["mse_first", "mse_second"]].to_numpy(dtype=float).T
     if np.isinf([one, other]).any():
@@ -146,10 +138,11 @@ def _extended(cell: pd.Series, d: np.ndarray) -> bool:
 
 def effect(d: np.ndarray, level: float = LEVEL) -> Estimate:
     """Estimate the change with its t interval, from three pairs on; NaN if a d is not finite."""
-    if not np.isfinite(d).all():
+    n = len(d)
+    if not n or not np.isfinite(d).all():
         return Estimate()
-    value, *bounds = _percent(mean_interval(d, level))
-    return Estimate(value, *(bounds if len(d) >= FEWEST else ()))
+    half = stats.t.ppf((1 + level) / 2, n - 1) * d.std(ddof=1) / math.sqrt(n) if n > 2 else math.nan
+    return Estimate(*_percent(d.mean() + np.array([0, -half, half])))
 
 
 def two_level_interval(first: ArrayLike, second: ArrayLike, block: int) -> Estimate:

@@ -1,10 +1,8 @@
 """python -m paper.figures: the change of the test MSE in every cell, and L_f over training."""
 
-import argparse
 import re
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from paper import runs as records
 from paper.answer import pair
 from paper.runs import PUBLISHED, Runs
-from paper.tables import add_flags, cells, left_out, select
+from paper.tables import cells, flags, left_out, select
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
 from utils.output import run_command
@@ -58,7 +56,8 @@ def change_figure(rows: pd.DataFrame) -> Figure | None:
     panels = [partial(changes, group.to_dict("records")) for group in groups]
     title = "Test MSE with Lip against without: MSE − 2 Lip along features, unless said"
     many = max(map(len, groups), default=0) > 4
-    return plots.compose(title, panels, 1 if many else len(panels)) if panels else None
+    columns = 1 if many else len(panels)
+    return plots.compose(title, panels, columns, 3.6 if many else 2.4) if panels else None
 
 
 def l_f(runs: Runs, cell: pd.DataFrame, row: dict[Any, Any], axis: Axes) -> str:
@@ -103,17 +102,14 @@ def draw_all(runs: Runs, scored: pd.DataFrame) -> dict[str, Figure]:
         every = group.to_dict("records")
         panels = [partial(l_f, runs, frames[tuple(x[k] for k in records.CELL)], x) for x in every]
         name = re.sub(r"[^\w.]+", "-", f"figure2-{dataset}")[:60]  # of a file
-        figures[name] = plots.compose("L_f of the embedded input", panels, 2)
+        figures[name] = plots.compose("L_f of the embedded input", panels, 2, 2.4)
     return figures
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m paper.figures", description=__doc__)
-    add_flags(parser, "results", "data")
-    add = parser.add_argument
-    add("--out", type=Path, help="folder to write (RESULTS/figures)")
-    add("--format", choices=[*plots.METADATA], default="png", help="of the files (%(default)s)")
+    parser = flags("figures", __doc__, "results", "data", "out")
+    parser.add_argument("--format", choices=[*plots.METADATA], default="png", help="(%(default)s)")
     args = parser.parse_args(argv)
     runs, out = records.load(args.results), args.out or args.results / "figures"
     scored = select(runs, args.data)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from exp.config import REGULARIZER, Config
-from exp.record import read_arrays, read_history, read_runs
+from exp.record import read_arrays, read_runs
 from models import MODELS
 from utils.files import UserError, read_json
 
@@ -87,16 +87,10 @@ class Runs:
     notes: list[str] = field(default_factory=list)  # sentences about what was read
     _files: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
-    def history(self, run: str) -> pd.DataFrame:
-        """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
-        if self.committed:
-            return self._rows("histories", run).dropna(axis=1, how="all")
-        return read_history(self.source / run)
-
     def trace(self, run: str) -> pd.DataFrame:
         """Return epoch and L_f of a run's training steps (about 300 points from the study)."""
         if self.committed:
-            first, step, l_f = self._values("l_f", run)
+            first, step, l_f = self._packed("l_f", run)
             return pd.DataFrame({"epoch": first + step * np.arange(len(l_f)), "l_f": l_f})
         arrays = read_arrays(self.source / run, "trace")
         return pd.DataFrame({name: arrays[name] for name in ("epoch", "l_f")})
@@ -104,28 +98,23 @@ class Runs:
     def errors(self, run: str, name: str) -> np.ndarray:
         """Return a run's test MSE by_step, by_column, or of each window (window_errors)."""
         if self.committed:
-            return self._values(name, run)[2]
+            return self._packed(name, run)[2]
         if name == "window_errors":
             return read_arrays(self.source / run, name)["mse"].astype(float)
-        path = self.source / run / "metrics.json"
-        body = read_json(path)
+        body = read_json(self.source / run / "metrics.json")
         if name not in body:
-            raise UserError(f"{path}: has no errors {name.replace('_', ' ')}")
+            raise UserError(f"{self.source / run}: has no errors {name.replace('_', ' ')}")
         return np.array(body[name]["mse"])
 
-    def _values(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
-        row = self._rows(name, run).iloc[0]
-        return row["first"], row["step"], np.array(str(row["values"]).split(), dtype=float)
-
-    def _rows(self, name: str, run: str) -> pd.DataFrame:
-        """Return one run's rows of one of the study's other CSV files."""
+    def _packed(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
+        """Return first, step and the values of a run's row in another of the study's CSV files."""
         path = self.source / f"{name}.csv"
         if name not in self._files:
-            self._files[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
-        rows = self._files[name].query("run == @run")
-        if rows.empty:
+            self._files[name] = pd.read_csv(path, index_col="run")
+        if run not in self._files[name].index:
             raise UserError(f"{path}: has nothing on {run}")
-        return rows.drop(columns="run").reset_index(drop=True)
+        first, step, values = self._files[name].loc[run, ["first", "step", "values"]]
+        return first, step, np.array(str(values).split(), dtype=float)
 
 
 def load(results: Path) -> Runs:
@@ -217,8 +206,7 @@ def shorten(labels: pd.Series, overrides: pd.Series) -> tuple[pd.Series, list[st
 
 def loss_text(c: float) -> str:
     """Write the loss of a signed coefficient: MSE, MSE − 2 Lip, MSE + 2 Lip."""
-    size = f"{abs(c):g}".replace("e-0", "e-").replace("e-", "e−")
-    return f"MSE {'−' if c < 0 else '+'} {size} Lip" if c else "MSE"
+    return f"MSE {'−' if c < 0 else '+'} {abs(c):g} Lip" if c else "MSE"
 
 
 def regularizer(row: Mapping[Any, Any]) -> str:

@@ -1,6 +1,5 @@
 """python -m paper.signs: which sign helps, and is it real? With the preregistered hypotheses."""
 
-import argparse
 import math
 import sys
 import tomllib
@@ -15,7 +14,7 @@ from data.registry import DATASETS
 from paper import runs as records
 from paper.answer import compare, estimate, pair, two_level_interval
 from paper.runs import CELL, PLACE, Runs, by_cell, loss_text, published_change, regularizer
-from paper.tables import STUDY_LINE, add_flags, left_out, select
+from paper.tables import flags, left_out, select, study_line
 from utils.files import UserError, canonical, sha256_of
 from utils.formats import Table, change, joined, number, span, write_out
 from utils.output import run_command
@@ -97,22 +96,22 @@ def _test(
     """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
     cell = cell_runs(one, frame)
     cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
-    kind = [*cell.sort_values("started")["kind"], "cpu"][0]
-    pairs = pair(cell.loc[cell["kind"] == kind], one["first"], one["second"])
+    kind, sides = [*cell.sort_values("started")["kind"], "cpu"][0], (one["first"], one["second"])
+    pairs = pair(cell.loc[cell["kind"] == kind], *sides)
     seeds, state = _seeds_needed(pairs, one["seeds"][kind], named.extend_above)
     if cell["setting_id"].nunique() > 1:
         state = f"undecided: several settings fit ({'; '.join(cell['label'].unique())})"
     tested = pairs.loc[pairs.index.isin(seeds)]
-    row = {**one, **compare(tested, one["first"], one["second"]), "state": state}
+    row = {**one, **compare(tested, *sides), "state": state}
     row |= {"label": f"{one['data']} {one['features']} {one['pred_len']}, {one['lip_axis']} axis"}
-    row |= {"published_change": published_change(row, one["first"], one["second"])}
+    row |= {"published_change": published_change(row, *sides)}
     row |= {"seeds": joined(tested.index), "weeks_low": math.nan, "weeks_high": math.nan}
     if not state and row["n"]:
         row |= over_weeks(tested.dropna(subset="d"), one["data"], runs)
     notes = {
         "seeds not named, left out": joined(pairs.index.difference(tested.index)),
         "failed, ranked worst in a sign test": row["failed"],
-        "pairs made in unlike environments": joined(tested.index[tested["mismatch"] != ""]),
+        "pairs made in unlike environments": joined(tested.index[tested["mismatch"]]),
     }
     return row | {"notes": [f"{what}: {which}" for what, which in notes.items() if which]}
 
@@ -174,9 +173,6 @@ def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
         "Change: of the first loss against the second, mean of d = ln(MSE / MSE) by seed over all "
         "test windows, one test split. p: sign flips, two-sided; Holm: corrected over all that "
         "were named, those without runs too.",
-        "With one failed run in 8 pairs no verdict on the size of an effect can be reached, and "
-        "one on its direction only if the side that failed is the worse one in all 7 other pairs "
-        "as well.",
     ]
     for row in tested.to_dict("records"):
         notes += [f"{row['name']}: {note}." for note in row["notes"]]
@@ -196,21 +192,17 @@ def contrast_table(rows: pd.DataFrame) -> Table:
     chance = f": of {known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone"
     notes += [
         f"Exploratory, not corrected{chance * (known > 0)}. Environments differ: pairs not made on "
-        "the same processor, threads, device, torch and clean commit."
+        "the same processor, threads, device, torch and commit."
     ]
     return Table("Every loss against MSE, and both signs", pd.DataFrame(text), notes)
 
 
-def answers(
-    runs: Runs, data: str | None = None, features: str | None = None
-) -> tuple[list[Table], pd.DataFrame]:
-    """Return both tables of the runs chosen, and their rows; the family stays the whole file."""
-    named = read_hypotheses()
-    found, tested = contrasts(select(runs, data, features)), verdicts(runs, named)
-    for name, chosen in (("data", data), ("features", features)):
-        tested = tested.loc[tested[name].str.lower() == chosen.lower()] if chosen else tested
-    if not runs.committed:
-        tested = tested.loc[tested["state"] != "no runs"]
+def answers(runs: Runs, scored: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Lay out the runs to show (scored), and hypotheses on their data; return the rows too."""
+    named, found = read_hypotheses(), contrasts(scored)
+    tested = verdicts(runs, named)
+    places = (tested["data"] + tested["features"]).isin(scored["data"] + scored["features"])
+    tested = tested.loc[places & (tested["state"] != "no runs")]
     tables = [contrast_table(found)] if len(found) else []
     tables += [hypothesis_table(tested, named)] if len(tested) else []
     return tables, pd.concat([found, tested])
@@ -218,13 +210,11 @@ def answers(
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
-    add_flags(parser, "results", "data", "features", "format", "out")
-    args = parser.parse_args(argv)
+    args = flags("signs", __doc__, "results", "data", "features", "format", "out").parse_args(argv)
     runs = records.load(args.results)
-    tables, rows = answers(runs, args.data, args.features)
-    notes = [*runs.notes, *[STUDY_LINE] * (not runs.committed)]
-    write_out(tables, rows, args, notes + left_out(select(runs, args.data, args.features)))
+    scored = select(runs, args.data, args.features)
+    tables, rows = answers(runs, scored)
+    write_out(tables, rows, args, [*runs.notes, *study_line(runs), *left_out(scored)])
     return 0
 
 

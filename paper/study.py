@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from exp.record import read_history
 from paper import runs as records
 from paper import tables
 from paper.answer import rule
@@ -38,20 +39,17 @@ def collect(results: Path, out: Path) -> str:
     cells = by_cell(select_metrics(every))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
     path = out / "runs.csv"
-    there = pd.read_csv(path, usecols=["run", "device"]) if path.exists() else every.iloc[:0]
-    devices = {*pd.concat([every["device"], there["device"]]).fillna("cpu").eq("cpu")}
-    if len(devices) > 1:  # a run's name does not say where it was made
-        raise UserError(f"{results}: runs on CPU and GPU are two studies; name one by --study")
+    there = pd.read_csv(path, usecols=["run"]) if path.exists() else every.iloc[:0]
     ended = every.loc[~every["run"].isin(there["run"])]  # what is made again is not the first
     tested = [run for run in ended["run"] if run in primary]
     frames = {
-        "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
+        "histories": _read(ended["run"], lambda run: read_history(results / run).map(_short)),
         "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
+        "by_step": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_step"))),
+        "by_column": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_column"))),
+        "window_errors": _read(tested, lambda run: _packed(runs.errors(run, "window_errors"))),
+        "runs": ended.drop(columns=LABELS),  # last: with its row a run is there
     }
-    for name in ("by_step", "by_column", "window_errors"):
-        those = tested if name == "window_errors" else ended["run"]
-        frames[name] = _read(those, lambda run, name=name: _packed(runs.errors(run, name)))
-    frames["runs"] = ended.drop(columns=LABELS)  # last: with its row a run is there
     make_folder(out)
     for name, new in frames.items():
         path = out / f"{name}.csv"
@@ -105,26 +103,21 @@ def look(args: argparse.Namespace) -> list[int]:
 
 def blocks(runs: Runs) -> dict[str, str]:
     """Return what stands between the marks of RESULTS.md, by the block's name."""
-    scored = select_metrics(runs.frame)
+    scored, named = select_metrics(runs.frame), read_hypotheses()
     rows = tables.cells(scored)
     rows["setting"] = rows["dataset"] + " " + rows["setting"]
-    main, named = rows["answer"] != "", read_hypotheses()
-    explored = tables.cell_table(rows.loc[~main], "")
+    explored = tables.cell_table(rows.loc[rows["answer"] == ""], "")
+    hours = scored["wall_seconds"].sum() / 3600
+    made = [f"{one} ({n})" for one, n in scored["processor"].value_counts().items()]
+    cost = [*tables.accounted(scored, rows), f"{hours:.1f} core-hours, on {', '.join(made)}."]
     found = {
-        "runs": [Table("", pd.DataFrame(), [*tables.accounted(scored, rows), _cost(runs.frame)])],
-        "cells": [tables.cell_table(rows.loc[main], "")],
+        "runs": [Table("", pd.DataFrame(), [" ".join(cost)])],
+        "cells": [tables.cell_table(rows.loc[rows["answer"] != ""], "")],
         "across": [table._replace(title="") for table in tables.all_cells(rows)],
         "hypotheses": [hypothesis_table(verdicts(runs, named), named)._replace(title="")],
         "explored": [explored._replace(notes=[x for x in explored.notes if x == tables.LOWEST])],
     }
     return {name: render(part, "markdown").strip() for name, part in found.items()}
-
-
-def _cost(frame: pd.DataFrame) -> str:
-    """Say what the finished runs took, and what they ran on."""
-    ok = frame.loc[frame["status"] == "finished"]
-    made = [f"{one} ({n})" for one, n in ok["processor"].fillna("?").value_counts().items()]
-    return f"Core-hours: {ok['wall_seconds'].sum() / 3600:.1f}, on {', '.join(made)}."
 
 
 def fill(page: str, found: dict[str, str]) -> str:
@@ -149,12 +142,9 @@ def flags() -> argparse.ArgumentParser:
     ahead = commands.add_parser("look", help="print the seeds that a cell lacks (PLAN.md)")
     for name, cls in {"data": str, "features": str, "pred_len": int}.items():
         ahead.add_argument(name, type=cls)
-    ahead.set_defaults(results=Path("results/study-runs"), model="informer", axis="feature")
-    for name in ("model", "axis"):
-        ahead.add_argument(f"--{name}")
-    ahead.add_argument("--amp", default="off")
-    ahead.add_argument("--first", type=int, default=0, help="seed of a cell without runs")
-    ahead.add_argument("--results", type=Path)
+    for name, value in {"model": "informer", "axis": "feature", "amp": "off", "first": 0,
+                        "results": Path("results/study-runs")}.items():  # fmt: skip
+        ahead.add_argument(f"--{name}", type=type(value), default=value, help="(%(default)s)")
     for command in (add, build, ahead):
         command.add_argument("--study", type=Path, default=STUDY, help="its folder (%(default)s)")
     return parser

@@ -17,7 +17,6 @@ from utils.files import UserError, nearest
 from utils.formats import FORMATS, Table, change, number, write_out
 from utils.output import run_command
 
-STUDY_LINE = "The committed study: --results results/study."
 SHARED = (*CELL, *PLACE, "dataset", "label", "overrides", "amp", "published", "windows",
           *(f"{baseline}_{metric}" for baseline in BASELINES for metric in METRICS))  # fmt: skip
 OURS = (
@@ -167,14 +166,12 @@ def left_out(scored: pd.DataFrame) -> list[str]:
 
 
 def more_lines(rows: pd.DataFrame) -> list[str]:
-    """Say what brings each open cell of `cells` to its next look."""
+    """Say which seeds bring each open cell of `cells` to its next look."""
     lines = []
     for row in rows.loc[rows["answer"] == "open"].to_dict("records"):
-        seeds = " ".join(map(str, row["next_seeds"]))
-        cell = f"FEATURES={row['features']} PRED_LENS={row['pred_len']:g} SIGNS=minus"
-        cell += f' AXIS={row["axis"]} MODEL={row["model"]} SEEDS="{seeds}"'
-        command = f"{cell} bash scripts/{row['data']}.sh --amp {row['amp']}"
-        lines += [f"{row['label']}, more: {command}"] * bool(seeds)
+        seeds = f'SEEDS="{" ".join(map(str, row["next_seeds"]))}"'
+        if row["next_seeds"]:
+            lines.append(f"{row['label']}, {row['axis']} axis, to its next look: {seeds}")
     return lines
 
 
@@ -183,14 +180,16 @@ FLAGS: dict[str, dict[str, Any]] = {  # that several commands have
     "data": {"help": "data set, or file name of own data (all)"},
     "features": {"choices": ("S", "M", "MS"), "help": "S: Table 2, M: Table 5 (all)"},
     "format": {"choices": FORMATS, "default": FORMATS[0], "help": "csv: unrounded (%(default)s)"},
-    "out": {"type": Path, "help": "file to write (the terminal)"},
+    "out": {"type": Path, "help": "file or folder to write"},
 }
 
 
-def add_flags(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add flags to a command."""
+def flags(command: str, about: str | None, *names: str) -> argparse.ArgumentParser:
+    """Return a command's parser with some of FLAGS."""
+    parser = argparse.ArgumentParser(prog=f"python -m paper.{command}", description=about)
     for name in names:
         parser.add_argument(f"--{name}", **FLAGS[name])
+    return parser
 
 
 def select(
@@ -199,26 +198,29 @@ def select(
     """Score the runs of a data set and of S, M or MS; a UserError: there is no such data."""
     frame = records.select_metrics(runs.frame)
     if data:
-        names = frame[["dataset", "data", "data_file"]].fillna("").to_numpy(dtype=str)
-        chosen, have = np.char.lower(names) == data.lower(), sorted({*frame["dataset"]})
-        if not chosen.any():
+        names = frame[["dataset", "data", "data_file"]].fillna("").apply(lambda x: x.str.lower())
+        chosen, have = names.eq(data.lower()).any(axis=1), sorted({*frame["dataset"]})
+        if not any(chosen):
             there = ", ".join(have) or "none"
             raise UserError(f"--data {data}: no run{nearest(data, have)}; data with runs: {there}")
-        frame = frame.loc[chosen.any(axis=1)]
+        frame = frame.loc[chosen]
     return frame.loc[frame["features"] == features] if features else frame
+
+
+def study_line(runs: records.Runs) -> list[str]:
+    """Say where the committed study is, if it is not what is shown."""
+    return [] if runs.committed else ["The committed study: --results results/study."]
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m paper.tables", description=__doc__)
-    add_flags(parser, "results", "data", "features", "format", "out")
+    parser = flags("tables", __doc__, "results", "data", "features", "format", "out")
     parser.add_argument("--all", action="store_true", help="the MAE as well")
     args = parser.parse_args(argv)
     runs = records.load(args.results)
     scored = select(runs, args.data, args.features)
     rows = cells(scored)
-    notes = [*runs.notes, *accounted(scored, rows)]
-    notes += [] if runs.committed else [*more_lines(rows), STUDY_LINE]
+    notes = [*runs.notes, *accounted(scored, rows), *more_lines(rows), *study_line(runs)]
     write_out(result_tables(rows, args.all), rows, args, [*notes, *left_out(scored)])
     return 0
 

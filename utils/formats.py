@@ -22,8 +22,6 @@ SYMBOLS = str.maketrans(tabulate.LATEX_ESCAPE_RULES | {
     "λ": r"$\lambda$", "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\leq$", "–": "--",
 })  # fmt: skip
 FORMATS = ("terminal", "markdown", "latex", "csv")
-
-
 STYLES = {  # tabulate's name; titles, notes and bold text; what the form reads as its own
     "terminal": ("simple", "{}", "{}", r"\1*", str),
     "markdown": ("pipe", "### {}", "- {}", r"**\1**", lambda text: text.replace("|", r"\|")),
@@ -74,21 +72,23 @@ def render(tables: Sequence[Table], form: str, notes: Sequence[str] = ()) -> str
         lines = [note.format(written(x)) for x in dict.fromkeys(table.notes) if x not in seen]
         lines = [textwrap.fill(line, WIDTH) for line in lines] if form == "terminal" else lines
         seen |= {*table.notes}
-        rows = text.to_numpy().tolist()
-        body = tabulate.tabulate(rows, [*text], name, disable_numparse=True, **options)
-        parts += [title.format(written(table.title)) if table.title else "", body]
-        parts += ["\n".join(lines)]
-    return "\n\n".join(filter(None, parts)) + "\n"
+        parts += [title.format(written(table.title))] * bool(table.title)
+        if len(text):
+            rows = text.to_numpy().tolist()
+            parts += [tabulate.tabulate(rows, [*text], name, disable_numparse=True, **options)]
+        parts += ["\n".join(lines)] * bool(lines)
+    return "\n\n".join(parts) + "\n"
 
 
 def write_out(
     tables: Sequence[Table], rows: pd.DataFrame, args: argparse.Namespace, notes: Sequence[str]
 ) -> None:
     """Write tables as --format and --out say; csv: their rows, unrounded, instead."""
-    csv = args.format == "csv"
-    text = rows.to_csv(index=False) if csv else render(tables, args.format, notes)
-    if args.format in ("csv", "latex") and notes:  # nothing but the tables goes into the file
+    if args.format == "csv":
         print(*notes, sep="\n", file=sys.stderr)
+        text = rows.to_csv(index=False)
+    else:
+        text = render(tables, args.format, notes)
     if args.out:
         write_text(args.out, text)
     else:

@@ -6,6 +6,7 @@ import os
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -28,16 +29,23 @@ BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and
 GREEN = "#009E73"
 
 
-def compose(title: str, panels: Sequence[Callable[[Axes], str]], columns: int) -> Figure:
-    """Draw panels, each of which returns its title, in columns; one legend names all lines."""
+Panel = Callable[[Axes], str]  # draws, and returns the panel's title
+
+
+def compose(
+    title: str, panels: Sequence[Panel], columns: int = 1, height: float = 1.9, sharex: bool = False
+) -> Figure:
+    """Draw panels of a height in inches in columns; one legend below names all lines."""
     rows, found = math.ceil(len(panels) / columns), {}
     with mpl.rc_context(STYLE):
-        figure = Figure((7.2, 0.7 + (2.4 if columns > 1 else 3.6) * rows), layout="constrained")
-        for i, draw in enumerate(panels):
-            axis = figure.add_subplot(rows, columns, i + 1)
+        figure = Figure((7.2, 1.1 + height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=sharex, squeeze=False).ravel()
+        for axis, draw in zip(axes, panels, strict=False):
             axis.set_title(textwrap.fill(draw(axis), 100 // columns), parse_math=False)
             handles, labels = axis.get_legend_handles_labels()
             found |= dict(zip(labels, handles, strict=True))
+        for axis in axes[len(panels) :]:
+            axis.remove()
         figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
         figure.legend([*found.values()], [*found], loc="outside lower center", ncols=4)
     return figure
@@ -55,20 +63,12 @@ class Window(NamedTuple):
 
 def draw_windows(windows: Sequence[Window], sharex: bool = False) -> Figure:
     """Draw windows below each other."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((7, 1.1 + 1.9 * len(windows)), layout="constrained")  # inches
-        axes = figure.subplots(len(windows), sharex=sharex, squeeze=False)[:, 0]
-        for axis, one in zip(axes, windows, strict=True):
-            draw_window(axis, one)
-            axis.set_title(one.title, parse_math=False)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
+    return compose("", [partial(draw_window, one) for one in windows], sharex=sharex)
 
 
-def draw_window(axis: Axes, window: Window) -> None:
+def draw_window(window: Window, axis: Axes) -> str:
     """Draw a window over dates, what follows joined to the history."""
-    label, dates, history, lines, _ = window
+    label, dates, history, lines, title = window
     now, known = len(history), np.append(history, lines.get("truth", []))
     shown = "history and truth" if "truth" in lines else "history"
     axis.plot(dates[: len(known)], known, color=GREY, linewidth=2, label=shown)
@@ -82,6 +82,7 @@ def draw_window(axis: Axes, window: Window) -> None:
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.set_xlim(dates[0], dates[-1])
     axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
+    return title
 
 
 def render(figure: Figure, form: str) -> bytes:

@@ -1,27 +1,13 @@
-"""Statistics of a few repetitions: intervals and exact tests."""
+"""Exact tests of a few repetitions, and Holm's correction."""
 
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95  # coverage of an interval
 FLIPS = 2**16  # sign flips at most: exact up to 16 differences, that many random ones beyond
-
-
-def mean_interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float, float]:
-    """Return the mean of values [n] and its t interval; of differences, the paired-t interval.
-
-    NaN where there are no values, the bounds also for n = 1.
-    """
-    x = np.asarray(values, dtype=float)
-    n, mean = len(x), x.mean() if len(x) else math.nan
-    sd = x.std(ddof=1) if n > 1 else math.nan
-    half = stats.t.ppf((1 + level) / 2, max(n - 1, 1)) * sd / math.sqrt(max(n, 1))
-    return float(mean), float(mean - half), float(mean + half)
 
 
 def sign_flip_p(differences: ArrayLike) -> float:
