@@ -44,7 +44,8 @@ def changes(rows: Sequence[dict[Any, Any]], axis: Axes) -> str:
             style = {"fmt": "s", "color": plots.BLACK, "mfc": plots.BLACK, "capsize": 2.5}
             axis.errorbar([x + beside], [row["change"]], bar, label="mean, 95 % interval", **style)
     axis.axhline(0, color=plots.GREY, linewidth=0.7)
-    names, many = [f"{heading(row)}\nn = {row['n']}" for row in rows], len(rows) > 4
+    names, many = [f"{heading(row)}, n = {row['n']}" for row in rows], len(rows) > 4
+    names = names if many else [name.replace(", ", "\n") for name in names]
     axis.set_xticks(at, names, rotation=90 * many, parse_math=False)
     axis.set(xlim=(-0.5, len(rows) - 0.5), ylabel="change of test MSE (%)")
     return rows[0]["features"]

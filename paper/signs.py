@@ -188,7 +188,7 @@ def contrast_table(rows: pd.DataFrame) -> Table:
     text |= {"published": rows["published_change"].map(change)}
     text |= {"environments differ": rows["mismatched"]}
     text |= {"failed": rows["failed"]} if any(rows["failed"]) else {}
-    known = rows["low"].count()
+    known = int(rows["low"].count())
     chance = f": of {known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone"
     notes += [
         f"Exploratory, not corrected{chance * (known > 0)}. Environments differ: pairs not made on "

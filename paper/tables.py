@@ -27,9 +27,9 @@ PAPER = (
     "Paper: without Lip the published table of Informer's own authors, no control run. Beside a "
     "published value ours are means over the windows that the paper scores (drop_last), elsewhere "
     "over all windows.",
-    "Seen? is for the published change: *seen* or *not seen* where the interval of ours at level "
+    "Seen? is for the published change: seen or not seen where the interval of ours at level "
     "1 - 0.05/3 lies wholly on its side, or on that of 0, from half of it, at 3, 5 or 8 pairs (16 "
-    "where a hypothesis was extended); else *open*.",
+    "where a hypothesis was extended); else open.",
 )
 LOWEST = "†: of several c the one with the lowest mean validation MSE."
 

@@ -58,7 +58,7 @@ def test_a_p_value_may_reach_its_limit_and_an_interval_may_not(numbers, verdict)
 def test_simulated_studies_are_nominal(truth, named):
     # whole comparisons, 1,000 studies of 8 seeds: no effect, and effects exactly at the margin
     d = truth + np.random.default_rng(12).normal(scale=0.015, size=(1000, 8))
-    sides = {"mse_second": 1.0, "mismatch": ""}
+    sides = {"mse_second": 1.0, "mismatch": False}
     pairs = [pd.DataFrame({"mse_first": np.exp(x), "d": x, **sides}) for x in d]
     rows = pd.DataFrame([compare(pair_, -2.0, 0.0) for pair_ in pairs])
     rows = rows.assign(p_holm=rows["p"], threshold=0.05)
