@@ -195,9 +195,9 @@ def text(value: Any) -> str:
     return "" if pd.isna(value) else written.encode(errors="replace").decode()  # names of files
 
 
-def shorten(labels: pd.Series, overrides: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Leave the overrides that all rows have out of their labels, and say them in a note."""
-    every = [row.split(", ") for row in overrides]
+def shorten(rows: pd.DataFrame, column: str) -> tuple[pd.Series, list[str]]:
+    """Leave the overrides that all rows have out of a column of names, and say them in a note."""
+    every, labels = [row.split(", ") for row in rows["overrides"]], pd.Series(rows[column])
     same = [one for one in every[0] if one and all(one in other for other in every)]
     for one in same:
         labels = labels.str.replace(f", {one}", "", n=1, regex=False)

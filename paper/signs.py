@@ -181,14 +181,14 @@ def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
 
 def contrast_table(rows: pd.DataFrame) -> Table:
     """Lay out the comparisons in each cell, with intervals only."""
-    labels, notes = records.shorten(rows["label"], rows["overrides"])
+    labels, notes = records.shorten(rows, "label")
     axes = [regularizer(row) for row in rows.to_dict("records")]
     text = {"cell": labels + ", " + axes, **_compared(rows)}
     text |= {"sd of d": [number(sd, 3) for sd in rows["sd"]]}
     text |= {"published": rows["published_change"].map(change)}
     text |= {"environments differ": rows["mismatched"]}
     text |= {"failed": rows["failed"]} if any(rows["failed"]) else {}
-    known = int(rows["low"].count())
+    known = int(np.count_nonzero(rows["low"].notna()))
     chance = f": of {known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone"
     notes += [
         f"Exploratory, not corrected{chance * (known > 0)}. Environments differ: pairs not made on "

@@ -1,6 +1,7 @@
 """python -m paper.tables: our cells beside the published ones, and whether a change was seen."""
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -82,10 +83,10 @@ def _lowest_val(ok: pd.DataFrame) -> float:
 
 def cell_table(rows: pd.DataFrame, title: str, metric: str = "mse") -> Table:
     """Lay out `cells`, one row each: the paper's, ours, the change and what the rule says of it."""
-    settings, notes = records.shorten(rows["setting"], rows["overrides"])
+    settings, notes = records.shorten(rows, "setting")
     name, zero, lip = metric.upper(), f"{metric}_zero", f"{metric}_lip"
     baselines = {head: f"{b}_{metric}" for b, head in BASELINES.items()}
-    ours = _stressed(rows[[zero, lip, *baselines.values()]])
+    ours = _stressed(rows, [zero, lip, *baselines.values()])
     paper = bool(rows.filter([f"{zero}_published"]).notna().to_numpy().any())
     text: dict[str, Any] = {"setting": settings}
     if paper:
@@ -105,9 +106,9 @@ def cell_table(rows: pd.DataFrame, title: str, metric: str = "mse") -> Table:
     return Table(title, pd.DataFrame(text), notes)
 
 
-def _stressed(errors: pd.DataFrame) -> pd.DataFrame:
+def _stressed(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Write errors, the lowest of each row, and all that read as equal to it, in bold."""
-    values = errors.round(4)
+    values = rows.filter(columns).round(4)
     least = values.min(axis=1).where(values.notna().sum(axis=1) > 1)
     text = values.map(number)
     return text.where(values.ne(least, axis=0), "**" + text + "**")
@@ -152,7 +153,7 @@ def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
     """Say how many runs the rows of `cells` show and how many not."""
     if scored.empty:
         return ["There are no such runs."]
-    shown, lost = scored["run"].isin([*rows["runs"].explode()]), scored["outcome"] != "ok"
+    lost, shown = scored["outcome"] != "ok", scored["run"].isin([*itertools.chain(*rows["runs"])])
     counts = {"shown": shown, "without a pair": ~shown & ~lost, "left out": lost}
     parts = [f"{part.sum()} {name}" for name, part in counts.items() if any(part)]
     return [f"{len(scored)} runs: {', '.join(parts)}."]
@@ -161,7 +162,8 @@ def accounted(scored: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
 def left_out(scored: pd.DataFrame) -> list[str]:
     """Name the runs that no mean is taken from, the first five."""
     lost = scored.loc[scored["outcome"] != "ok", ["outcome", "run", "error"]].fillna("")
-    lines = [f"Left out, {how}: {run} {error}".strip() for how, run, error in lost.to_numpy()]
+    lines = [f"Left out, {how}: {run} ({error})." for how, run, error in lost.to_numpy()]
+    lines = [line.replace(" ().", ".") for line in lines]
     return lines[:5] + [f"Left out as well: {len(lines) - 5} runs."] * (len(lines) > 5)
 
 
@@ -198,9 +200,10 @@ def select(
     """Score the runs of a data set and of S, M or MS; a UserError: there is no such data."""
     frame = records.select_metrics(runs.frame)
     if data:
-        names = frame[["dataset", "data", "data_file"]].fillna("").apply(lambda x: x.str.lower())
-        chosen, have = names.eq(data.lower()).any(axis=1), sorted({*frame["dataset"]})
-        if not any(chosen):
+        names = frame[["dataset", "data", "data_file"]].fillna("").to_numpy(dtype=str)
+        chosen = (np.char.lower(names) == data.lower()).any(axis=1)
+        have = sorted({*frame["dataset"]})
+        if not chosen.any():
             there = ", ".join(have) or "none"
             raise UserError(f"--data {data}: no run{nearest(data, have)}; data with runs: {there}")
         frame = frame.loc[chosen]

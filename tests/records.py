@@ -114,11 +114,6 @@ def damage(folder: Path, kind: str) -> None:
     with mock.patch("os.fsync"):
         if kind == "damaged":
             metrics.write_text("{")
-        elif kind == "a folder for a file":
-            metrics.unlink()
-            metrics.mkdir()
-        elif kind == "other schema":
-            write_json(metrics, {"schema": 99, "status": "finished"})
         elif kind == "newer version":
             body = read_json(config)
             write_json(config, {**body, "results_version": body["results_version"] + 1})

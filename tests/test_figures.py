@@ -80,7 +80,7 @@ def test_files_of_each_format_and_an_output_that_cannot_be_made(tmp_path, capsys
     write_run(tmp_path, 0.1, arrays=True)
     for form, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         argv = ["--results", str(tmp_path), "--format", form, "--data", "ETTh2"]
-        written = []
+        files, written = {}, []
         for _ in range(2):  # equal numbers, equal bytes
             assert main(argv) == 0
             files = {path.stem: path.read_bytes() for path in tmp_path.glob(f"figures/*.{form}")}

@@ -28,13 +28,12 @@ def test_terminal_markdown_and_html():
     text = render([TABLE, TABLE], "terminal", ["last"])
     assert "x       0.12346*\nb|c     -" in text and text.count("a note") == 1
     assert "| x      | **0.12346** |\n| b\\|c   | -           |" in render([TABLE], "markdown")
-    assert "<td><b>0.12346</b></td>" in render([TABLE], "html") and "c &lt; 0" in render(
-        [TABLE], "html"
-    )
-    assert [change(np.nan), change(-1), change(-1, -2, 3)] == [
+    page = render([TABLE], "html")
+    assert "<td><b>0.12346</b></td>" in page and "c &lt; 0" in page
+    assert [change(np.nan), change(-1), change(1, -2, 3)] == [
         "-",
         "−1.0 %",
-        "−1.0 %, −2.0 to +3.0 %",
+        "+1.0 %, −2.0 to +3.0 %",
     ]
 
 
