@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paper import runs as records
 from paper.answer import pair
-from paper.runs import PUBLISHED, Runs
+from paper.runs import LIP, PUBLISHED, Runs
 from paper.tables import cells, flags, left_out, select
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
@@ -74,10 +74,9 @@ def l_f(runs: Runs, cell: pd.DataFrame, row: dict[Any, Any], axis: Axes) -> str:
             lines += [(style, [*map(runs.trace, names)])] * bool(names.isin(alike).all())
     except UserError as error:
         return str(error)
-    if row["published"] and row["label"] == "ETTh2 S 24":
-        curves = pd.read_csv(PUBLISHED / "figure2.csv").rename(
-            columns={"lipschitz_constant": "l_f"}
-        )
+    if row["published"] and row["label"] == "ETTh2 S 24" and row["c"] == LIP:
+        curves = pd.read_csv(PUBLISHED / "figure2.csv")
+        curves = curves.rename(columns={"lipschitz_constant": "l_f"})
         lines += [(FIGURE2[str(name)], [curve]) for name, curve in curves.groupby("series")]
     for (color, line, label), traces in lines:
         bins = [t.groupby((np.ceil(t["epoch"] * BINS) - 0.5) / BINS)["l_f"].mean() for t in traces]

@@ -91,8 +91,8 @@ def look(args: argparse.Namespace) -> list[int]:
     if math.isnan(change):
         place = f"{args.model} {args.data} {args.features} {args.pred_len}"
         raise UserError(f"{place}: the paper's tables have no such cell")
-    parts = [records.load(folder) for folder in (args.study, args.results) if folder.is_dir()]
-    frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
+    folders = [folder for folder in (args.study, args.results) if folder.is_dir()] or [args.study]
+    frame = pd.concat([records.load(folder).frame.drop(columns=LABELS) for folder in folders])
     frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True))
     cell = by_cell(select_metrics(frame)).query("published and norm == 'max'")
     for name in (*PLACE, "axis", "amp"):
