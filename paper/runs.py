@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from exp.config import REGULARIZER, Config
-from exp.record import read_arrays, read_history, read_runs
+from exp.record import read_arrays, read_runs
 from models import MODELS
 from utils.files import UserError, read_json
 
@@ -87,16 +87,10 @@ class Runs:
     notes: list[str] = field(default_factory=list)  # sentences about what was read
     _files: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
-    def history(self, run: str) -> pd.DataFrame:
-        """Return a run's epochs: train and validation MSE, LipReg on both axes, L_f, seconds."""
-        if self.committed:
-            return self._rows("histories", run).dropna(axis=1, how="all")
-        return read_history(self.source / run)
-
     def trace(self, run: str) -> pd.DataFrame:
         """Return epoch and L_f of a run's training steps (about 300 points from the study)."""
         if self.committed:
-            first, step, l_f = self._values("l_f", run)
+            first, step, l_f = self._packed("l_f", run)
             return pd.DataFrame({"epoch": first + step * np.arange(len(l_f)), "l_f": l_f})
         arrays = read_arrays(self.source / run, "trace")
         return pd.DataFrame({name: arrays[name] for name in ("epoch", "l_f")})
@@ -104,52 +98,44 @@ class Runs:
     def errors(self, run: str, name: str) -> np.ndarray:
         """Return a run's test MSE by_step, by_column, or of each window (window_errors)."""
         if self.committed:
-            return self._values(name, run)[2]
+            return self._packed(name, run)[2]
         if name == "window_errors":
             return read_arrays(self.source / run, name)["mse"].astype(float)
-        path = self.source / run / "metrics.json"
-        try:
-            return np.array(read_json(path)[name]["mse"])
-        except (FileNotFoundError, KeyError) as error:
-            raise UserError(f"{path}: has no errors {name.replace('_', ' ')}") from error
+        body = read_json(self.source / run / "metrics.json")
+        if name not in body:
+            raise UserError(f"{self.source / run}: has no errors {name.replace('_', ' ')}")
+        return np.array(body[name]["mse"])
 
-    def _values(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
-        row = self._rows(name, run).iloc[0]
-        return row["first"], row["step"], np.array(str(row["values"]).split(), dtype=float)
-
-    def _rows(self, name: str, run: str) -> pd.DataFrame:
-        """Return one run's rows of one of the study's other CSV files."""
+    def _packed(self, name: str, run: str) -> tuple[float, float, np.ndarray]:
+        """Return first, step and the values of a run's row in another of the study's CSV files."""
         path = self.source / f"{name}.csv"
         if name not in self._files:
-            self._files[name] = pd.read_csv(path) if path.exists() else pd.DataFrame({"run": []})
-        rows = self._files[name].query("run == @run")
-        if rows.empty:
+            self._files[name] = pd.read_csv(path, index_col="run")
+        if run not in self._files[name].index:
             raise UserError(f"{path}: has nothing on {run}")
-        return rows.drop(columns="run").reset_index(drop=True)
+        first, step, values = self._files[name].loc[run, ["first", "step", "values"]]
+        return first, step, np.array(str(values).split(), dtype=float)
 
 
 def load(results: Path) -> Runs:
     """Read the runs of a folder, or the committed study: its CSV, there or, without runs, below.
 
     Raises:
-        UserError: there is no such folder, or the study's CSV is damaged.
+        UserError: there is no such folder.
     """
     frame = read_runs(results)
     for folder in (results, results / "study") if frame.empty else ():
         if (path := folder / "runs.csv").exists():
             note = f"{results} holds no runs of its own: these are the committed study's."
-            try:
-                frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
-                return Runs(add_labels(frame), folder, True, [note] * (folder != results))
-            except (ValueError, KeyError) as error:
-                raise UserError(f"{path}: not the study's CSV ({error}); restore it") from error
+            frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+            return Runs(add_labels(frame), folder, True, [note] * (folder != results))
     frame = frame.map(lambda value: ",".join(map(str, value)) if isinstance(value, list) else value)
     return Runs(add_labels(frame), results)
 
 
-def current_name(column: str) -> str:
-    """Return what a column is called now."""
-    return column.replace("_trunc", "_drop_last") if column.endswith("_trunc") else column
+def current(column: str) -> str:
+    """Return what a column of an earlier version is called now."""
+    return column.replace("_trunc", "_drop_last")
 
 
 def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +146,7 @@ def add_labels(frame: pd.DataFrame) -> pd.DataFrame:
     (settings unlike the paper's), label (cell and all that sets it apart), sort_key (the paper's
     order).
     """
-    frame = frame.rename(columns=current_name)
+    frame = frame.rename(columns=current)
     frame = frame.reindex(columns=[*dict.fromkeys([*frame.columns, *DEFAULTS, *EXPECTED])])
     added = [_label(row) for row in frame.to_dict("records")]
     frame = frame.join(pd.DataFrame(added, index=frame.index, columns=LABELS))
@@ -209,21 +195,18 @@ def text(value: Any) -> str:
     return "" if pd.isna(value) else written.encode(errors="replace").decode()  # names of files
 
 
-def shared_overrides(rows: pd.DataFrame) -> list[str]:
-    """Return the overrides that all rows have."""
-    every = [row.split(", ") for row in rows["overrides"]]
-    return [one for one in every[0] if one and all(one in other for other in every)]
-
-
-def without(label: str, overrides: list[str]) -> str:
-    """Leave overrides out of a label."""
-    return functools.reduce(lambda rest, one: rest.replace(f", {one}", "", 1), overrides, label)
+def shorten(rows: pd.DataFrame, column: str) -> tuple[pd.Series, list[str]]:
+    """Leave the overrides that all rows have out of a column of names, and say them in a note."""
+    every, labels = [row.split(", ") for row in rows["overrides"]], pd.Series(rows[column])
+    same = [one for one in every[0] if one and all(one in other for other in every)]
+    for one in same:
+        labels = labels.str.replace(f", {one}", "", n=1, regex=False)
+    return labels, [f"In every row: {', '.join(same)}."] * bool(same)
 
 
 def loss_text(c: float) -> str:
     """Write the loss of a signed coefficient: MSE, MSE − 2 Lip, MSE + 2 Lip."""
-    size = f"{abs(c):g}".replace("e-0", "e-").replace("e-", "e−")
-    return f"MSE {'−' if c < 0 else '+'} {size} Lip" if c else "MSE"
+    return f"MSE {'−' if c < 0 else '+'} {abs(c):g} Lip" if c else "MSE"
 
 
 def regularizer(row: Mapping[Any, Any]) -> str:

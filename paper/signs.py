@@ -1,55 +1,34 @@
 """python -m paper.signs: which sign helps, and is it real? With the preregistered hypotheses."""
 
-import argparse
 import math
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from data.registry import DATASETS
 from paper import runs as records
-from paper.answer import compare, equivalence_seeds, estimate, pair, two_level_interval
+from paper.answer import compare, estimate, pair, two_level_interval
 from paper.runs import CELL, PLACE, Runs, by_cell, loss_text, published_change, regularizer
-from paper.tables import STUDY_LINE, add_flags, left_out, published_text, select
+from paper.tables import flags, left_out, select, study_line
 from utils.files import UserError, canonical, sha256_of
-from utils.formats import Column, Table, joined, span, write_out
+from utils.formats import Table, change, joined, number, span, write_out
 from utils.output import run_command
 from utils.stats import holm
 
 ALPHA = 0.05
-BLINDED = ("change", "low", "high", "low90", "high90", "bca_low", "bca_high", "direction", "p",
-           "p_holm", "weeks_low", "weeks_high", "power_seeds")  # fmt: skip
+BLINDED = ("change", "low", "high", "low90", "high90", "direction", "p", "p_holm", "weeks_low",
+           "weeks_high")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """A comparison of two c in one cell, named before its runs."""
+class Preregistration(NamedTuple):
+    """The hypothesis file."""
 
-    name: str
-    claim: str
-    model: str
-    data: str
-    features: str
-    pred_len: int
-    first: float
-    second: float
-    lip_axis: str
-    lip_norm: str
-    amp: str
-    seeds: dict[str, list[int]]  # of each kind of device: cpu, cuda
-
-
-@dataclass(frozen=True)
-class Preregistration:
-    """A hypothesis file."""
-
-    family: list[Hypothesis]  # over which Holm's correction is made
+    family: list[dict[str, Any]]  # as named there, over which Holm's correction is made
     margin: float  # relative difference that counts as none, e.g. 0.02
     extend_above: float  # standard deviation of d above which a hypothesis is extended once
     sha256: str  # of what it means
@@ -57,20 +36,13 @@ class Preregistration:
 
 def read_hypotheses(path: Path = records.HYPOTHESES) -> Preregistration:
     """Read the hypothesis file; its checksum is of what it means, whatever its comments say."""
-    family, margin, limit = _parse(path.read_bytes())
-    meaning = canonical([[asdict(one) for one in family], margin, limit])
-    return Preregistration(family, margin, limit, sha256_of(meaning.encode()))
-
-
-def _parse(content: bytes) -> tuple[list[Hypothesis], float, float]:
-    """Return hypotheses, margin and extend_above; earlier files have one line of seeds for all."""
-    body, family = tomllib.loads(content.decode()), []
-    for entry in body["hypothesis"]:
-        seeds = entry.get("seeds") or body["seeds"]
-        ends = {kind: map(int, seeds[kind].split("-")) for kind in ("cpu", "cuda")}
-        named = {kind: [*range(first, last + 1)] for kind, (first, last) in ends.items()}
-        family.append(Hypothesis(**entry | {"seeds": named}))
-    return family, float(body["margin"]), float(body["extend_above"])
+    body = tomllib.loads(path.read_text(encoding="utf-8"))
+    for one in body["hypothesis"]:
+        for kind, text in one["seeds"].items():  # of each kind of device: cpu, cuda
+            first, last = map(int, text.split("-"))
+            one["seeds"][kind] = [*range(first, last + 1)]
+    named = body["hypothesis"], body["margin"], body["extend_above"]
+    return Preregistration(*named, sha256_of(canonical(named).encode()))
 
 
 def contrasts(scored: pd.DataFrame) -> pd.DataFrame:
@@ -90,9 +62,8 @@ def verdicts(runs: Runs, named: Preregistration) -> pd.DataFrame:
     """Test what was named beforehand, Holm-corrected over all that was named: a row a hypothesis.
 
     A hypothesis whose seeds are not complete (state, "" when they are) stays in the family with p =
-    1; its numbers are NaN. Beside what `compare` gives: threshold (Holm's for p), power_seeds
-    (pairs for 80 % power of the equivalence test if the truth is 0), weeks_low and weeks_high,
-    notes (a list).
+    1; its numbers are NaN. Beside what `compare` gives: threshold (Holm's for p), weeks_low and
+    weeks_high, notes (a list).
     """
     frame = by_cell(records.select_metrics(runs.frame))
     rows = [_test(one, named, frame, runs) for one in named.family]
@@ -120,44 +91,33 @@ def classify(row: dict[str, Any], margin: float) -> str:
 
 
 def _test(
-    one: Hypothesis, named: Preregistration, frame: pd.DataFrame, runs: Runs
+    one: dict[str, Any], named: Preregistration, frame: pd.DataFrame, runs: Runs
 ) -> dict[str, Any]:
     """Compare one hypothesis' two sides on its seeds, on the device of the cell's first run."""
     cell = cell_runs(one, frame)
     cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
-    kind = [*cell.sort_values("started")["kind"], "cpu"][0]
-    pairs = pair(cell.loc[cell["kind"] == kind], one.first, one.second)
-    seeds, state = _seeds_needed(pairs, one.seeds[kind], named.extend_above)
+    kind, sides = [*cell.sort_values("started")["kind"], "cpu"][0], (one["first"], one["second"])
+    pairs = pair(cell.loc[cell["kind"] == kind], *sides)
+    seeds, state = _seeds_needed(pairs, one["seeds"][kind], named.extend_above)
     if cell["setting_id"].nunique() > 1:
         state = f"undecided: several settings fit ({'; '.join(cell['label'].unique())})"
     tested = pairs.loc[pairs.index.isin(seeds)]
-    row = {**asdict(one), **compare(tested, one.first, one.second), "state": state}
-    row |= {"label": f"{one.data} {one.features} {one.pred_len}, {one.lip_axis} axis"}
-    row |= {"published_change": published_change(row, one.first, one.second)}
+    row = {**one, **compare(tested, *sides), "state": state}
+    row |= {"label": f"{one['data']} {one['features']} {one['pred_len']}, {one['lip_axis']} axis"}
+    row |= {"published_change": published_change(row, *sides)}
     row |= {"seeds": joined(tested.index), "weeks_low": math.nan, "weeks_high": math.nan}
-    row["power_seeds"] = equivalence_seeds(row["sd"], named.margin) if row["n"] > 1 else math.nan
     if not state and row["n"]:
-        row |= over_weeks(tested.dropna(subset="d"), one.data, runs)
-    elsewhere = len(cell) - (cell["kind"] == kind).sum()
-    others = [f"{elsewhere} runs on another kind of device left out"] * bool(elsewhere)
-    return row | {"notes": [*_notes(row, pairs, tested), *others]}
-
-
-def _notes(row: dict[str, Any], pairs: pd.DataFrame, tested: pd.DataFrame) -> Iterator[str]:
-    """Say which seeds are left out, failed, or made elsewhere."""
-    if len(pairs) > len(tested):
-        yield f"seeds not named, left out: {joined(pairs.index.difference(tested.index))}"
-    if row["failed"]:
-        yield f"failed, ranked worst in a sign test: {row['failed']}"
-    if row["mismatched"]:
-        names = ", ".join(sorted({*", ".join(filter(None, tested["mismatch"])).split(", ")}))
-        yield f"{row['mismatched']} of {len(tested)} pairs differ in {names}"
+        row |= over_weeks(tested.dropna(subset="d"), one["data"], runs)
+    notes = {
+        "seeds not named, left out": joined(pairs.index.difference(tested.index)),
+        "failed, ranked worst in a sign test": row["failed"],
+        "pairs made in unlike environments": joined(tested.index[tested["mismatch"]]),
+    }
+    return row | {"notes": [f"{what}: {which}" for what, which in notes.items() if which]}
 
 
 def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> dict[str, float]:
     """Return the interval over seeds and weeks together; nothing without errors by window."""
-    if data not in DATASETS:
-        return {}  # a file of one's own: its step is not known here
     sides = [pairs[f"run_{side}"] for side in ("first", "second")]
     try:
         first, second = ([runs.errors(run, "window_errors") for run in side] for side in sides)
@@ -167,13 +127,13 @@ def over_weeks(pairs: pd.DataFrame, data: str, runs: Runs) -> dict[str, float]:
     return {"weeks_low": found.low, "weeks_high": found.high}
 
 
-def cell_runs(one: Hypothesis, frame: pd.DataFrame) -> pd.DataFrame:
+def cell_runs(one: dict[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of a hypothesis' cell at the paper's settings."""
-    same = (frame["overrides"] == "") & frame["axis"].isin([one.lip_axis, ""])
+    same = (frame["overrides"] == "") & frame["axis"].isin([one["lip_axis"], ""])
     for name in (*PLACE, "amp"):
-        same &= frame[name] == getattr(one, name)
-    cell = frame.loc[same & frame["norm"].isin([one.lip_norm, ""])]
-    cell = cell.loc[cell["c"].isin([one.first, one.second])]
+        same &= frame[name] == one[name]
+    cell = frame.loc[same & frame["norm"].isin([one["lip_norm"], ""])]
+    cell = cell.loc[cell["c"].isin([one["first"], one["second"]])]
     return cell.assign(kind=np.where(cell["device"].fillna("cpu") == "cpu", "cpu", "cuda"))
 
 
@@ -192,82 +152,69 @@ def _seeds_needed(pairs: pd.DataFrame, seeds: list[int], limit: float) -> tuple[
     return [*seeds, *more], lacking if done < len(more) else ""
 
 
-def sides(row: dict[Any, Any]) -> str:
-    """Write the two losses of a comparison."""
-    return f"{loss_text(row['first'])} / {loss_text(row['second'])}"
+def _compared(rows: pd.DataFrame) -> dict[str, Any]:
+    """Write what is compared, over how many pairs, and the change."""
+    every = rows.to_dict("records")
+    losses = [f"{loss_text(row['first'])} / {loss_text(row['second'])}" for row in every]
+    changes = [estimate(row) for row in every]
+    return {"compared": losses, "n": rows["n"], "change, 95 % interval": changes}
 
 
 def hypothesis_table(tested: pd.DataFrame, named: Preregistration) -> Table:
     """Lay out the verdicts."""
-    columns = [
-        Column("", "name"),
-        Column("cell", "label"),
-        Column("compared", "first", write=sides),
-        Column("n", "n"),
-        Column("change, 95 % interval", "change", write=estimate),
-        Column("over seeds and weeks", "n", write=lambda r: span(r["weeks_low"], r["weeks_high"])),
-        Column("p", "p", 4),
-        Column("Holm", "p_holm", 4),
-        Column("verdict", "verdict"),
-        Column("n for 80 % power", "power_seeds"),
-    ]
+    weeks = tested[["weeks_low", "weeks_high"]].to_numpy(dtype=float)
+    text = {"": tested["name"], "cell": tested["label"], **_compared(tested)}
+    text |= {"over seeds and weeks": [span(*ends) for ends in weeks]}
+    text |= {"p": tested["p"].map(number), "Holm": tested["p_holm"].map(number)}
+    text |= {"verdict": tested["verdict"]}
     notes = [
         f"Hypotheses: sha256 {named.sha256[:12]} of what they mean, without comments; `git log "
         "paper/hypotheses.toml` says since when. "
         "Change: of the first loss against the second, mean of d = ln(MSE / MSE) by seed over all "
-        "test windows, one test split; BCa: bootstrap interval, where |skewness| of d exceeds 1. "
-        "p: sign flips, two-sided; Holm: corrected over all that were named, those without runs "
-        "too. n for 80 % power: pairs with which the equivalence test would find a change of 0.",
-        "With one failed run in 8 pairs no verdict on the size of an effect can be reached, and "
-        "one on its direction only if the side that failed is the worse one in all 7 other pairs "
-        "as well.",
+        "test windows, one test split. p: sign flips, two-sided; Holm: corrected over all that "
+        "were named, those without runs too.",
     ]
     for row in tested.to_dict("records"):
         notes += [f"{row['name']}: {note}." for note in row["notes"]]
-    return Table("Hypotheses named beforehand", tested, columns, notes=notes)
+    return Table("Hypotheses named beforehand", pd.DataFrame(text), notes)
 
 
-def contrast_table(frame: pd.DataFrame) -> Table:
+def contrast_table(rows: pd.DataFrame) -> Table:
     """Lay out the comparisons in each cell, with intervals only."""
-    same = records.shared_overrides(frame)
-    frame = frame.assign(label=[records.without(label, same) for label in frame["label"]])
-    columns = [
-        Column("cell", "label", write=lambda r: f"{r['label']}, {regularizer(r)}"),
-        Column("compared", "first", write=sides),
-        Column("n", "n"),
-        Column("change, 95 % interval", "change", write=estimate),
-        Column("sd of d", "sd", 3),
-        Column("published", "published_change", write=published_text),
-        Column("environments differ", "mismatched"),
-        *[Column("failed", "failed")] * any(frame["failed"]),
-    ]
-    known = len(frame["low"].dropna())
+    labels, notes = records.shorten(rows, "label")
+    axes = [regularizer(row) for row in rows.to_dict("records")]
+    text = {"cell": labels + ", " + axes, **_compared(rows)}
+    text |= {"sd of d": [number(sd, 3) for sd in rows["sd"]]}
+    text |= {"published": rows["published_change"].map(change)}
+    text |= {"environments differ": rows["mismatched"]}
+    text |= {"failed": rows["failed"]} if any(rows["failed"]) else {}
+    known = int(np.count_nonzero(rows["low"].notna()))
     chance = f": of {known} intervals about {0.05 * known:.1f} would leave out 0 by chance alone"
-    notes = [
+    notes += [
         f"Exploratory, not corrected{chance * (known > 0)}. Environments differ: pairs not made on "
-        "the same processor, threads, device, torch and clean commit.",
-        *[f"In every row: {', '.join(same)}."] * bool(same),
+        "the same processor, threads, device, torch and commit."
     ]
-    return Table("Every loss against MSE, and both signs", frame, columns, notes=notes)
+    return Table("Every loss against MSE, and both signs", pd.DataFrame(text), notes)
+
+
+def answers(runs: Runs, scored: pd.DataFrame) -> tuple[list[Table], pd.DataFrame]:
+    """Lay out the runs to show (scored), and hypotheses on their data; return the rows too."""
+    named, found = read_hypotheses(), contrasts(scored)
+    tested = verdicts(runs, named)
+    places = (tested["data"] + tested["features"]).isin(scored["data"] + scored["features"])
+    tested = tested.loc[places & (tested["state"] != "no runs")]
+    tables = [contrast_table(found)] if len(found) else []
+    tables += [hypothesis_table(tested, named)] if len(tested) else []
+    return tables, pd.concat([found, tested])
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command line and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m paper.signs", description=__doc__)
-    add_flags(parser, "results", "data", "features", "format", "out")
-    args = parser.parse_args(argv)
-    named, runs = read_hypotheses(), records.load(args.results)
-    scored, notes = select(records.select_metrics(runs.frame), args.data, args.features)
-    found, tested = contrasts(scored), verdicts(runs, named)
-    for name in ("data", "features"):  # the family stays the whole file
-        chosen = getattr(args, name)
-        tested = tested.loc[tested[name].str.lower() == chosen.lower()] if chosen else tested
-    if not runs.committed:
-        tested = tested.loc[tested["state"] != "no runs"]
-        notes.append(STUDY_LINE)
-    tables = [contrast_table(found)] if len(found) else []
-    tables += [hypothesis_table(tested, named)] if len(tested) else []
-    write_out(tables, args, [*runs.notes, *notes, *left_out(scored)])
+    args = flags("signs", __doc__, "results", "data", "features", "format", "out").parse_args(argv)
+    runs = records.load(args.results)
+    scored = select(runs, args.data, args.features)
+    tables, rows = answers(runs, scored)
+    write_out(tables, rows, args, [*runs.notes, *study_line(runs), *left_out(scored)])
     return 0
 
 

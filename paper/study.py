@@ -5,27 +5,25 @@ import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from exp.record import read_history
 from paper import runs as records
 from paper import tables
-from paper.answer import pair, rule
+from paper.answer import rule
 from paper.figures import change_figure
-from paper.runs import CELL, LABELS, LIP, Runs, by_cell, select_metrics
-from paper.signs import Preregistration, cell_runs, hypothesis_table, read_hypotheses, verdicts
+from paper.runs import LABELS, LIP, PLACE, Runs, by_cell, select_metrics
+from paper.signs import cell_runs, hypothesis_table, read_hypotheses, verdicts
 from utils import plots
 from utils.files import UserError, make_folder, write_atomic
-from utils.formats import Column, Table, interval, percent, render, write_text
+from utils.formats import Table, render, write_text
 from utils.output import run_command
-from utils.stats import mean_interval
 
 STUDY, PAGE = Path("results/study"), Path("RESULTS.md")
-BENCH = Path(__file__).parent.parent / "docs/bench/lipreg.csv"  # of python -m exp.bench
 POINTS = 300  # of L_f a run, at most
 
 
@@ -41,14 +39,11 @@ def collect(results: Path, out: Path) -> str:
     cells = by_cell(select_metrics(every))
     primary = {run for one in read_hypotheses().family for run in cell_runs(one, cells)["run"]}
     path = out / "runs.csv"
-    there = pd.read_csv(path, usecols=["run", "device"]) if path.exists() else every.iloc[:0]
-    devices = {*pd.concat([every["device"], there["device"]]).fillna("cpu").eq("cpu")}
-    if len(devices) > 1:  # a run's name does not say where it was made
-        raise UserError(f"{results}: runs on CPU and GPU are two studies; name one by --study")
+    there = pd.read_csv(path, usecols=["run"]) if path.exists() else every.iloc[:0]
     ended = every.loc[~every["run"].isin(there["run"])]  # what is made again is not the first
     tested = [run for run in ended["run"] if run in primary]
     frames = {
-        "histories": _read(ended["run"], lambda run: runs.history(run).map(_short)),
+        "histories": _read(ended["run"], lambda run: read_history(results / run).map(_short)),
         "l_f": _read(ended["run"], lambda run: _thinned(runs.trace(run))),
         "by_step": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_step"))),
         "by_column": _read(ended["run"], lambda run: _packed(runs.errors(run, "by_column"))),
@@ -59,7 +54,7 @@ def collect(results: Path, out: Path) -> str:
     for name, new in frames.items():
         path = out / f"{name}.csv"
         old = pd.read_csv(path, dtype=str) if path.exists() else new.iloc[:0]
-        old = old.rename(columns=records.current_name)
+        old = old.rename(columns=records.current)
         whole = pd.concat([old.loc[~old["run"].isin(ended["run"])], new])
         write_atomic(path, whole.sort_values("run", kind="stable").to_csv(index=False).encode())
     return f"{out}: {len(ended)} new runs of {len(every)} that have ended in {results}."
@@ -96,48 +91,33 @@ def look(args: argparse.Namespace) -> list[int]:
     if math.isnan(change):
         place = f"{args.model} {args.data} {args.features} {args.pred_len}"
         raise UserError(f"{place}: the paper's tables have no such cell")
-    if not (args.study.is_dir() or args.results.is_dir()):
-        raise UserError(f"{args.study}: no such folder; name the study's with --study")
-    parts = [records.load(folder) for folder in (args.study, args.results) if folder.is_dir()]
-    frame = pd.concat([part.frame.drop(columns=LABELS) for part in parts])
-    frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True)).copy()
+    folders = [folder for folder in (args.study, args.results) if folder.is_dir()] or [args.study]
+    frame = pd.concat([records.load(folder).frame.drop(columns=LABELS) for folder in folders])
+    frame = records.add_labels(frame.drop_duplicates("run").reset_index(drop=True))
     cell = by_cell(select_metrics(frame)).query("published and norm == 'max'")
-    for name in ("model", "data", "features", "pred_len", "axis", "amp"):
+    for name in (*PLACE, "axis", "amp"):
         cell = cell.loc[cell[name] == getattr(args, name)]
     cell = cell.loc[cell["results_version"] == cell["results_version"].max()]
     return rule(cell, change, args.first)[1]
 
 
-def blocks(runs: Runs, named: Preregistration) -> dict[str, str]:
+def blocks(runs: Runs) -> dict[str, str]:
     """Return what stands between the marks of RESULTS.md, by the block's name."""
-    scored = select_metrics(runs.frame)
+    scored, named = select_metrics(runs.frame), read_hypotheses()
     rows = tables.cells(scored)
     rows["setting"] = rows["dataset"] + " " + rows["setting"]
-    main = rows["answer"] != ""
-    explored = tables.cell_table(rows.loc[~main], "")
+    explored = tables.cell_table(rows.loc[rows["answer"] == ""], "")
+    hours = scored["wall_seconds"].sum() / 3600
+    made = [f"{one} ({n})" for one, n in scored["processor"].value_counts().items()]
+    cost = [*tables.accounted(scored, rows), f"{hours:.1f} core-hours, on {', '.join(made)}."]
     found = {
-        "runs": [_cost(runs.frame, tables.accounted(scored, rows))],
-        "cells": [tables.cell_table(rows.loc[main], "")],
-        "across": [replace(table, title="") for table in tables.all_cells(rows)],
-        "hypotheses": [replace(hypothesis_table(verdicts(runs, named), named), title="")],
-        "claims": [claims(runs, scored)],
-        "explored": [replace(explored, notes=[x for x in explored.notes if x == tables.LOWEST])],
+        "runs": [Table("", pd.DataFrame(), [" ".join(cost)])],
+        "cells": [tables.cell_table(rows.loc[rows["answer"] != ""], "")],
+        "across": [table._replace(title="") for table in tables.all_cells(rows)],
+        "hypotheses": [hypothesis_table(verdicts(runs, named), named)._replace(title="")],
+        "explored": [explored._replace(notes=[x for x in explored.notes if x == tables.LOWEST])],
     }
     return {name: render(part, "markdown").strip() for name, part in found.items()}
-
-
-def _cost(frame: pd.DataFrame, notes: list[str]) -> Table:
-    """Say in one line what the finished runs took, cell by cell, and what they ran on."""
-    ok = frame.loc[frame["status"] == "finished"]
-    hours = ok["wall_seconds"].astype(float) / 3600
-    cells = [
-        f"{label} {part.sum():.1f} ({len(part)} runs)"
-        for label, part in hours.groupby(ok["label"], sort=False)
-    ]
-    used = ok[["processor", "torch"]].assign(commit=ok["git_commit"].str[:10]).fillna("?")
-    made = [f"{one} ({n})" for one, n in used.agg(", ".join, axis=1).value_counts().items()]
-    line = f"{' '.join(notes)} Core-hours: {', '.join(cells)}, together {hours.sum():.1f}. "
-    return Table("", pd.DataFrame(), (), notes=[f"{line}{'; '.join(made)}."])
 
 
 def fill(page: str, found: dict[str, str]) -> str:
@@ -152,73 +132,15 @@ def fill(page: str, found: dict[str, str]) -> str:
     return page
 
 
-def claims(runs: Runs, scored: pd.DataFrame) -> Table:
-    """Measure what the paper says of L_f, LipReg and cost, in the cells of H1 and H2."""
-    curve = pd.read_csv(records.PUBLISHED / "figure2.csv")
-    curve = curve.assign(epoch=np.ceil(curve["epoch"]))
-    curve = curve.pivot_table("lipschitz_constant", "epoch", "series")
-    ends, middle = curve.iloc[-1], "L_f with Lip, last epoch against the middle"
-    rows: dict[str, dict[str, str]] = {name: {} for name in (*MEASURES, middle)}
-    rows["L_f, training mode, last epoch"]["shown"] = percent(
-        100 * (ends["lip"] / ends["original"] - 1)
-    )
-    rows[middle]["shown"] = percent(100 * (_growth(curve["lip"]) - 1))
-    part = by_cell(scored.loc[scored["outcome"] == "ok"])
-    part = part.query("published and model == 'informer' and axis == 'feature' and amp == 'off'")
-    steps, epochs = [], []
-    for _, cell in part.query("norm == 'max'").groupby(CELL, sort=False):
-        pairs, column = pair(cell, LIP, 0.0).dropna(subset="d"), cell["label"].iloc[0]
-        recorded = cell.set_index("run")[["step_seconds", "best_epoch"]].astype(float)
-        one, other = (recorded.loc[pairs[f"run_{s}"]].to_numpy() for s in ("first", "second"))
-        steps += [*(one / other)[pairs["mismatch"] == "", 0]]
-        epochs += [*(one == other)[:, 1]]
-        if column in ("ETTh2 S 24", "ETTh2 M 24"):
-            lip, zero = ([*map(runs.history, pairs[f"run_{s}"])] for s in ("first", "second"))
-            for what, at in MEASURES.items():
-                rows[what][column] = _ratio([at(x) / at(y) for x, y in zip(lip, zero, strict=True)])
-            rows[middle][column] = _ratio([_growth(x["train_l_f"]) for x in lip])
-    rows["seconds a step: gradient of LipReg"] = {"all": _ratio(steps)}
-    timed: Any = pd.read_csv(BENCH, comment="#", index_col="contender")["times_nolip"]
-    rows["seconds a step: all of LipReg"] = {"all": percent(100 * (timed["fp32"] - 1))}
-    rows["pairs that chose the same epoch"] = {"all": f"{sum(epochs)} of {len(epochs)}"}
-    columns = [Column("MSE − 2 Lip against MSE, 95 % interval", "what")]
-    columns += [Column("Figure 2 (S)", "shown")]
-    columns += [Column(name, name) for name in ("ETTh2 S 24", "ETTh2 M 24", "all")]
-    frame = pd.DataFrame([{"what": what, **texts} for what, texts in rows.items()])
-    return Table("", frame.reindex(columns=[column.name for column in columns]), columns)
-
-
-def _growth(epochs: Any) -> float:
-    """Return the last epoch's value as a multiple of the first after the middle."""
-    return float(epochs.iloc[-1] / epochs.iloc[len(epochs) // 2])
-
-
-def _ratio(ratios: list[float]) -> str:
-    """Write the mean of some ratios as a change, with its interval and n."""
-    bounds = (100 * math.expm1(float(x)) for x in mean_interval(np.log(ratios)))
-    return f"{interval(*bounds)} (n = {len(ratios)})"
-
-
-MEASURES = {  # what is read of the recorded epochs
-    "L_f, training mode, last epoch": lambda epochs: epochs["train_l_f"].iloc[-1],
-    "L_f, evaluation mode, last epoch": lambda epochs: epochs["eval_l_f"].iloc[-1],
-    "LipReg along features, last epoch": lambda epochs: epochs["eval_lip_feature"].iloc[-1],
-    "LipReg along features, tested epoch":
-        lambda epochs: epochs["eval_lip_feature"].iloc[epochs["val_mse"].argmin()],
-}  # fmt: skip
-
-
 def flags() -> argparse.ArgumentParser:
     """Return the three commands' flags."""
     parser = argparse.ArgumentParser(prog="python -m paper.study", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    about = "add a folder's runs to the study's CSV; what is there already stays"
-    add = commands.add_parser("collect", help=about)
+    add = commands.add_parser("collect", help="add a folder's new runs to the study's CSV")
     add.add_argument("results", type=Path, help="folder of the runs")
     build = commands.add_parser("results", help="fill RESULTS.md and draw its figure")
-    about = "print the seeds that a cell lacks for its next look (PLAN.md)"
-    ahead = commands.add_parser("look", help=about)
-    for name, cls in (("data", str), ("features", str), ("pred_len", int)):
+    ahead = commands.add_parser("look", help="print the seeds that a cell lacks (PLAN.md)")
+    for name, cls in {"data": str, "features": str, "pred_len": int}.items():
         ahead.add_argument(name, type=cls)
     for name, value in {"model": "informer", "axis": "feature", "amp": "off", "first": 0,
                         "results": Path("results/study-runs")}.items():  # fmt: skip
@@ -238,10 +160,10 @@ def main(argv: Sequence[str]) -> int:
     else:
         runs = records.load(args.study)
         page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, fill(page, blocks(runs, read_hypotheses())))
+        write_text(PAGE, fill(page, blocks(runs)))
         scored = select_metrics(runs.frame)
-        if drawn := change_figure(scored.loc[scored["published"].astype(bool)]):
-            write_atomic(args.study / "changes.png", plots.render(drawn.drawing, "png"))
+        if figure := change_figure(tables.cells(scored.loc[scored["published"].astype(bool)])):
+            write_atomic(args.study / "changes.png", plots.render(figure, "png"))
     return 0
 
 

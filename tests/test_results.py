@@ -76,28 +76,20 @@ def test_the_cells_and_the_hypotheses_again(block, features):
     expected = [f"ETTh2 {features} 24", f"{zero_at:.4f}", f"{lip_at:.4f}"]
     expected += [percent(100 * math.expm1(r)), *ours(lip, zero, "mse_drop_last")]
     expected.insert(8, answers[3])
-    shown = block["cells"][row + 1]
-    skewed = bool(abs(stats.skew(d)) > 1)
-    shown[7], bca = shown[7].partition(" (BCa ")[::2]
-    assert shown == expected and skewed == bool(bca)
+    assert block["cells"][row + 1] == expected
     lip, zero = (side.loc[side.index < TESTED[features]] for side in (lip, zero))
     d = np.log(lip["mse"] / zero["mse"])
-    skewed = bool(abs(stats.skew(d)) > 1)
-    name, _, _, n, effect, over_weeks, p, p_holm, verdict, enough = block["hypotheses"][row + 1]
+    name, _, _, n, effect, over_weeks, p, p_holm, verdict = block["hypotheses"][row + 1]
     assert (name, n) == ({"S": "H1", "M": "H2"}[features], str(len(d)))
-    assert effect == ", ".join(change(np.exp(d))) + f" (BCa {bca}" * skewed
-    if skewed:
-        ends = stats.bootstrap((d,), np.mean, n_resamples=20_000, rng=5).confidence_interval
-        near(bca, [100 * math.expm1(x) for x in ends], 0.3)
+    assert effect == ", ".join(change(np.exp(d)))
     ps = sorted(flips(other) for other in CELLS)  # of four hypotheses two have no runs, p = 1
     mine, least = flips(features), max(4 * ps[0], 3 * ps[1] * (flips(features) > ps[0]))
     assert (p, p_holm) == (f"{mine:.4f}", f"{min(1, least):.4f}")
     equal = stats.ttest_1samp(d, 0).confidence_interval(0.9)
     inside = math.log(0.98) < equal.low and equal.high < math.log(1.02)
     assert verdict == ("equal within 2 %" if inside else "undecided") and least > 0.05
-    near(over_weeks, weeks(lip, zero), 0.25)
-    found = power(int(enough), d.std())
-    assert found == pytest.approx(0.8, abs=0.05 if int(enough) > 9 else 0.15)
+    shown = [float(x) for x in re.findall(r"[+-]\d+\.\d", over_weeks.replace("−", "-"))]
+    assert shown == pytest.approx(weeks(lip, zero), abs=0.25)
 
 
 def flips(features: str) -> float:
@@ -118,11 +110,6 @@ def ours(lip: pd.DataFrame, zero: pd.DataFrame, score: str) -> list[str]:
     return [str(n), *means, ", ".join(change(np.exp(d))) if n > 2 else few, *baselines]
 
 
-def near(text: str, ends: Any, within: float) -> None:
-    shown = [float(x) for x in re.findall(r"[+-]\d+\.\d", text.replace("−", "-"))]
-    assert shown == pytest.approx([*ends], abs=within)
-
-
 def weeks(lip: pd.DataFrame, zero: pd.DataFrame) -> list[float]:
     """Resample seeds and blocks of 168 windows, one draw at a time, and widen as the page does."""
     rows = read("window_errors").set_index("run")["values"].str.split()
@@ -139,13 +126,6 @@ def weeks(lip: pd.DataFrame, zero: pd.DataFrame) -> list[float]:
     return [100 * math.expm1(x) for x in np.quantile(found, [tail, 1 - tail])]
 
 
-def power(n: int, sd: float) -> float:
-    d = np.random.default_rng(4).normal(scale=sd, size=(20_000, n))
-    half = stats.t.ppf(0.95, n - 1) * d.std(axis=1, ddof=1) / math.sqrt(n)
-    inside = (d.mean(axis=1) - half > math.log(0.98)) & (d.mean(axis=1) + half < math.log(1.02))
-    return float(inside.mean())
-
-
 def test_across_cells_again(block):
     d = [np.log(lip["mse"] / zero["mse"]) for lip, zero in map(arms, CELLS)]
     ours = 100 * math.expm1(np.mean([one.mean() for one in d]))
@@ -155,53 +135,7 @@ def test_across_cells_again(block):
     assert block["across"][2] == expected
 
 
-@pytest.mark.parametrize(("features", "column"), [("S", 2), ("M", 3)])
-def test_claims_again(block, features, column):
-    history = read("histories").sort_values("epoch")
-    epochs = {run: rows.reset_index(drop=True) for run, rows in history.groupby("run")}
-    lip, zero = ([epochs[run] for run in side["run"]] for side in arms(features))
-    rows = {row[0]: row for row in block["claims"][2:]}
-
-    def shown(what: str, values: Any) -> None:
-        text = ", ".join(change(values))
-        assert rows[what][column] == f"{text} (n = {len(lip)})"
-
-    for words, name in (("L_f, training mode", "train_l_f"), ("L_f, evaluation mode", "eval_l_f"),
-                        ("LipReg along features", "eval_lip_feature")):  # fmt: skip
-        ends = [[run[name].iloc[-1] for run in side] for side in (lip, zero)]
-        shown(f"{words}, last epoch", np.array(ends[0]) / ends[1])
-    best = [
-        [run["eval_lip_feature"][run["val_mse"].idxmin()] for run in side] for side in (lip, zero)
-    ]
-    shown("LipReg along features, tested epoch", np.array(best[0]) / best[1])
-    grown = [run["train_l_f"].iloc[-1] / run["train_l_f"].iloc[len(run) // 2] for run in lip]
-    shown("L_f with Lip, last epoch against the middle", grown)
-
-
-def test_what_is_counted_or_published_again(block):
-    rows = {row[0]: row for row in block["claims"][2:]}
-    both = [[side.reset_index() for side in arms(features)] for features in CELLS]
-    steps = np.concatenate([lip["step_seconds"] / zero["step_seconds"] for lip, zero in both])
-    assert (
-        rows["seconds a step: gradient of LipReg"][4]
-        == f"{', '.join(change(steps))} (n = {len(steps)})"
-    )
-    bench = (ROOT / "docs" / "bench" / "lipreg.csv").read_text(encoding="utf-8")
-    fp32 = bench.partition("\nfp32,")[2].partition("\n")[0].split(",")
-    ratio = float(fp32[4])  # times_nolip
-    assert rows["seconds a step: all of LipReg"][4] == percent(100 * (ratio - 1))
-    same = sum((lip["best_epoch"] == zero["best_epoch"]).sum() for lip, zero in both)
-    assert rows["pairs that chose the same epoch"][4] == f"{same} of {len(steps)}"
-    curve = read("figure2", PUBLISHED)
-    means = (
-        curve.groupby([np.ceil(curve["epoch"]), "series"])["lipschitz_constant"].mean().unstack()
-    )
-    end, middle = means.iloc[-1], means.iloc[len(means) // 2]
-    assert rows["L_f, training mode, last epoch"][1] == percent(
-        100 * (end["lip"] / end["original"] - 1)
-    )
-    shown = rows["L_f with Lip, last epoch against the middle"][1]
-    assert shown == percent(100 * (end["lip"] / middle["lip"] - 1))
+def test_what_is_published_again(block):
     table = read("table2_univariate", PUBLISHED)
     table = table.query("model == 'Informer' and dataset == 'ETTh2'")
     figure = read("figure3", PUBLISHED)
@@ -223,19 +157,11 @@ def test_what_is_counted_or_published_again(block):
 
 
 def test_runs_and_hours_again(block):
-    runs = read("runs")
-    text = block["runs text"]
+    runs, text = read("runs"), block["runs text"]
     assert f"{len(runs)} runs: {len(runs)} shown." in text
-    assert f"together {runs['wall_seconds'].sum() / 3600:.1f}." in text
-    for (_, part), words in zip(
-        runs.groupby(["features", "patience", "dropout"]),
-        ("M 24", "M 24, patience 6", "S 24, dropout 0", "S 24"),
-        strict=True,
-    ):
-        hours = part["wall_seconds"].sum() / 3600
-        assert f"ETTh2 {words} {hours:.1f} ({len(part)} runs)" in text
-    for (processor, torch, commit), part in runs.groupby(["processor", "torch", "git_commit"]):
-        assert f"{processor}, {torch}, {commit[:10]} ({len(part)})" in text
+    assert f" {runs['wall_seconds'].sum() / 3600:.1f} core-hours" in text
+    for processor, part in runs.groupby("processor"):
+        assert f"{processor} ({len(part)})" in text
 
 
 TRIED = {  # setting: which runs, the coefficient, the windows that are scored

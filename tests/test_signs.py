@@ -1,7 +1,6 @@
 """Verdicts on synthetic records with known truth, and since when a hypothesis is named."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from paper import answer
 from paper.runs import HYPOTHESES, load
 from paper.signs import (
     BLINDED,
@@ -18,7 +16,6 @@ from paper.signs import (
     contrast_table,
     contrasts,
     hypothesis_table,
-    main,
     read_hypotheses,
     verdicts,
 )
@@ -27,12 +24,6 @@ from tests.runs import ROOT
 from tests.test_tables import LUCK, NOISE, scored, write_pairs
 
 FLIPS = np.array(np.meshgrid(*[[1, -1]] * 8)).reshape(8, -1).T
-
-
-def with_seeds(named: Preregistration, n: int) -> Preregistration:
-    """Let every hypothesis ask for n seeds."""
-    family = [replace(one, seeds={"cpu": [*range(n)], "cuda": []}) for one in named.family]
-    return replace(named, family=family)
 
 
 def verdict_on(results: Path, named: Preregistration, place: int = 0) -> dict[str, Any]:
@@ -67,10 +58,9 @@ def test_four_verdicts_and_their_mirror(tmp_path, named, change, verdict, number
     p = min(1, 2 * min(np.mean(sums >= d.sum() - 1e-15), np.mean(sums <= d.sum() + 1e-15)))
     assert row["p"] == pytest.approx(p)
     assert row["p_holm"] == pytest.approx(min(4 * p, 1))  # three others without runs stay in
-    (line,) = hypothesis_table(pd.DataFrame([row]), named).rows
-    cell = ["H1", "ETTh2 S 24, feature axis", "MSE − 2 Lip / MSE", "8", numbers, "-"]
-    n = str(answer.equivalence_seeds(d.std(ddof=1), 0.02))
-    assert line == [*cell, f"{p:.4f}", f"{min(4 * p, 1):.4f}", verdict, n]
+    (line,) = hypothesis_table(pd.DataFrame([row]), named).text.to_numpy().tolist()
+    cell = ["H1", "ETTh2 S 24, feature axis", "MSE − 2 Lip / MSE", 8, numbers, "-"]
+    assert line == [*cell, f"{p:.4f}", f"{min(4 * p, 1):.4f}", verdict]
 
 
 COMMITTED = {  # the verdicts on the committed study, before these modules were rebuilt
@@ -145,9 +135,7 @@ def test_extension_when_the_differences_scatter(tmp_path, named):
         write_run(tmp_path, 0.1, 0.0, seed)
         write_run(tmp_path, 0.1 * (1 + change), -2.0, seed)
     row = verdict_on(tmp_path, named)
-    assert row["n"] == 16 and row["verdict"] == "undecided"
-    sd = np.log1p(wide.tolist() * 2).std(ddof=1)  # no second extension; what it would take:
-    assert row["power_seeds"] == answer.equivalence_seeds(sd, 0.02) > 50
+    assert row["n"] == 16 and row["verdict"] == "undecided"  # no second extension
 
 
 def test_the_device_of_the_first_run_fixes_the_seeds(tmp_path, named):
@@ -168,16 +156,6 @@ def test_several_settings_in_one_cell_are_no_pairs_and_newer_results_stand_alone
     write_pairs(tmp_path / "new", -0.05 + NOISE)
     damage(write_run(tmp_path / "new", 0.1, seed=9), "newer version")
     assert verdict_on(tmp_path / "new", named)["verdict"] == "no runs"
-
-
-def test_too_few_pairs_for_holms_threshold_are_undecided(tmp_path, named):
-    # six equal signs: p = 0.031, times four hypotheses above 0.05, whatever the runs had said
-    six = with_seeds(named, 6)
-    write_pairs(tmp_path, -0.05, n=6)
-    row = verdict_on(tmp_path, six)
-    assert row["p"] == pytest.approx(2 / 64) and row["verdict"] == "undecided"
-    alone = replace(six, family=six.family[:1])
-    assert verdict_on(tmp_path, alone)["verdict"] == "better by at least 2 %"
 
 
 def test_failed_runs_are_listed_ranked_worst_and_not_dropped(tmp_path, named):
@@ -203,18 +181,14 @@ def test_an_arm_that_always_fails_is_worse(tmp_path, named):
 
 @pytest.mark.parametrize(
     "other",
-    [
-        {"processor": "old"}, {"torch": "2.0"}, {"git_commit": "f" * 40}, {"threads": 2},
-        {"git_dirty": True}, {"processor": "Test & <Co> CPU / old"},  # of two sittings
-    ],
-)  # fmt: skip
+    [{"processor": "old"}, {"torch": "2.0"}, {"git_commit": "f" * 40}, {"threads": 2}],
+)
 def test_pairs_of_unlike_environments_are_marked(tmp_path, named, other):
     write_arm(tmp_path, 0.0, LUCK)
     for seed in range(8):
         write_run(tmp_path, 0.1, -2.0, seed, environment=other if seed < 3 else None)
     row = verdict_on(tmp_path, named)
-    (name,) = other
-    assert row["notes"] == [f"3 of 8 pairs differ in {name}"] and row["n"] == 8
+    assert row["notes"] == ["pairs made in unlike environments: 0, 1, 2"] and row["n"] == 8
     assert contrasts(scored(tmp_path))["mismatched"].tolist() == [3]
 
 
@@ -224,23 +198,13 @@ def test_every_loss_is_laid_out_against_mse_and_its_mirror(tmp_path):
     write_run(tmp_path, 0.09, -2.0, 3, status="failed")
     write_run(tmp_path, 0.09, 0.0, 3)
     write_arm(tmp_path, 2.0, [0.11, 0.22, 0.33])
-    write_arm(tmp_path, -1e-6, [0.1])
     table = contrast_table(contrasts(scored(tmp_path)))
-    rows = {compared: row for (_, compared, *row) in table.rows}
+    rows = {compared: row for _, compared, *row in table.text.to_numpy().tolist()}
     change, failed = "−10.0 %, −10.0 to −10.0 %", "MSE − 2 Lip: seeds 3"
-    assert rows["MSE − 2 Lip / MSE"] == ["3", change, "0.000", "−7.3 %", "0", failed]
+    assert rows["MSE − 2 Lip / MSE"] == [3, change, "0.000", "−7.3 %", 0, failed]
     assert rows["MSE + 2 Lip / MSE"][1] == "+10.0 %, +10.0 to +10.0 %"
     assert rows["MSE − 2 Lip / MSE + 2 Lip"][1] == "−18.2 %, −18.2 to −18.2 %"
-    assert len(rows) == 4 and "MSE − 1e−6 Lip / MSE" in rows
-    assert "of 3 intervals about 0.2 would leave out 0" in table.notes[0]
-
-
-def test_own_runs_come_first_and_only_hypotheses_with_runs(tmp_path, capsys):
-    write_pairs(tmp_path, -0.05 + NOISE)
-    assert main(["--results", str(tmp_path)]) == 0
-    text = capsys.readouterr().out
-    assert text.index("Every loss against MSE") < text.index("Hypotheses")
-    assert "H1" in text and "no runs" not in text and "--results results/study" in text
+    assert len(rows) == 3 and "of 3 intervals about 0.2 would leave out 0" in table.notes[0]
 
 
 def test_the_checksum_is_of_what_is_named_whatever_the_comments_say(tmp_path, named):

@@ -1,10 +1,12 @@
 """One look for figures, for print in grey and for the colour-blind; equal numbers, equal bytes."""
 
 import io
+import math
 import os
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -16,9 +18,7 @@ with mock.patch.dict(os.environ):  # a notebook's backend is not ours: all is dr
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-Rows = Sequence[Sequence[Callable[[Axes], str]]]  # of panels: each draws it, returns its title
 STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.7, "legend.frameon": False},
     **{"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "informer-lipreg"},
@@ -26,25 +26,28 @@ STYLE: dict[Any, Any] = {
 }
 METADATA = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}  # no time of day
 BLACK, GREY, RED, BLUE = "#000000", "#707070", "#D55E00", "#0072B2"  # Okabe and Ito's colours
-BASELINES = (("#E69F00", "s"), ("#CC79A7", "D"), ("#8B5A2B", "P"), ("#009E73", "x"))  # and markers
+GREEN = "#009E73"
 
 
-def compose(title: str, rows: Rows, height: float = 2.4) -> Figure:
-    """Draw rows of panels, of a height in inches, under one title; one legend below names all."""
-    columns, found = max(map(len, rows)), {}
-    width = (7.2, 7.2, 9.6)[columns - 1]
+Panel = Callable[[Axes], str]  # draws, and returns the panel's title
+
+
+def compose(
+    title: str, panels: Sequence[Panel], columns: int = 1, height: float = 1.9, sharex: bool = False
+) -> Figure:
+    """Draw panels of a height in inches in columns; one legend below names all lines."""
+    rows, found = math.ceil(len(panels) / columns), {}
     with mpl.rc_context(STYLE):
-        figure = Figure((width, 0.7 + height * len(rows)), layout="constrained")
-        for i, row in enumerate(rows):
-            for j, draw in enumerate(row):
-                axis = figure.add_subplot(len(rows), columns, i * columns + j + 1)
-                heading = textwrap.fill(draw(axis), round(14 * width / columns))
-                axis.set_title(heading, parse_math=False)
-                handles, labels = axis.get_legend_handles_labels()
-                found |= dict(zip(labels, handles, strict=True))
+        figure = Figure((7.2, 1.1 + height * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=sharex, squeeze=False).ravel()
+        for axis, draw in zip(axes, panels, strict=False):
+            axis.set_title(textwrap.fill(draw(axis), 100 // columns), parse_math=False)
+            handles, labels = axis.get_legend_handles_labels()
+            found |= dict(zip(labels, handles, strict=True))
+        for axis in axes[len(panels) :]:
+            axis.remove()
         figure.suptitle(title, fontsize=9, x=0.01, ha="left", parse_math=False)
-        handles, labels = [*found.values()], [*found]
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        figure.legend([*found.values()], [*found], loc="outside lower center", ncols=4)
     return figure
 
 
@@ -60,44 +63,26 @@ class Window(NamedTuple):
 
 def draw_windows(windows: Sequence[Window], sharex: bool = False) -> Figure:
     """Draw windows below each other."""
-    with mpl.rc_context(STYLE):
-        figure = Figure((7, 1.1 + 1.9 * len(windows)), layout="constrained")  # inches
-        axes = figure.subplots(len(windows), sharex=sharex, squeeze=False)[:, 0]
-        for axis, one in zip(axes, windows, strict=True):
-            draw_window(axis, one)
-            axis.set_title(one.title, parse_math=False)
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    return figure
+    return compose("", [partial(draw_window, one) for one in windows], sharex=sharex)
 
 
-def draw_window(axis: Axes, window: Window) -> None:
+def draw_window(window: Window, axis: Axes) -> str:
     """Draw a window over dates, what follows joined to the history."""
-    label, dates, history, lines, _ = window
+    label, dates, history, lines, title = window
     now, known = len(history), np.append(history, lines.get("truth", []))
     shown = "history and truth" if "truth" in lines else "history"
     axis.plot(dates[: len(known)], known, color=GREY, linewidth=2, label=shown)
-    for name, line, color in (("forecast", "-", BLACK), ("ridge", ":", BASELINES[-1][0])):
+    for name, line, color in (("forecast", "-", BLACK), ("ridge", ":", GREEN)):
         if name in lines:
             values = np.append(history[-1], lines[name])
             axis.plot(dates[now - 1 : now - 1 + len(values)], values, line, color=color, label=name)
     axis.axvline(date2num(dates[now - 1]), color="0.7", linewidth=0.8)
-    date_axis(axis, dates)
-    axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
-
-
-def date_axis(axis: Axes, dates: np.ndarray) -> None:
-    """Write dates at the x axis, shortly, from the first to the last."""
     locator = AutoDateLocator(minticks=2, maxticks=5)
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.set_xlim(dates[0], dates[-1])
-
-
-def counted(axis: Axes, x: str, y: str) -> None:
-    """Label the axes; what is counted along x has ticks at whole numbers only."""
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set(xlabel=x, ylabel=y)
+    axis.set_ylabel(label, parse_math=False)  # a column's name is no mathematics
+    return title
 
 
 def render(figure: Figure, form: str) -> bytes:

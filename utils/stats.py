@@ -1,53 +1,34 @@
-"""Statistics of a few repetitions: intervals, exact tests, and resampled blocks of time."""
+"""Exact tests of a few repetitions, and Holm's correction."""
 
 import functools
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-LEVEL = 0.95  # coverage of an interval
 FLIPS = 2**16  # sign flips at most: exact up to 16 differences, that many random ones beyond
 
 
-def mean_interval(
-    values: ArrayLike, level: float = LEVEL
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean of values [..., n] and its t interval; of differences, the paired-t interval.
-
-    Returns:
-        Mean, lower and upper bound [...]; NaN where there are no values, the bounds also for n = 1.
-    """
-    values = np.asarray(values, dtype=float)
-    n = values.shape[-1]
-    none = np.full(values.shape[:-1], math.nan)
-    mean = values.mean(axis=-1) if n else none
-    sd = values.std(axis=-1, ddof=1) if n > 1 else none
-    half = stats.t.ppf((1 + level) / 2, max(n - 1, 1)) * sd / math.sqrt(max(n, 1))
-    return mean, mean - half, mean + half
-
-
-def sign_flip_p(differences: ArrayLike) -> np.ndarray:
-    """Return the two-sided p of the sign-flip permutation test on the mean of differences [..., n].
+def sign_flip_p(differences: ArrayLike) -> float:
+    """Return the two-sided p of the sign-flip permutation test on the mean of differences [n].
 
     Under the null hypothesis each paired difference is as likely to have the other sign. All 2^n
     flips are enumerated up to n = 16. For n < 2, where no flip is more extreme, p is 1.
     """
     d = np.asarray(differences)
-    if d.shape[-1] < 2:
-        return np.ones(d.shape[:-1])
+    if len(d) < 2:
+        return 1.0
     result = stats.permutation_test(
         (d,), np.mean, permutation_type="samples", n_resamples=FLIPS, batch=256, axis=-1, rng=0
     )
-    return np.asarray(result.pvalue)
+    return float(result.pvalue)
 
 
 @functools.cache
 def smallest_p(n: int) -> float:
     """Return the smallest p that `sign_flip_p` can give for n differences: all of one sign."""
-    return float(sign_flip_p(np.ones(n)))
+    return sign_flip_p(np.ones(n))
 
 
 def sign_test_p(wins: int, losses: int) -> float:
