@@ -105,14 +105,10 @@ def set_precision(amp: str, device: torch.device) -> None:
 def load(config: Config, options: Options) -> ForecastData:
     """Read the data set that the settings name; a UserError if file or settings cannot be used."""
     data = load_data(config, options.root_path, options.data_path)
-    check_batch_size(config.batch_size, data.path.name, len(data.train))
+    if (windows := len(data.train)) < config.batch_size:
+        has = f"{data.path.name} has {windows} training windows"
+        raise UserError(f"--batch_size {config.batch_size}: {has}; lower it")
     return data
-
-
-def check_batch_size(size: int, name: str, windows: int) -> None:
-    """Refuse a batch that holds more than all training windows."""
-    if windows < size:
-        raise UserError(f"--batch_size {size}: {name} has {windows} training windows; lower it")
 
 
 def _build_model(config: Config, data: ForecastData) -> Any:

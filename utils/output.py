@@ -1,6 +1,7 @@
 """What every command has: flags, output that nothing can break, errors in one line."""
 
 import argparse
+import codecs
 import io
 import itertools
 import math
@@ -13,15 +14,25 @@ from typing import Any, NoReturn
 
 from utils.files import UserError, nearest
 
+PLAIN = {"−": "-", "–": "-", "λ": "lambda", "±": "+-", "≤": "<="}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Write what an output's encoding lacks in plain letters: a minus must not become a ?."""
+    assert isinstance(error, UnicodeEncodeError)
+    wanted = error.object[error.start : error.end]
+    return "".join(PLAIN.get(letter, "?") for letter in wanted), error.end
+
 
 def run_command(main: Callable[[list[str]], int]) -> int:
     """Run a command on this process's arguments and return its exit code, 2 after a UserError.
 
-    Letters that the output's encoding lacks become ?; a log shows each line as it is written.
+    Any encoding of the output will do; a log shows each line as it is written.
     """
+    codecs.register_error("plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace", line_buffering=True)
+            stream.reconfigure(errors="plain", line_buffering=True)
     try:
         return main(sys.argv[1:])
     except UserError as error:
