@@ -154,10 +154,11 @@ def _read_run(folder: Path) -> dict[str, Any]:
         row |= {**identity, **{k: config[k] for k in ("id", "results_version")}}
         row["setting_id"] = config.get("setting_id") or setting_hash(identity)
         sittings = [*config.get("earlier_environments", []), last]
-        row["data_file"], row["started"] = (
-            Path(last.get("data_file", "")).name,
-            sittings[0]["started"],
-        )
+        file = Path(last.get("data_file", "")).name  # of bytes that may be no UTF-8
+        row |= {
+            "data_file": file.encode(errors="replace").decode(),
+            "started": sittings[0].get("started"),
+        }
         row["environments"] = len({tuple(map(one.get, SITTING)) for one in sittings})
         for name in SITTING:  # as it is where all sittings agree
             values = list(dict.fromkeys(one.get(name) for one in sittings))

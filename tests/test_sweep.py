@@ -86,7 +86,7 @@ def test_a_plan_needs_no_file_writes_nothing_and_says_how_long_it_takes(
     assert left.endswith("; runs at a time: 2, threads per run: 1")
     assert main([*flags, "--seeds", "0", "--shard", "2/2"]) == 0
     assert capsys.readouterr().out == "no run falls into this share\n"
-    with pytest.raises(UserError, match=r"^ETTh2\.csv: not found"):
+    with pytest.raises(UserError, match=r"^ETTh2\.csv: neither in"):
         main(flags)
     assert not list(tmp_path.iterdir())
     done = expand([setting], [8.0], ["plus"], [0, 1, 2])
