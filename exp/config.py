@@ -246,9 +246,9 @@ def parse(argv: list[str]) -> tuple[Config, Options]:
     args.target = known.target if known else args.target
     args.cols = args.cols and tuple(args.cols)
     args.freq, args.lip_coef = parse_freq(args.freq), signed_coefficient(args.lam, args.lip_sign)
-    config, options = (
-        cls(**{one.name: getattr(args, one.name) for one in fields(cls)})
-        for cls in (Config, Options)
-    )
+    made: Any = [
+        cls(**{f.name: getattr(args, f.name) for f in fields(cls)}) for cls in (Config, Options)
+    ]
+    config, options = made
     replace(config, seed=config.seed + options.itr - 1)  # the last seed must be valid, too
     return config, options
