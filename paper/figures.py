@@ -26,7 +26,7 @@ FIGURE2 = {"lip": (plots.GREY, ":", "published, MSE − λ Lip"),
 
 def heading(row: dict[Any, Any]) -> str:
     """Name a row of `paper.tables.cells`."""
-    return f"{row['dataset']} {row['setting']}"
+    return f"{row['dataset']} {row['setting'].removesuffix(' †')}"
 
 
 def changes(rows: Sequence[dict[Any, Any]], axis: Axes) -> str:
