@@ -1,6 +1,7 @@
 """Verdicts on synthetic records with known truth, and since when a hypothesis is named."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from paper.signs import (
     contrast_table,
     contrasts,
     hypothesis_table,
+    main,
     read_hypotheses,
     verdicts,
 )
@@ -205,6 +207,15 @@ def test_every_loss_is_laid_out_against_mse_and_its_mirror(tmp_path):
     assert rows["MSE + 2 Lip / MSE"][1] == "+10.0 %, +10.0 to +10.0 %"
     assert rows["MSE − 2 Lip / MSE + 2 Lip"][1] == "−18.2 %, −18.2 to −18.2 %"
     assert len(rows) == 3 and "of 3 intervals about 0.2 would leave out 0" in table.notes[0]
+
+
+@pytest.mark.parametrize(("features", "shown"), [("S", ["H1", "H4"]), ("M", ["H2"])])
+def test_the_command_shows_both_tables_of_the_runs_asked_for(features, shown, capsys):
+    words = ["--features", features, "--format", "markdown"]
+    assert main(["--results", str(ROOT / "results" / "study"), *words]) == 0
+    text = capsys.readouterr().out
+    assert "### Every loss against MSE, and both signs" in text
+    assert re.findall(r"^\| (H\d) ", text, re.MULTILINE) == shown
 
 
 def test_the_checksum_is_of_what_is_named_whatever_the_comments_say(tmp_path, named):
