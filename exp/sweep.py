@@ -66,6 +66,8 @@ def _settings(file: str) -> list[list[str]]:
     except OSError as error:
         raise UserError(f"--settings {file}: cannot be read ({error})") from error
     settings = [shlex.split(line, comments=True) for line in text.splitlines()]
+    if not any(settings):
+        raise UserError(f"--settings {file}: no setting in it")
     return [flags for flags in settings if flags]
 
 

@@ -72,7 +72,9 @@ file=(--data "$data") seeds="0 1 2 3 4"
 if [ "$data" = WTH ]; then seeds="0 1 2"; fi
 if [ -n "$own" ]; then file=(--data custom --root_path "${own%/*}" --data_path "${own##*/}"); fi
 lines=$(settings)
-[ -n "$lines" ] || stop "FEATURES=${FEATURES:-} PRED_LENS=${PRED_LENS:-}: not in $table"
+for one in ${FEATURES:-} ${PRED_LENS:-}; do # each that was asked for
+    grep -qE -- "--(features|pred_len) $one( |$)" <<<"$lines" || stop "$one: $data has no such row in $table"
+done
 if [ "${ENGINE:-local}" = ray ]; then setup requirements-ray.txt; else setup requirements.txt; fi
 # shellcheck disable=SC2086 # several words each
 exec python -m exp.sweep --settings - --lams ${LAMS:-0 2} --signs ${SIGNS:-minus plus} \

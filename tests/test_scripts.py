@@ -115,7 +115,7 @@ def test_help_lists_variables_and_settings_and_mistakes_stop_with_one_line(bash)
     assert max(map(len, text.splitlines())) <= 100
     assert bash("bash scripts/sweep.sh").stdout.count("\nETTm1\t") == 10
     for line, error in {
-        "FEATURES=S PRED_LENS=96 bash scripts/ETTh2.sh": "FEATURES=S PRED_LENS=96: not in paper/",
+        "PRED_LENS='24 96' bash scripts/ETTh2.sh": "96: ETTh2 has no such row in paper/",
         "bash scripts/sweep.sh mine.csv": "mine.csv: no such file ",
     }.items():
         answer = bash(line)

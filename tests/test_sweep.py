@@ -55,6 +55,7 @@ MISTAKES = {
     "--jobs -1": "--jobs, --runs_per_gpu: must be at least 1",
     "--engine ray": "pip install -r requirements-ray.txt",
     "--settings nowhere.txt": "--settings nowhere.txt: cannot be read ([Errno 2] No such file",
+    "--settings /dev/null": "--settings /dev/null: no setting in it",
     f"--recorded {ROOT}/README.md": "README.md: is not a study's runs.csv",
     f"--data custom --root_path {ROOT}/data/demo --data_path demo.csv --target tmp": "demo.csv",
 }
