@@ -24,7 +24,7 @@ LOOKS = (3, 5, 8)  # pairs at which the rule looks; where a hypothesis was exten
 LOOK_LEVEL = 1 - 0.05 / 3  # of the interval at each look
 LEVEL = 0.95  # of the intervals shown
 FEWEST = 3  # seeds, or cells, for an interval
-ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit"]
+ENVIRONMENT = ["processor", "threads", "device", "torch", "git_commit", "git_dirty"]
 DRAWS = 50_000  # bootstrap samples
 
 
@@ -41,7 +41,7 @@ def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
 
     Returns mse_first and mse_second over all test windows, infinite where the run failed;
     log_ratio, infinite or NaN where one or both failed; d, NaN where one failed; mismatch: whether
-    the two were made in unlike environments; run and ENVIRONMENT of both.
+    the two were not made in one environment, from one clean commit; run and ENVIRONMENT of both.
     """
     ended = cell.loc[cell["status"].isin(["finished", "failed"])].set_index("seed")
     good = np.isfinite(ended["mse_all"]) & (ended["status"] == "finished")
@@ -54,7 +54,8 @@ def pair(cell: pd.DataFrame, first: float, second: float) -> pd.DataFrame:
         pairs["log_ratio"] = np.log(pairs["mse_first"] / pairs["mse_second"])
     pairs["d"] = pairs["log_ratio"].where(np.isfinite(pairs["log_ratio"]))
     made = [pairs[[f"{name}{end}" for name in ENVIRONMENT]].to_numpy(dtype=str) for end in suffixes]
-    pairs["mismatch"] = (made[0] != made[1]).any(axis=1)
+    alike = (made[0] == made[1]) & (np.char.find(made[0], " / ") < 0)  # " / ": sittings differ
+    pairs["mismatch"] = ~alike.all(axis=1) | (made[0][:, -1] == "True")  # a dirty checkout
     return pairs
 
 

@@ -194,6 +194,13 @@ def test_pairs_of_unlike_environments_are_marked(tmp_path, named, other):
     assert contrasts(scored(tmp_path))["mismatched"].tolist() == [3]
 
 
+def test_dirty_checkouts_and_sittings_on_two_machines_are_no_clean_pairs(tmp_path):
+    for seed, both in enumerate(({"git_dirty": True}, {"threads": "1 / 2"}, {})):
+        for c in (0.0, -2.0):
+            write_run(tmp_path, 0.1, c, seed, environment=both)
+    assert contrasts(scored(tmp_path))["mismatched"].tolist() == [2]
+
+
 def test_every_loss_is_laid_out_against_mse_and_its_mirror(tmp_path):
     write_arm(tmp_path, 0.0, [0.1, 0.2, 0.3])
     write_arm(tmp_path, -2.0, [0.09, 0.18, 0.27])
