@@ -88,6 +88,12 @@ def test_axes_and_precisions_of_a_cell_are_counted_once(tmp_path):
     assert table.text["ours: mean change"].item() == "+0.0 %"
 
 
+def test_a_cell_without_a_pair_does_not_count(tmp_path):
+    write_run(tmp_path, 0.1, -2.0)
+    (table,) = tables.result_tables(tables.cells(scored(tmp_path)))
+    assert table.title == "ETTh2: MSE"
+
+
 def test_a_failed_run_alone_loses_and_ties_count_half():
     d = [[-0.1, 0.1], [-0.2, math.inf], [0.0, -0.3, -math.inf], [math.inf, math.nan]]
     place = {"model": "informer", "features": "S", "data": "ETTh2", "axis": "feature", "amp": "off"}
