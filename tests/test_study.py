@@ -10,7 +10,8 @@ import pytest
 
 from exp.record import read_history
 from paper import study
-from paper.runs import load
+from paper.runs import load, select_metrics
+from paper.tables import cells
 from tests.records import write_arm, write_run, write_study
 from tests.runs import ROOT
 from tests.test_tables import LUCK, said
@@ -119,6 +120,15 @@ def test_seeds_to_the_next_look(tmp_path, capsys, changes, first, seeds):
     words += ["--results", str(tmp_path / "runs"), "--study", str(tmp_path / "study")]
     assert study.main(words) == 0
     assert capsys.readouterr().out.strip() == seeds
+
+
+def test_only_a_cell_with_a_hypothesis_is_extended(tmp_path):
+    for pred_len in (24, 48):  # H1 is on the first
+        write_arm(tmp_path, 0.0, [0.1] * 8, pred_len=pred_len)
+        write_arm(tmp_path, -2.0, [0.09, 0.11] * 4, pred_len=pred_len)
+    rows = cells(select_metrics(load(tmp_path).frame)).set_index("pred_len")
+    assert set(rows["answer"]) == {"open"}
+    assert rows["next_seeds"].to_dict() == {24: [*range(8, 16)], 48: []}
 
 
 def test_the_axis_of_a_look_and_cells_that_are_not_published(tmp_path):
