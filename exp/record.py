@@ -24,7 +24,7 @@ from utils.files import (
 )
 from utils.interrupt import Stop
 
-SCHEMA = 1  # version of the files' layout: README, "What a run leaves"
+SCHEMA = 1  # version of the files' layout: docs/runs.md, "What a run leaves"
 ASIDE = ".replaced-"
 SCORES = ("mse", "mae", "rmse", "mape", "mspe")
 RESULTS = ("val_mse", "best_epoch", "epochs", "wall_seconds", "step_seconds", "peak_memory_mb")
@@ -199,7 +199,7 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 
 def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
-    """Read a run's arrays: trace, samples or window_errors; a UserError if missing or damaged."""
+    """Read a run's arrays: trace, window_errors, ...; a UserError if missing or damaged."""
     path = folder / f"{name}.npz"
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
